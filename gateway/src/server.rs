@@ -1,0 +1,1 @@
+//! Starts and stops a gateway: store, shards, control plane.

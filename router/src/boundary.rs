@@ -1,0 +1,213 @@
+//! The whole boundary of the router: what goes in, what comes out.
+//!
+//! Order: outputs come in the order in which they were decided. To one connection, frames are sent in that order; to one
+//! shard, envelopes arrive in that order; store requests of one conversation are submitted in that order. An
+//! `Output::Close` is the last output for its connection.
+//!
+//! Budget: `Input` and `Output` are at most 96 B each; bodies are reference-counted. A request other than an ack or a ping
+//! costs one box.
+
+use crate::envelope::Envelope;
+use bytes::Bytes;
+use ringpost_persist::{Body, ConversationKind, Record, StoreAnswer, StoreRequest};
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::{ClientMessageId, DeviceId, Seq, UserKey};
+use ringpost_proto::v1;
+use std::sync::Arc;
+
+/// Which shard of this process.
+pub type ShardId = u16;
+
+/// A connection. The generation tells a later connection in the same slot apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ConnRef {
+    pub shard: ShardId,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Who a token says a connection is. Checked by the edge: signature, issuer, audience, names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub user: UserKey,
+    pub device: DeviceId,
+    /// Unix milliseconds at which the token expires.
+    pub exp_ms: u64,
+}
+
+/// The two clocks, read by the caller once per turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic milliseconds: deadlines.
+    pub mono_ms: u64,
+    /// Unix microseconds: stamps. May jump.
+    pub unix_us: u64,
+}
+
+#[derive(Debug)]
+pub enum Input {
+    /// An authenticated connection said hello. `id`: the hello's request number.
+    Open {
+        conn: ConnRef,
+        id: u64,
+        identity: Arc<Identity>,
+        hello: Box<v1::Hello>,
+    },
+    /// A request of an open session, decoded. `id` 0: no answer wanted.
+    Request {
+        conn: ConnRef,
+        id: u64,
+        request: Request,
+    },
+    /// The token of a `renew`, checked by the edge; `None`: not valid.
+    Renewed {
+        conn: ConnRef,
+        id: u64,
+        identity: Option<Arc<Identity>>,
+    },
+    /// The connection is gone, for whatever reason. Idempotent.
+    Closed {
+        conn: ConnRef,
+    },
+    Store(StoreAnswer),
+    /// From another shard of this process. In order per sending shard, never lost.
+    Envelope(Box<Envelope>),
+    /// A deadline named by `next_deadline_ms` may have passed.
+    Timer,
+    /// Close every session with DRAINING.
+    Drain,
+}
+
+/// A client's request. Names and sizes are checked by the router, encoding by the edge.
+#[derive(Debug)]
+pub enum Request {
+    Ack {
+        push: u64,
+        ranges: bool,
+    },
+    Ping,
+    Bye,
+    Send(Box<v1::Send>),
+    Lookup(Box<v1::Lookup>),
+    Read(Box<v1::Read>),
+    Fetch(Box<v1::Fetch>),
+    History(Box<v1::History>),
+    Conversations(Box<v1::Conversations>),
+    /// Hello in an open session, or a request that this version does not know.
+    Unexpected {
+        hello: bool,
+    },
+}
+
+#[derive(Debug)]
+pub enum Output {
+    /// Any frame but pushes of records and pages.
+    Frame {
+        conn: ConnRef,
+        frame: Box<v1::ServerFrame>,
+    },
+    /// A SENT answer, unboxed for the hot path.
+    Sent {
+        conn: ConnRef,
+        re: u64,
+        sent: v1::Sent,
+    },
+    /// One record as push `n`. `peer`: the conversation from this user's side. `own`: show the client message id.
+    PushRecord {
+        conn: ConnRef,
+        n: u64,
+        peer: UserKey,
+        record: Arc<Record>,
+        own: bool,
+    },
+    /// A page for fetch or history.
+    Page {
+        conn: ConnRef,
+        re: u64,
+        page: Box<RecordPage>,
+    },
+    Close {
+        conn: ConnRef,
+        code: CloseCode,
+        reason: &'static str,
+    },
+    /// The session has 32 unanswered requests (stop reading its socket), or again fewer (go on).
+    Reading {
+        conn: ConnRef,
+        on: bool,
+    },
+    Store(StoreRequest),
+    Envelope {
+        shard: ShardId,
+        envelope: Box<Envelope>,
+    },
+    /// The edge may forget or remember the session for metrics: welcome was sent.
+    Established {
+        conn: ConnRef,
+    },
+}
+
+/// Records of one conversation as one user sees it.
+#[derive(Debug)]
+pub struct RecordPage {
+    pub peer: UserKey,
+    /// With whether the client message id is shown.
+    pub records: Vec<(Arc<Record>, bool)>,
+    pub skips: Vec<v1::Skip>,
+    pub next_before_seq: Seq,
+}
+
+/// A message on its way to a conversation: checked and hashed, without a position.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    pub kind: Arc<ConversationKind>,
+    pub sender: UserKey,
+    pub device: DeviceId,
+    pub cmid: ClientMessageId,
+    pub content_hash: [u8; 16],
+    pub message_kind: v1::kind::Value,
+    pub ref_seq: Seq,
+    pub body: Body,
+    pub trace: Option<[u8; 16]>,
+}
+
+/// What the router is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub shard: ShardId,
+    pub shards: ShardId,
+    pub node: Arc<str>,
+    /// Worker number of record ids, 0 to 8191.
+    pub worker: u16,
+    pub store_incarnation: [u8; 16],
+    pub heartbeat_ms: u64,
+    pub window_pushes: u32,
+    pub window_bytes: u32,
+    pub progress_ms: u64,
+    pub crash_slot_ms: u64,
+    /// For session ids and jitter; the only randomness of a router.
+    pub seed: u64,
+}
+
+/// Counters that only grow, read by the edge for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub sends: u64,
+    pub sends_duplicate: u64,
+    pub sends_refused: u64,
+    pub appends: u64,
+    pub append_conflicts: u64,
+    pub append_unknown: u64,
+    pub pushes: u64,
+    pub acks: u64,
+    pub ticks: u64,
+    pub syncs: u64,
+    pub takeovers: u64,
+    pub slow_consumers: u64,
+}
+
+/// A resume token as it stands in welcome and hello.
+pub type ResumeToken = Bytes;
+
+const _: () = assert!(size_of::<Input>() <= 96);
+const _: () = assert!(size_of::<Output>() <= 96);

@@ -1,0 +1,58 @@
+//! What one shard says to another about users and conversations. Each variant says what is lost if it never arrives.
+//!
+//! Inside one process envelopes are in order per (from, to) and never lost; a shard sends to itself without the inbox.
+
+use crate::boundary::{Output, Proposal, ShardId};
+use ringpost_persist::{ConversationKind, Record};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::v1;
+use std::sync::Arc;
+
+/// A session in the router of a shard. The generation tells a later session in the same slot apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionRef {
+    pub shard: ShardId,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+#[derive(Debug)]
+pub enum Envelope {
+    /// To the conversation's home: append this. Lost: the client retries.
+    Propose { conversation: ConversationId, from: SessionRef, re: u64, proposal: Proposal },
+    /// To the sender's session: the outcome. Lost: the client retries and gets it as a duplicate.
+    Outcome { to: SessionRef, re: u64, outcome: SendOutcome },
+    /// To a member's home: a record was committed. Lost: the device gets it at its next sync.
+    Committed { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, record: Arc<Record> },
+    /// To the conversation's home: a device acknowledged everything up to here that is addressed to it. Lost: pushed again.
+    Delivered { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, device: DeviceId, seq: Seq },
+    /// To the conversation's home: the user has read up to here.
+    Read {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        from: SessionRef,
+        re: u64,
+        seq: Seq,
+    },
+    /// To the reader's home: the read position moved to `seq` (clamped), for the answer and the user's other devices.
+    ReadDone {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        to: SessionRef,
+        re: u64,
+        seq: Seq,
+        moved: bool,
+    },
+    /// To a sender's home: the other side's progress. Lost: told at the next sync.
+    Tick { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, delivered: Seq, read: Seq },
+    /// To the shard that holds a connection: do this there.
+    Conn(Output),
+}
+
+#[derive(Debug, Clone)]
+pub enum SendOutcome {
+    Sent(v1::Sent),
+    Refused(Box<v1::Error>),
+}
