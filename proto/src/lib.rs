@@ -5,6 +5,7 @@
 pub mod close;
 pub mod id;
 pub mod limits;
+pub mod wire;
 
 /// The frames, generated from `proto/ringpost/v1/*.proto`.
 pub mod v1 {
