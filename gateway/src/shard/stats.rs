@@ -1,0 +1,276 @@
+//! What a shard counts, and how others read it.
+//!
+//! Owns: the closed list of counters and gauges ([`Stat`]). Guarantees: a shard counts in plain integers and publishes them
+//! together, so that one [`Snapshot`] is consistent: accepted + arrived = open + closed + departed holds exactly in each, and
+//! accepted = open + closed + moving in their sum. The number of series is fixed: no label comes from a peer. Never does:
+//! make a shard wait.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// How a series grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $variant:ident: $kind:ident $name:literal $label:literal,)*) => {
+        /// One series. The label is empty, or `key="value"` as it stands in the exposition format.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Stat { $($(#[$doc])* $variant,)* }
+
+        impl Stat {
+            pub const ALL: &'static [Stat] = &[$(Stat::$variant,)*];
+
+            /// (kind, metric name, label) of each series, in the order of `ALL`; series of one metric stand together.
+            pub fn series(self) -> (Kind, &'static str, &'static str) {
+                match self { $(Stat::$variant => (Kind::$kind, $name, $label),)* }
+            }
+        }
+    };
+}
+
+stats! {
+    // Connections by state. Their sum is what is open.
+    ConnHead: Gauge "ringpost_connections" "state=\"head\"",
+    ConnHttp: Gauge "ringpost_connections" "state=\"http\"",
+    ConnEcho: Gauge "ringpost_connections" "state=\"echo\"",
+    ConnHello: Gauge "ringpost_connections" "state=\"hello\"",
+    ConnOpen: Gauge "ringpost_connections" "state=\"open\"",
+    ConnClosing: Gauge "ringpost_connections" "state=\"closing\"",
+    Accepted: Counter "ringpost_accepted_total" "",
+    /// Sockets that came from, and went to, another shard.
+    Arrived: Counter "ringpost_moved_total" "direction=\"in\"",
+    Departed: Counter "ringpost_moved_total" "direction=\"out\"",
+    MoveFailed: Counter "ringpost_move_failed_total" "",
+    Established: Counter "ringpost_sessions_established_total" "",
+    HttpRequests: Counter "ringpost_http_requests_total" "",
+
+    // Requests that were answered with a refusal; the connection is counted under closed when it goes.
+    RefusedHead: Counter "ringpost_refused_total" "reason=\"bad_request\"",
+    RefusedUpgrade: Counter "ringpost_refused_total" "reason=\"bad_upgrade\"",
+    RefusedOrigin: Counter "ringpost_refused_total" "reason=\"origin\"",
+    RefusedToken: Counter "ringpost_refused_total" "reason=\"token\"",
+    RefusedDraining: Counter "ringpost_refused_total" "reason=\"draining\"",
+    RefusedOverloaded: Counter "ringpost_refused_total" "reason=\"overloaded\"",
+
+    // Why connections ended.
+    ClosedNormal: Counter "ringpost_closed_total" "reason=\"normal\"",
+    ClosedPeer: Counter "ringpost_closed_total" "reason=\"peer\"",
+    ClosedReset: Counter "ringpost_closed_total" "reason=\"reset\"",
+    ClosedTimeout: Counter "ringpost_closed_total" "reason=\"head_timeout\"",
+    ClosedHttp: Counter "ringpost_closed_total" "reason=\"http\"",
+    ClosedWebSocket: Counter "ringpost_closed_total" "reason=\"websocket_error\"",
+    ClosedTooLarge: Counter "ringpost_closed_total" "reason=\"too_large\"",
+    ClosedUnsupported: Counter "ringpost_closed_total" "reason=\"unsupported\"",
+    ClosedDraining: Counter "ringpost_closed_total" "reason=\"draining\"",
+    ClosedHeartbeat: Counter "ringpost_closed_total" "reason=\"heartbeat_missed\"",
+    ClosedSlow: Counter "ringpost_closed_total" "reason=\"slow_consumer\"",
+    ClosedOverloaded: Counter "ringpost_closed_total" "reason=\"overloaded\"",
+    ClosedInternal: Counter "ringpost_closed_total" "reason=\"internal\"",
+    ClosedReplaced: Counter "ringpost_closed_total" "reason=\"replaced\"",
+    ClosedUnauthenticated: Counter "ringpost_closed_total" "reason=\"unauthenticated\"",
+    ClosedTokenExpired: Counter "ringpost_closed_total" "reason=\"token_expired\"",
+    ClosedDeviceRevoked: Counter "ringpost_closed_total" "reason=\"device_revoked\"",
+    ClosedDeviceInUse: Counter "ringpost_closed_total" "reason=\"device_in_use\"",
+    ClosedProtocol: Counter "ringpost_closed_total" "reason=\"protocol\"",
+
+    // Traffic.
+    MessagesIn: Counter "ringpost_messages_total" "direction=\"in\"",
+    MessagesOut: Counter "ringpost_messages_total" "direction=\"out\"",
+    BytesIn: Counter "ringpost_bytes_total" "direction=\"in\"",
+    BytesOut: Counter "ringpost_bytes_total" "direction=\"out\"",
+
+    // The router of the shard.
+    Sends: Counter "ringpost_sends_total" "",
+    SendsDuplicate: Counter "ringpost_sends_duplicate_total" "",
+    SendsRefused: Counter "ringpost_sends_refused_total" "",
+    Appends: Counter "ringpost_appends_total" "",
+    AppendConflicts: Counter "ringpost_append_conflicts_total" "",
+    AppendUnknown: Counter "ringpost_append_unknown_total" "",
+    Pushes: Counter "ringpost_pushes_total" "",
+    Acks: Counter "ringpost_acks_total" "",
+    Ticks: Counter "ringpost_ticks_total" "",
+    Syncs: Counter "ringpost_syncs_total" "",
+    Takeovers: Counter "ringpost_takeovers_total" "",
+    SlowConsumers: Counter "ringpost_slow_consumers_total" "",
+    StoreBusy: Counter "ringpost_store_busy_total" "",
+
+    // Between shards.
+    MeshSent: Counter "ringpost_mesh_messages_total" "",
+    MeshSpilled: Counter "ringpost_mesh_spilled_total" "",
+    MeshSpill: Gauge "ringpost_mesh_spill" "",
+
+    // The ring.
+    RingOverflow: Counter "ringpost_ring_overflow_total" "",
+    RingNoBuffers: Counter "ringpost_ring_enobufs_total" "",
+    RingRearmed: Counter "ringpost_ring_rearm_total" "",
+    RingStale: Counter "ringpost_ring_stale_total" "",
+    RingSubmissions: Counter "ringpost_ring_submissions_total" "",
+    RingCompletions: Counter "ringpost_ring_completions_total" "",
+    RingEnters: Counter "ringpost_ring_enters_total" "",
+    RingInFlight: Gauge "ringpost_ring_operations_in_flight" "",
+    RingSlots: Gauge "ringpost_ring_slots_occupied" "",
+    RingSlotsTotal: Gauge "ringpost_ring_slots" "",
+    RingBuffersOut: Gauge "ringpost_ring_buffers_out" "",
+    RingBuffersTotal: Gauge "ringpost_ring_buffers" "",
+}
+
+/// How many series there are.
+pub const SERIES: usize = Stat::ALL.len();
+
+impl Stat {
+    pub const STATES: [Stat; 6] =
+        [Stat::ConnHead, Stat::ConnHttp, Stat::ConnEcho, Stat::ConnHello, Stat::ConnOpen, Stat::ConnClosing];
+
+    fn is_closed(self) -> bool {
+        self.series().1 == "ringpost_closed_total"
+    }
+}
+
+/// The values of all series at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot([u64; SERIES]);
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self([0; SERIES])
+    }
+}
+
+impl Snapshot {
+    pub fn value(&self, stat: Stat) -> u64 {
+        self.0[stat as usize]
+    }
+
+    pub fn set(&mut self, stat: Stat, value: u64) {
+        self.0[stat as usize] = value;
+    }
+
+    pub fn add(&mut self, stat: Stat, by: u64) {
+        self.0[stat as usize] += by;
+    }
+
+    pub fn sub(&mut self, stat: Stat, by: u64) {
+        debug_assert!(self.0[stat as usize] >= by, "{stat:?} below zero");
+        self.0[stat as usize] = self.0[stat as usize].saturating_sub(by);
+    }
+
+    /// Connections in any state.
+    pub fn open(&self) -> u64 {
+        Stat::STATES.iter().map(|&state| self.value(state)).sum()
+    }
+
+    /// Connections that ended, for whatever reason.
+    pub fn closed(&self) -> u64 {
+        Stat::ALL.iter().filter(|stat| stat.is_closed()).map(|&stat| self.value(stat)).sum()
+    }
+
+    /// Of a sum over all shards: sockets that left one shard and have not yet been taken by the other.
+    pub fn moving(&self) -> u64 {
+        self.value(Stat::Departed).saturating_sub(self.value(Stat::Arrived))
+    }
+
+    /// Adds another shard's values.
+    pub fn merge(&mut self, other: &Snapshot) {
+        for (sum, value) in self.0.iter_mut().zip(&other.0) {
+            *sum += value;
+        }
+    }
+}
+
+/// Where one shard publishes and others read: values and a version, odd while they are being written.
+#[derive(Debug)]
+pub struct Board {
+    version: AtomicU64,
+    wanted: AtomicU64,
+    values: [AtomicU64; SERIES],
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { version: AtomicU64::new(0), wanted: AtomicU64::new(0), values: [const { AtomicU64::new(0) }; SERIES] }
+    }
+}
+
+impl Board {
+    /// By the owning shard only: a sequence lock has one writer.
+    pub fn publish(&self, snapshot: &Snapshot) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (cell, value) in self.values.iter().zip(&snapshot.0) {
+            cell.store(*value, Ordering::Relaxed);
+        }
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    /// The values that were published last: up to a second old.
+    pub fn read(&self) -> Snapshot {
+        loop {
+            let before = self.version.load(Ordering::Acquire);
+            let mut snapshot = Snapshot::default();
+            for (value, cell) in snapshot.0.iter_mut().zip(&self.values) {
+                *value = cell.load(Ordering::Relaxed);
+            }
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
+                return snapshot;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// How many times values were published.
+    pub fn published(&self) -> u64 {
+        self.version.load(Ordering::Acquire) / 2
+    }
+
+    /// Asks the shard to publish in its next turn; wake it afterwards.
+    pub fn want(&self) {
+        self.wanted.fetch_add(1, Ordering::Release);
+    }
+
+    /// By the shard: requests to publish so far.
+    pub fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_one_metric_stand_together_and_are_distinct() {
+        let mut seen: Vec<(&str, &str)> = Vec::new();
+        for stat in Stat::ALL {
+            let (_, name, label) = stat.series();
+            assert!(!seen.contains(&(name, label)), "{name} {label} twice");
+            let apart = seen.iter().any(|(n, _)| *n == name) && seen.last().is_some_and(|(n, _)| *n != name);
+            assert!(!apart, "{name} is scattered");
+            seen.push((name, label));
+        }
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_of_a_publication() {
+        let board = Board::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=20_000 {
+                    let mut snapshot = Snapshot::default();
+                    snapshot.set(Stat::Accepted, round);
+                    snapshot.set(Stat::RingBuffersTotal, round);
+                    board.publish(&snapshot);
+                }
+            });
+            while board.published() < 20_000 {
+                let seen = board.read();
+                assert_eq!(seen.value(Stat::Accepted), seen.value(Stat::RingBuffersTotal));
+            }
+        });
+    }
+}
