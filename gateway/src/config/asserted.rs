@@ -1,0 +1,65 @@
+//! How settings must relate to each other and to this machine. Each refusal names both sides and the way out.
+
+use super::derived::OTHER_FILES;
+use super::{ConfigError, Derived, Machine, Settings};
+use ringpost_proto::limits;
+
+type Check = fn(&Settings, &Derived, &Machine) -> Option<String>;
+
+const CHECKS: &[Check] =
+    &[dev_is_loopback, some_key, addresses_differ, rings_hold_sessions, files_suffice, outbox_holds_a_window, queues];
+
+pub fn check(settings: &Settings, derived: &Derived, machine: &Machine) -> Result<(), ConfigError> {
+    match CHECKS.iter().find_map(|check| check(settings, derived, machine)) {
+        Some(reason) => Err(ConfigError::Relation(reason)),
+        None => Ok(()),
+    }
+}
+
+/// The development key is public: whoever reaches the port can be anybody.
+fn dev_is_loopback(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    let open = s.dev && !s.listen.ip().is_loopback();
+    open.then(|| format!("dev needs a loopback address, but listen is {}: its tokens are public", s.listen))
+}
+
+fn some_key(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    let none = !s.dev && s.token_keys.is_none();
+    none.then(|| "no key can verify tokens: set token_keys, or try things out with --dev".to_owned())
+}
+
+fn addresses_differ(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    let same = s.listen == s.admin && s.listen.port() != 0;
+    same.then(|| format!("listen and admin are both {}", s.listen))
+}
+
+/// A ring's table of direct descriptors is capped by the limit of open files.
+fn rings_hold_sessions(s: &Settings, d: &Derived, m: &Machine) -> Option<String> {
+    let room = u64::from(d.shards).saturating_mul(m.files.saturating_mul(85) / 100);
+    (room < u64::from(s.max_sessions)).then(|| {
+        format!(
+            "max_sessions = {} does not fit {} shards of {} open files (RLIMIT_NOFILE) each: raise the limit, or set shards = 0",
+            s.max_sessions, d.shards, m.files
+        )
+    })
+}
+
+fn files_suffice(_: &Settings, d: &Derived, m: &Machine) -> Option<String> {
+    let needed = OTHER_FILES + 4 * u64::from(d.shards);
+    (m.files < needed).then(|| format!("the limit of open files (RLIMIT_NOFILE) is {}, needed are {needed}", m.files))
+}
+
+/// Else an honest reader of a full window would be cut.
+fn outbox_holds_a_window(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    let needed = u64::from(s.window_bytes) * 4 / 3 + limits::JSON_FRAME_BYTES as u64;
+    (u64::from(s.outbox_bytes) < needed.min(64 << 20)).then(|| {
+        format!(
+            "outbox_bytes = {} is less than {needed}: a full window (window_bytes = {}) in JSON and one frame",
+            s.outbox_bytes, s.window_bytes
+        )
+    })
+}
+
+fn queues(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    (s.cq_entries < s.sq_entries)
+        .then(|| format!("cq_entries = {} must not be less than sq_entries = {}", s.cq_entries, s.sq_entries))
+}

@@ -1,0 +1,63 @@
+//! What follows from the settings and this machine. Pure: the machine is an argument.
+
+use super::Settings;
+
+/// What the machine gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Cores that this process may run on.
+    pub cores: u16,
+    /// Open files that this process may have; also caps the direct descriptors of one ring.
+    pub files: u64,
+}
+
+/// Descriptors that a process needs beside its sessions: store, rings, listeners, admin connections, logs.
+pub const OTHER_FILES: u64 = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Derived {
+    /// Threads of the data plane, one ring each.
+    pub shards: u16,
+    /// Whether each shard is pinned to a core of its own: only where there are no more shards than cores.
+    pub pinned: bool,
+    /// Sessions of one shard at most. Above the even share, because addresses hash unevenly.
+    pub sessions_per_shard: u32,
+    /// Entries of one ring's table of direct descriptors: its sessions, and connections on their way in or through HTTP.
+    pub descriptors_per_shard: u32,
+}
+
+impl Machine {
+    /// This process's cores and its hard limit of open files (which `serve` raises the soft limit to).
+    pub fn detect() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get().min(1_024)) as u16;
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        Self { cores, files }
+    }
+
+    /// Sessions that one ring can hold: 85 % of its descriptors, the rest is for uneven spreading.
+    fn sessions_per_ring(&self) -> u64 {
+        (self.files.saturating_mul(85) / 100).max(1)
+    }
+}
+
+impl Derived {
+    pub fn new(settings: &Settings, machine: &Machine) -> Self {
+        let sessions = u64::from(settings.max_sessions);
+        let needed = sessions.div_ceil(machine.sessions_per_ring());
+        let shards = match settings.shards {
+            0 => needed.max(u64::from(machine.cores)).clamp(1, 1_024) as u16,
+            asked => asked,
+        };
+        let share = sessions.div_ceil(u64::from(shards));
+        // An eighth and 64 over the even share; the whole where there is one shard.
+        let uneven = if shards == 1 { share } else { share + share / 8 + 64 };
+        let per_shard = uneven.min(sessions).max(1);
+        let descriptors = (per_shard + 64 + per_shard / 16).min(machine.files);
+        Self {
+            shards,
+            pinned: shards <= machine.cores,
+            sessions_per_shard: per_shard.min(descriptors) as u32,
+            descriptors_per_shard: descriptors as u32,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The one table of settings. Everything else follows from it: the file's keys, the variables, the flags, `ringpost
+//! config`, and the fields of [`Settings`].
+//!
+//! To add a setting, add a row: its documentation is what operators read, so it says what the setting does and why the
+//! default is what it is.
+
+use super::value::{Bounds, Value};
+use super::{ConfigError, Layers};
+use ringpost_proto::limits;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The TOML key. The variable is `RINGPOST_` and the key in capitals; the flag has hyphens.
+    pub key: &'static str,
+    pub about: &'static str,
+    pub bounds: Bounds,
+    default: fn() -> String,
+}
+
+impl Setting {
+    pub fn default_text(&self) -> String {
+        (self.default)()
+    }
+
+    pub fn variable(&self) -> String {
+        format!("RINGPOST_{}", self.key.to_uppercase())
+    }
+
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $about:literal])+ $key:ident: $type:ty = $default:expr, $bounds:expr; )+) => {
+        /// The effective value of every setting.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings {
+            $( $(#[doc = $about])+ pub $key: $type, )+
+        }
+
+        pub const SETTINGS: &[Setting] = &[$( Setting {
+            key: stringify!($key),
+            about: concat!($($about),+),
+            bounds: $bounds,
+            default: || $default.to_string(),
+        }, )+];
+
+        impl Settings {
+            pub(super) fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+                let mut rows = SETTINGS.iter();
+                Ok(Self { $( $key: layers.value::<$type>(rows.next(), stringify!($key))?, )+ })
+            }
+
+            /// (key, value as TOML), in the order of the table.
+            pub fn to_toml(&self) -> Vec<(&'static str, String)> {
+                vec![$( (stringify!($key), self.$key.to_toml()), )+]
+            }
+        }
+    };
+}
+
+const MINUTE_MS: u64 = 60_000;
+const ADDRESS: Bounds = Bounds::Any("an address like 127.0.0.1:7600 (port 0: any free one)");
+
+settings! {
+    /// The public address: WebSocket and HTTP. Plaintext; anywhere but on loopback put a TLS proxy before it.
+    listen: SocketAddr = "127.0.0.1:7600", ADDRESS;
+    /// The admin address: /metrics, /healthz, /readyz. Has no authentication, so it belongs on loopback or a private network.
+    admin: SocketAddr = "127.0.0.1:7601", ADDRESS;
+    /// The directory of the store. One process at a time; created where it does not exist.
+    data: PathBuf = "./ringpost-data", Bounds::Any("a path");
+    /// Development: accepts tokens of the public development key and serves /v1/dev/token and /v1/echo. Loopback only.
+    dev: bool = false, Bounds::Switch;
+    /// This node's name, told in welcome and in logs.
+    node: String = "local", Bounds::Length(1, 64);
+    /// This node's number inside record ids; no two nodes of one store may share it.
+    worker: u16 = 0, Bounds::Range(0, 8_191);
+    /// Sessions that this process holds at most; tables are sized for it. Readiness ends when it is reached.
+    max_sessions: u32 = 30_000, Bounds::Range(1, 16_000_000);
+    /// Threads of the data plane, one ring each. 0: as many as cores, and more where the limit of open files caps a ring below its share of max_sessions.
+    shards: u16 = 0, Bounds::Range(0, 1_024);
+    /// Silence after which the server pings; at twice this and 5 s it closes. 30 s keeps mobile NAT entries alive.
+    heartbeat_ms: u64 = limits::HEARTBEAT_MS, Bounds::Range(100, 10 * MINUTE_MS);
+    /// Pushes to one session without an ack; beyond, the log is the buffer.
+    window_pushes: u32 = limits::WINDOW_PUSHES, Bounds::Range(1, 4_096);
+    /// Bytes pushed to one session without an ack. At least one record of the greatest size.
+    window_bytes: u32 = limits::WINDOW_BYTES, Bounds::Range(96 << 10, 16 << 20);
+    /// A session with pushes outstanding and no ack for this long is closed SLOW_CONSUMER.
+    progress_ms: u64 = limits::PROGRESS_MS, Bounds::Range(100, 10 * MINUTE_MS);
+    /// From accept to an authenticated hello; then close 4501.
+    authenticate_ms: u64 = limits::AUTHENTICATE_MS, Bounds::Range(100, MINUTE_MS);
+    /// After a crash clients spread their reconnects over this long: 30,000 sessions in 5 s are 6,000 handshakes a second.
+    crash_slot_ms: u64 = 5_000, Bounds::Range(0, 10 * MINUTE_MS);
+    /// How long a graceful stop lets sessions take their close frames and answers before sockets are cut.
+    drain_ms: u64 = 3_000, Bounds::Range(0, 10 * MINUTE_MS);
+    /// Origins of browsers that may connect besides the server's own, like https://chat.example (separated by commas outside a file).
+    allowed_origins: Vec<String> = "", Bounds::Length(1, 256);
+    /// The file of token keys (gateway/docs/operations.md has its format). Needed unless dev is on.
+    token_keys: Option<PathBuf> = "", Bounds::Any("a path");
+    /// What the iss claim of a token must be.
+    token_issuer: String = "ringpost", Bounds::Length(1, 256);
+    /// What the aud claim of a token must be or hold.
+    token_audience: String = "ringpost", Bounds::Length(1, 256);
+    /// Submission queue entries of a ring. One system call submits at most so many.
+    sq_entries: u32 = 1_024, Bounds::PowerOfTwo(64, 32_768);
+    /// Completion queue entries of a ring. An overflow costs time, never data.
+    cq_entries: u32 = 16_384, Bounds::PowerOfTwo(128, 65_536);
+    /// Provided receive buffers of a ring, shared by its connections.
+    buffers: u32 = 2_048, Bounds::PowerOfTwo(16, 32_768);
+    /// Bytes of one receive buffer. Most frames fit in 2 KiB; larger ones take several.
+    buffer_bytes: u32 = 2_048, Bounds::Range(512, 65_536);
+    /// Entries of a shard's inbox. A full inbox is an answer to the sender, not a wait.
+    inbox_entries: u32 = 16_384, Bounds::PowerOfTwo(256, 1 << 20);
+    /// Bytes queued for one socket at most; a session that exceeds it is closed SLOW_CONSUMER.
+    outbox_bytes: u32 = 1 << 20, Bounds::Range(768 << 10, 64 << 20);
+    /// SO_SNDBUF of a session's socket: the kernel memory that a slow peer can hold.
+    send_buffer_bytes: u32 = 128 << 10, Bounds::Range(4 << 10, 4 << 20);
+    /// TCP_USER_TIMEOUT: a peer that acknowledges nothing for this long is gone.
+    user_timeout_ms: u32 = 30_000, Bounds::Range(1_000, 10 * MINUTE_MS);
+    /// Bytes of a segment of the write-ahead log. Preallocated, so also the least free space needed.
+    segment_bytes: u64 = 64 << 20, Bounds::Range(1 << 20, 1 << 30);
+    /// Requests that the store queues before it answers Unavailable.
+    store_queue: u32 = 65_536, Bounds::PowerOfTwo(256, 1 << 20);
+    /// HTTP requests in progress on the edge runtime, all shards together; beyond: 503.
+    edge_requests: u32 = 1_024, Bounds::Range(1, 65_536);
+}
