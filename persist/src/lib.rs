@@ -11,7 +11,7 @@
 
 pub mod record;
 
-pub use record::{Body, Record, SharedEncodings};
+pub use record::{Body, Record, RecordError, SharedEncodings, content_hash};
 
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use std::sync::Arc;
