@@ -1,0 +1,467 @@
+// The ringpost wire client, JSON over WebSocket.
+//
+// Guarantees: a message is kept until the gateway said SENT and is sent again with the same id and the same bytes; a
+// record is stored before it is acknowledged; nothing is shown twice (seq); a gap is fetched. Reconnects with back-off
+// and full jitter, unless a close code forbids it. Never touches the page.
+
+const RETRY_MS = 5_000; // no SENT after this: send the same again
+const PIPELINE = 16; // unanswered sends; the gateway stops reading at 32 requests
+const WELCOME_MS = 10_000;
+const BACKOFF_MS = { least: 1_000, most: 60_000 };
+const FETCH_RECORDS = 100;
+const ID_EPOCH_MS = Date.UTC(2024, 0, 1);
+const ID_LIFE_MS = 24 * 3_600_000;
+
+const CLOSE = { NORMAL: 1000, UNSUPPORTED: 1003, DRAINING: 4000, REPLACED: 4500, TOKEN_EXPIRED: 4502, DEVICE_IN_USE: 4504 };
+
+/** Whether a client that was closed with `code` may come back by itself. */
+export function mayReconnect(code) {
+  if (code === CLOSE.TOKEN_EXPIRED) return true; // with a new token, which every attempt of ours gets
+  return !(code >= 4500 && code < 4600) && code !== CLOSE.NORMAL && code !== CLOSE.UNSUPPORTED;
+}
+
+/** A version 7 UUID (RFC 9562, section 5.7): 48 bits of Unix milliseconds, the rest random. */
+export function uuid7(ms = Date.now()) {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  for (let i = 5, rest = ms; i >= 0; i--, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
+  bytes[6] = 0x70 | (bytes[6] & 0x0f);
+  bytes[8] = 0x80 | (bytes[8] & 0x3f);
+  return bytes;
+}
+
+export const base64 = (bytes) => btoa(String.fromCharCode(...bytes));
+
+export class Client extends EventTarget {
+  #url;
+  #token;
+  #store;
+  #socket = null;
+  #epoch = 0; // of the connection; what belongs to an older one is ignored
+  #attempt = 0;
+  #timers = { reconnect: 0, welcome: 0, beat: 0, hold: 0 };
+  #requests = new Map(); // number -> what to do with the answer
+  #nextId = 1;
+  #flying = new Map(); // client message id -> retry timer
+  #heldUntil = 0; // the outbox waits: the gateway asked for it
+  #lastOrder = 0;
+  #work = Promise.resolve();
+  #queued = 0;
+  #stored = 0; // the last push that is stored, and the last one acknowledged
+  #acked = 0;
+  #reconnectAfter = null;
+  #heardAt = 0;
+  #welcome = null;
+
+  /** `token`: () => Promise<string>, asked before every connection; `store`: an opened Store. */
+  constructor({ url, user, device, token, store }) {
+    super();
+    Object.assign(this, { user, device, state: 'offline', detail: '' });
+    this.#url = url;
+    this.#token = token;
+    this.#store = store;
+    for (const entry of store.outbox.values()) this.#lastOrder = Math.max(this.#lastOrder, entry.order);
+  }
+
+  start() {
+    addEventListener('online', () => this.#hurry());
+    addEventListener('offline', () => this.#socket && this.#abandon());
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#hurry());
+    this.#connect();
+  }
+
+  // ---- what the page asks for
+
+  /** Keeps the message and sends it as soon as possible. Resolves when it is kept. */
+  async send(peer, text) {
+    const now = Date.now();
+    const cmid = base64(uuid7(now));
+    this.#lastOrder = Math.max(now, this.#lastOrder + 1);
+    const frame = { to: { user: peer }, clientMessageId: cmid, text, clientTimeMs: String(now) };
+    const conversation = this.#store.conversation(peer);
+    Object.assign(conversation, { lastText: text, lastFrom: this.user, lastMs: Math.max(now, conversation.lastMs) });
+    await this.#store.putOutbox({ order: this.#lastOrder, cmid, peer, frame, ms: now, error: '' });
+    this.#changed(peer);
+    this.#pump();
+  }
+
+  /** Tries a message again that was refused. */
+  async resend(cmid) {
+    const entry = this.#store.outbox.get(cmid);
+    if (!entry) return;
+    await this.#store.dropOutbox(entry);
+    await this.send(entry.peer, entry.frame.text);
+  }
+
+  /** The user has seen everything up to `seq`. */
+  async read(peer, seq) {
+    const conversation = this.#store.conversation(peer);
+    if (seq <= conversation.myRead && conversation.unread === 0) return;
+    conversation.myRead = Math.max(conversation.myRead, seq);
+    conversation.unread = 0;
+    this.#changed(peer);
+    await this.#store.put(peer);
+    this.#tellRead(conversation);
+  }
+
+  /** Brings up to 50 records before `beforeSeq` (0: the newest) into the store. Resolves with whether there are more. */
+  history(peer, beforeSeq = 0) {
+    const ask = { history: { conversation: { user: peer }, beforeSeq: String(beforeSeq), limit: 50 } };
+    return new Promise((resolve) => {
+      const asked = this.#request(ask, async ({ page }) => {
+        if (page) await this.#keep(peer, page.records ?? [], { counts: false });
+        resolve(page ? Number(page.nextBeforeSeq ?? 0) > 0 : null);
+      });
+      if (!asked) resolve(null);
+    });
+  }
+
+  // ---- the connection
+
+  async #connect() {
+    const epoch = ++this.#epoch;
+    clearTimeout(this.#timers.reconnect);
+    this.#set('connecting');
+    let token;
+    try {
+      token = await this.#token();
+    } catch (error) {
+      if (epoch !== this.#epoch) return;
+      return error.refused ? this.#set('refused', error.message) : this.#retryLater();
+    }
+    if (epoch !== this.#epoch) return;
+    const socket = (this.#socket = new WebSocket(this.#url, ['ringpost.v1.json', `bearer.${token}`]));
+    this.#timers.welcome = setTimeout(() => this.#abandon(), WELCOME_MS);
+    socket.onopen = () => this.#hello();
+    socket.onmessage = ({ data }) => {
+      this.#heardAt = Date.now();
+      this.#queued += 1;
+      this.#inTurn(epoch, async () => {
+        this.#queued -= 1;
+        await this.#handle(JSON.parse(data));
+      });
+    };
+    socket.onclose = ({ code, reason }) => this.#inTurn(epoch, () => this.#closed(code, reason));
+  }
+
+  /** Frames are handled one after the other, each stored before the next. A failure to store ends the connection unacked. */
+  #inTurn(epoch, job) {
+    this.#work = this.#work
+      .then(() => (epoch === this.#epoch ? job() : (this.#queued = 0)))
+      .catch((error) => {
+        console.error('ringpost:', error);
+        if (epoch === this.#epoch) this.#abandon();
+      });
+  }
+
+  #hello() {
+    const have = this.#store
+      .list()
+      .filter((conversation) => conversation.have > 0)
+      .slice(0, 100)
+      .map(({ peer, have: seq }) => ({ conversation: { user: peer }, seq: String(seq) }));
+    this.#request({ hello: { client: 'ringpost-web/1', have } }, ({ welcome, error }) => {
+      if (welcome) return this.#welcomed(welcome);
+      this.detail = error?.message ?? '';
+    });
+  }
+
+  async #welcomed(welcome) {
+    clearTimeout(this.#timers.welcome);
+    this.#welcome = welcome;
+    this.#stored = this.#acked = 0;
+    for (const { conversation: { user } = {}, headSeq } of welcome.reset ?? []) {
+      if (!user) continue;
+      const head = Number(headSeq ?? 0);
+      Object.assign(this.#store.conversation(user), { have: head, above: [], lastSeq: head });
+      await this.#store.truncate(user, head);
+    }
+    this.#attempt = 0;
+    this.#set('online');
+    const beatMs = Number(welcome.heartbeatMs ?? 30_000);
+    clearInterval(this.#timers.beat);
+    this.#timers.beat = setInterval(() => this.#beat(beatMs), beatMs / 3);
+    this.#pump();
+    this.#list('');
+    for (const conversation of this.#store.conversations.values()) {
+      this.#fillGap(conversation);
+      this.#tellRead(conversation);
+    }
+  }
+
+  /** Browsers cannot ping: a silent connection is asked, and given up when it does not answer. */
+  #beat(beatMs) {
+    const silentMs = Date.now() - this.#heardAt;
+    if (silentMs > 2 * beatMs) this.#abandon();
+    else if (silentMs > 0.6 * beatMs) this.#request({ ping: {} }, () => {});
+  }
+
+  #closed(code, reason) {
+    this.#drop();
+    if (mayReconnect(code)) return this.#retryLater();
+    if (code === CLOSE.REPLACED || code === CLOSE.DEVICE_IN_USE) return this.#set('replaced');
+    this.#set(code === CLOSE.NORMAL ? 'offline' : 'refused', reason || this.detail);
+  }
+
+  /** Gives a connection up without waiting for the other side. */
+  #abandon() {
+    const socket = this.#socket;
+    this.#epoch += 1;
+    this.#drop();
+    socket?.close();
+    this.#retryLater();
+  }
+
+  #drop() {
+    clearTimeout(this.#timers.welcome);
+    clearInterval(this.#timers.beat);
+    for (const timer of this.#flying.values()) clearTimeout(timer);
+    this.#flying.clear();
+    const waiting = [...this.#requests.values()];
+    this.#requests.clear();
+    this.#socket = null;
+    this.#queued = 0;
+    for (const answer of waiting) answer({});
+  }
+
+  /** Back-off with full jitter. After a crash the first attempt is spread over the slot that welcome gave. */
+  #retryLater() {
+    const slot = Number(this.#welcome?.crashSlotMs ?? 0);
+    const ceiling = Math.min(BACKOFF_MS.most, BACKOFF_MS.least * 2 ** this.#attempt);
+    const spread = this.#attempt === 0 ? Math.max(ceiling, slot) : ceiling;
+    const waitMs = this.#reconnectAfter ?? Math.random() * spread;
+    this.#attempt = Math.min(this.#attempt + 1, 10);
+    this.#reconnectAfter = null;
+    clearTimeout(this.#timers.reconnect);
+    this.#timers.reconnect = setTimeout(() => this.#connect(), waitMs);
+    this.#set('waiting');
+  }
+
+  /** The network came back, or the user did: do not wait out a long back-off. */
+  #hurry() {
+    if (this.state !== 'waiting' || this.#attempt < 3) return;
+    clearTimeout(this.#timers.reconnect);
+    this.#connect();
+  }
+
+  /** Whether the request could be sent. A connection that ends answers it with `{}`. */
+  #request(body, answer) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    const id = this.#nextId++;
+    this.#requests.set(String(id), answer);
+    this.#socket.send(JSON.stringify({ id: String(id), ...body }));
+    return true;
+  }
+
+  // ---- frames
+
+  async #handle(frame) {
+    if (frame.push) {
+      await this.#pushed(frame.push);
+      this.#stored = Number(frame.push.n);
+    } else if (frame.drain) {
+      this.#reconnectAfter = Number(frame.drain.reconnectAfterMs ?? 0);
+    } else if (frame.renewSoon) {
+      this.#renew();
+    } else if (frame.re && frame.re !== '0') {
+      const answer = this.#requests.get(frame.re);
+      this.#requests.delete(frame.re);
+      await answer?.(frame);
+    }
+    if (this.#stored > this.#acked && (this.#queued === 0 || this.#stored - this.#acked >= 16)) {
+      this.#socket?.send(JSON.stringify({ ack: { push: String(this.#stored) } }));
+      this.#acked = this.#stored;
+    }
+  }
+
+  async #pushed({ record, tick, readMark }) {
+    const peer = (record ?? tick ?? readMark)?.conversation?.user;
+    if (!peer) return; // a kind of conversation that this page does not know
+    if (record) return this.#keep(peer, [record], { counts: true });
+    const conversation = this.#store.conversation(peer);
+    if (tick) {
+      const delivered = Math.max(Number(tick.deliveredSeq ?? 0), Number(tick.readSeq ?? 0));
+      conversation.delivered = Math.max(conversation.delivered, delivered);
+      conversation.read = Math.max(conversation.read, Number(tick.readSeq ?? 0));
+    } else {
+      conversation.myRead = Math.max(conversation.myRead, Number(readMark.seq ?? 0));
+      conversation.unread = await this.#store.countUnread(peer, this.user, conversation.myRead);
+    }
+    await this.#store.put(peer);
+    this.#changed(peer);
+  }
+
+  /** Stores records. `counts`: they move the position; records of a history page fill the view only. */
+  async #keep(peer, records, { counts }) {
+    const conversation = this.#store.conversation(peer);
+    const rows = [];
+    for (const record of records) {
+      const seq = Number(record.seq);
+      const known = conversation.have !== null && (seq <= conversation.have || conversation.above.includes(seq));
+      if (counts) this.#account(conversation, seq);
+      if (counts && known) continue;
+      const row = this.#row(peer, record);
+      if (counts && row.from !== this.user && seq > conversation.myRead) conversation.unread += 1;
+      this.#touch(conversation, row);
+      rows.push(row);
+    }
+    const settled = rows.map((row) => this.#store.outbox.get(row.cmid)).filter(Boolean);
+    await this.#store.put(peer, rows, settled);
+    if (counts) this.#fillGap(conversation);
+    this.#changed(peer);
+  }
+
+  #row(peer, record) {
+    const { seq, id, from, text, kind, clientMessageId: cmid, serverTimeMs } = record;
+    const body = text ?? (record.payload ? '(a message that this page cannot show)' : '');
+    return { peer, seq: Number(seq), id, from, text: body, kind, cmid, ms: Number(serverTimeMs ?? 0) };
+  }
+
+  #touch(conversation, { seq, text, from, ms }) {
+    if (seq < conversation.lastSeq) return;
+    Object.assign(conversation, { lastSeq: seq, lastText: text, lastFrom: from, lastMs: ms });
+  }
+
+  /** Marks `seq` as accounted for and moves `have` over everything that is contiguous. */
+  #account(conversation, seq) {
+    if (conversation.have === null) conversation.have = seq - 1; // a device starts where its first push is
+    if (seq > conversation.have && !conversation.above.includes(seq)) conversation.above.push(seq);
+    conversation.above.sort((a, b) => a - b);
+    while (conversation.above.length && conversation.above[0] <= conversation.have + 1) {
+      conversation.have = Math.max(conversation.have, conversation.above.shift());
+    }
+  }
+
+  #fillGap(conversation) {
+    if (conversation.have === null || !conversation.above.length) return;
+    const { peer, have, above } = conversation;
+    const toSeq = Math.min(above[0] - 1, have + FETCH_RECORDS);
+    const range = { conversation: { user: peer }, fromSeq: String(have + 1), toSeq: String(toSeq) };
+    this.#request({ fetch: range }, async ({ page }) => {
+      if (!page) return; // asked again after the next welcome
+      for (const skip of page.skips ?? []) {
+        const last = Math.min(Number(skip.toSeq), toSeq);
+        for (let seq = Math.max(Number(skip.fromSeq), have + 1); seq <= last; seq++) this.#account(conversation, seq);
+      }
+      if (page.records?.length || page.skips?.length) await this.#keep(peer, page.records ?? [], { counts: true });
+    });
+  }
+
+  /** The list of conversations, for what this device has never seen. */
+  #list(cursor) {
+    this.#request({ conversations: { cursor, limit: 50 } }, async ({ conversationPage }) => {
+      for (const entry of conversationPage?.entries ?? []) {
+        const peer = entry.conversation?.user;
+        if (!peer) continue;
+        const conversation = this.#store.conversation(peer);
+        conversation.myRead = Math.max(conversation.myRead, Number(entry.readSeq ?? 0));
+        if (Number(entry.lastSeq ?? 0) <= conversation.lastSeq) continue;
+        const lastMs = Number(BigInt(entry.lastId ?? 0) >> 22n) + ID_EPOCH_MS;
+        Object.assign(conversation, { lastMs, lastText: entry.preview ?? conversation.lastText });
+        await this.#store.put(peer);
+        if (!entry.preview) this.history(peer);
+        this.#changed(peer);
+      }
+      if (conversationPage?.cursor) this.#list(conversationPage.cursor);
+    });
+  }
+
+  // ---- the outbox
+
+  #pump() {
+    if (this.state !== 'online' || Date.now() < this.#heldUntil) return;
+    for (const entry of this.#store.outbox.values()) {
+      if (this.#flying.size >= PIPELINE) break;
+      if (entry.error || this.#flying.has(entry.cmid)) continue;
+      if (Date.now() - entry.ms > ID_LIFE_MS) this.#askFirst(entry);
+      else this.#transmit(entry);
+    }
+  }
+
+  #transmit(entry) {
+    const retry = setTimeout(() => {
+      this.#flying.delete(entry.cmid);
+      this.#pump();
+    }, RETRY_MS);
+    this.#flying.set(entry.cmid, retry);
+    this.#request({ send: entry.frame }, ({ sent, error }) => {
+      if (sent) return this.#settle(entry, sent);
+      if (error) return this.#refused(entry, error);
+    });
+  }
+
+  /** SENT: the message has its place in the log. */
+  async #settle(entry, sent) {
+    this.#landed(entry);
+    if (!this.#store.outbox.has(entry.cmid)) return;
+    const { peer, cmid, frame } = entry;
+    const conversation = this.#store.conversation(peer);
+    const seq = Number(sent.seq);
+    if (conversation.have === null) conversation.above.push(seq);
+    else this.#account(conversation, seq);
+    const row = { peer, seq, id: sent.id, from: this.user, text: frame.text, cmid, ms: Number(sent.serverTimeMs) };
+    this.#touch(conversation, row);
+    await this.#store.put(peer, [row], [entry]);
+    this.#changed(peer);
+    this.#pump();
+  }
+
+  async #refused(entry, error) {
+    this.#landed(entry);
+    if (error.code === 'EXPIRED') return this.#askFirst(entry);
+    if (error.retryable) {
+      const waitMs = Number(error.retryAfterMs ?? 0) || 1_000;
+      this.#heldUntil = Date.now() + waitMs;
+      clearTimeout(this.#timers.hold);
+      this.#timers.hold = setTimeout(() => this.#pump(), waitMs + 10);
+      return;
+    }
+    entry.error = error.message || error.code;
+    await this.#store.putOutbox(entry);
+    this.#changed(entry.peer);
+    this.#pump();
+  }
+
+  #landed(entry) {
+    clearTimeout(this.#flying.get(entry.cmid));
+    this.#flying.delete(entry.cmid);
+  }
+
+  /** The id is too old to be retried: ask whether it arrived, and only then send anew under a new one. */
+  #askFirst(entry) {
+    this.#flying.set(entry.cmid, 0);
+    const ask = { conversation: { user: entry.peer }, clientMessageIds: [entry.cmid] };
+    this.#request({ lookup: ask }, async ({ lookupResult }) => {
+      this.#landed(entry);
+      if (!lookupResult) return;
+      const found = lookupResult.found?.[0];
+      if (found) return this.#settle(entry, found);
+      await this.resend(entry.cmid);
+    });
+  }
+
+  #tellRead(conversation) {
+    const seq = conversation.myRead;
+    if (seq <= conversation.myReadDone) return;
+    this.#request({ read: { conversation: { user: conversation.peer }, seq: String(seq) } }, async ({ ok }) => {
+      if (!ok) return; // told again after the next welcome
+      conversation.myReadDone = Math.max(conversation.myReadDone, seq);
+      await this.#store.put(conversation.peer);
+    });
+  }
+
+  async #renew() {
+    const token = await this.#token().catch(() => null);
+    if (token) this.#request({ renew: { token } }, () => {});
+  }
+
+  // ---- events
+
+  #set(state, detail = '') {
+    Object.assign(this, { state, detail });
+    this.dispatchEvent(new CustomEvent('state'));
+  }
+
+  #changed(peer) {
+    this.dispatchEvent(new CustomEvent('change', { detail: { peer } }));
+  }
+}
