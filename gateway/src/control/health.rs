@@ -1,0 +1,91 @@
+//! Whether this process lives, and whether a load balancer should send it new sessions.
+
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+/// Where a process is in its life. Only ever moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    Starting = 0,
+    Serving = 1,
+    Draining = 2,
+}
+
+/// Written by the server and the shards, read by both ports.
+#[derive(Debug, Default)]
+pub struct Health {
+    phase: AtomicU8,
+    /// Every shard's table is full.
+    full: AtomicBool,
+    /// The store refuses appends: free space.
+    storage_full: AtomicBool,
+}
+
+/// What /readyz answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub draining: bool,
+    /// Empty where ready.
+    pub why: &'static str,
+}
+
+impl Health {
+    pub fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+    }
+
+    pub fn set_storage_full(&self, full: bool) {
+        self.storage_full.store(full, Ordering::Release);
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        let why = match self.phase() {
+            Phase::Starting => "starting",
+            Phase::Draining => "draining",
+            Phase::Serving if self.full.load(Ordering::Acquire) => "max_sessions is reached",
+            Phase::Serving if self.storage_full.load(Ordering::Acquire) => "the disk is nearly full",
+            Phase::Serving => "",
+        };
+        Readiness { ready: why.is_empty(), draining: self.phase() == Phase::Draining, why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ready_while_it_serves_and_has_room() {
+        let health = Health::default();
+        assert_eq!(health.readiness().why, "starting");
+        health.enter(Phase::Serving);
+        assert!(health.readiness().ready);
+        health.set_full(true);
+        assert_eq!(health.readiness().why, "max_sessions is reached");
+        health.set_full(false);
+        health.set_storage_full(true);
+        assert!(!health.readiness().ready);
+    }
+
+    #[test]
+    fn draining_is_final() {
+        let health = Health::default();
+        health.enter(Phase::Draining);
+        health.enter(Phase::Serving);
+        assert_eq!(health.readiness(), Readiness { ready: false, draining: true, why: "draining" });
+    }
+}

@@ -1,0 +1,52 @@
+//! What each metric says, in one line; gateway/docs/operations.md says what to do about it.
+
+/// The help text of a metric. A test asserts that every metric has one.
+pub fn of(name: &str) -> &'static str {
+    HELP.iter().find(|(known, _)| *known == name).map_or("", |(_, help)| help)
+}
+
+const HELP: &[(&str, &str)] = &[
+    ("ringpost_connections", "Open connections by state; their sum is what is open."),
+    ("ringpost_accepted_total", "Connections accepted."),
+    ("ringpost_moved_total", "Sockets moved between shards."),
+    ("ringpost_move_failed_total", "Sockets that stayed where they were because the other shard was full."),
+    ("ringpost_sessions_established_total", "Sessions that were welcomed."),
+    ("ringpost_http_requests_total", "HTTP requests passed to the control plane."),
+    ("ringpost_refused_total", "Requests answered with a refusal, by reason."),
+    ("ringpost_closed_total", "Connections that ended, by reason."),
+    ("ringpost_messages_total", "WebSocket messages."),
+    ("ringpost_bytes_total", "Bytes received from and sent to sockets."),
+    ("ringpost_sends_total", "Messages that clients asked to send."),
+    ("ringpost_sends_duplicate_total", "Sends answered from the log because they were there already."),
+    ("ringpost_sends_refused_total", "Sends refused."),
+    ("ringpost_appends_total", "Append requests to the store."),
+    ("ringpost_append_conflicts_total", "Appends decided again because the head had moved."),
+    ("ringpost_append_unknown_total", "Appends whose outcome had to be looked up."),
+    ("ringpost_pushes_total", "Records and marks pushed to sessions."),
+    ("ringpost_acks_total", "Ack frames from sessions."),
+    ("ringpost_ticks_total", "Delivered and read ticks pushed to senders."),
+    ("ringpost_syncs_total", "Syncs after a hello."),
+    ("ringpost_takeovers_total", "Sessions replaced by a newer one of the same device."),
+    ("ringpost_slow_consumers_total", "Sessions closed because they acknowledged nothing for too long."),
+    ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
+    ("ringpost_mesh_messages_total", "Messages from shard to shard."),
+    ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),
+    ("ringpost_mesh_spill", "Messages waiting for a place in another shard's inbox."),
+    ("ringpost_ring_overflow_total", "Times a completion queue overflowed."),
+    ("ringpost_ring_enobufs_total", "Receives that found no provided buffer."),
+    ("ringpost_ring_rearm_total", "Multishot operations that ended and were armed again."),
+    ("ringpost_ring_stale_total", "Completions of connections that were gone, dropped by generation."),
+    ("ringpost_ring_submissions_total", "Operations submitted."),
+    ("ringpost_ring_completions_total", "Completions taken."),
+    ("ringpost_ring_enters_total", "io_uring_enter calls."),
+    ("ringpost_ring_operations_in_flight", "Operations submitted and not completed."),
+    ("ringpost_ring_slots_occupied", "Slots of the connection tables in use."),
+    ("ringpost_ring_slots", "Slots of the connection tables."),
+    ("ringpost_ring_buffers_out", "Receive buffers held by connections."),
+    ("ringpost_ring_buffers", "Receive buffers."),
+    ("ringpost_shard_connections", "Open connections of each shard."),
+    ("ringpost_build_info", "The version that runs."),
+    ("process_resident_memory_bytes", "Resident memory."),
+    ("process_cpu_seconds_total", "User and system CPU time."),
+    ("process_open_fds", "Open file descriptors; sockets of sessions are not among them."),
+];
