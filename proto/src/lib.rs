@@ -2,6 +2,7 @@
 //!
 //! Pure: nothing here reads a clock, opens a socket, starts a thread or draws a random number.
 
+pub mod client;
 pub mod close;
 pub mod id;
 pub mod limits;

@@ -1,0 +1,459 @@
+//! The conforming client as a state machine: what every client of ringpost does between its transport and its app.
+//!
+//! Contract: feed one input (`connected`, `frame`, `activity`, `disconnected`, `refused`, `timeout`) or command (`send`,
+//! `read`, `stored`, `renew`, `reconnect`, `bye`), then drain `poll_transmit` and `poll_event` until `None`, and call
+//! `timeout` at `next_timeout_ms`. Times are monotonic milliseconds of any origin; randomness is a seed.
+//!
+//! Guarantees: a send has exactly one outcome and keeps its id and bytes until then, whatever connections come and go;
+//! records reach the app in order, each once, without a gap; what is acknowledged the app has stored; close codes decide
+//! whether and when to connect again. Bounded: [`OUTBOX`] sends, one window of pushes. A client that is idle and has heard
+//! of no conversation holds no heap memory but its resume token.
+//!
+//! Never does: sockets, clocks, framing, tokens (the caller has them), durable storage (the app's).
+
+mod backoff;
+mod inbox;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+pub use crate::v1::peer::Peer;
+pub use outbox::Outcome;
+
+use crate::close::CloseCode;
+use crate::id::Seq;
+use crate::limits::{AUTHENTICATE_MS, HEARTBEAT_MS};
+use crate::v1::{self, client_frame::Request, server_frame::Answer};
+use backoff::{Backoff, Random};
+use bytes::Bytes;
+use inbox::{Inbox, fresh};
+use outbox::Outbox;
+use std::collections::VecDeque;
+
+/// Sends without an outcome that a client keeps; one more is refused.
+pub const OUTBOX: usize = 4_096;
+/// The close code of a connection that ended without one (RFC 6455 section 7.4.1).
+pub const ABNORMAL: u16 = 1006;
+/// Positions told in hello.
+const HAVE: usize = 256;
+/// With a request unanswered: this long without a byte from the server, and the connection is given up, milliseconds.
+const SILENCE_MS: u64 = 15_000;
+
+/// What the app and the driver of the transport are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Open a connection now; then `connected`, `refused` or `disconnected`.
+    Connect,
+    /// Close the connection and say `disconnected(ABNORMAL)`: it is silent, or broke the protocol.
+    Drop,
+    /// The session is open. `resumed`: nothing was missed.
+    Welcome { resumed: bool },
+    /// The next record of its conversation. Deliveries are numbered; `stored(delivery)` covers all up to it.
+    Record { delivery: u64, record: Box<v1::Record> },
+    /// The other side's progress over our records; only grows.
+    Tick { delivery: u64, peer: Peer, delivered: Seq, read: Seq },
+    /// Another of the user's devices has read up to here.
+    ReadMark { delivery: u64, peer: Peer, seq: Seq },
+    /// What became of a send; given once.
+    Outcome { send: Box<v1::Send>, outcome: Outcome },
+    /// The server's log ends before what we have: the app drops its state of this conversation and asks for its history.
+    Reset { peer: Peer, head: Seq },
+    /// Everything that was missed has been pushed.
+    Synced,
+    /// Fetch a new token and `renew`. `exp_ms`: Unix time at which the old one ends; 0: it has, and nothing happens until then.
+    TokenWanted { exp_ms: u64 },
+    /// An error that belongs to no request of ours.
+    Error(Box<v1::Error>),
+    /// The server said not to come back by oneself, or `bye` was said. `reconnect` starts again.
+    Stopped { code: u16 },
+}
+
+/// The outbox is full: nothing was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{OUTBOX} messages have no outcome yet")]
+pub struct Full;
+
+#[derive(Debug)]
+enum Link {
+    Waiting {
+        at_ms: u64,
+    },
+    Connecting,
+    /// Connected; hello is to be said, or was said and has no answer yet.
+    Greeting {
+        since_ms: u64,
+        hello: Option<Box<v1::Hello>>,
+        id: u64,
+    },
+    Online {
+        since_ms: u64,
+    },
+    /// Given up by us; the driver has not closed it yet.
+    Dropping,
+    NeedsToken,
+    Stopped,
+}
+
+#[derive(Debug)]
+pub struct Client {
+    link: Link,
+    backoff: Backoff,
+    auto_store: bool,
+    leaving: bool,
+    random: Random,
+    next_id: u64,
+    /// When the server was last heard.
+    heard_ms: u64,
+    /// When the first request after that was said.
+    asked_ms: u64,
+    heartbeat_ms: u32,
+    crash_slot_ms: u32,
+    /// Do not connect before this time: the slot that drain gave.
+    slot_ms: u64,
+    resume_token: Bytes,
+    inbox: Option<Box<Inbox>>,
+    outbox: Option<Box<Outbox>>,
+    renewal: Option<Box<v1::ClientFrame>>,
+    events: VecDeque<Event>,
+}
+
+impl Client {
+    /// A client that connects at `start_ms`. `auto_store`: what the app was given counts as stored; otherwise the app says
+    /// so with `stored`.
+    pub fn new(start_ms: u64, seed: u64, auto_store: bool) -> Self {
+        Self {
+            link: Link::Waiting { at_ms: start_ms },
+            backoff: Backoff::default(),
+            auto_store,
+            leaving: false,
+            random: Random::new(seed),
+            next_id: 0,
+            heard_ms: start_ms,
+            asked_ms: 0,
+            heartbeat_ms: HEARTBEAT_MS as u32,
+            crash_slot_ms: 0,
+            slot_ms: 0,
+            resume_token: Bytes::new(),
+            inbox: None,
+            outbox: None,
+            renewal: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Before the first connection: the app has everything of this conversation up to `seq`.
+    pub fn restore(&mut self, peer: &Peer, seq: Seq) {
+        self.inbox.get_or_insert_default().restore(peer, seq);
+    }
+
+    // ---- inputs ----
+
+    /// The transport is open. `token`: for hello; empty where the transport carried it.
+    pub fn connected(&mut self, now_ms: u64, token: String) {
+        let have = self.inbox.as_ref().map(|inbox| inbox.have(HAVE)).unwrap_or_default();
+        let resume_token = self.resume_token.clone();
+        let hello = v1::Hello { token, resume_token, have, ..Default::default() };
+        let id = fresh(&mut self.next_id);
+        self.heard_ms = now_ms;
+        self.link = Link::Greeting { since_ms: now_ms, hello: Some(Box::new(hello)), id };
+    }
+
+    /// A frame from the server.
+    pub fn frame(&mut self, now_ms: u64, frame: v1::ServerFrame) {
+        self.heard_ms = now_ms;
+        match (&self.link, frame.answer) {
+            (Link::Greeting { .. }, Some(Answer::Welcome(welcome))) => self.welcome(now_ms, welcome),
+            (Link::Greeting { .. }, Some(Answer::Error(error))) => self.events.push_back(Event::Error(Box::new(error))),
+            (Link::Online { .. }, Some(answer)) => self.answer(now_ms, frame.re, answer),
+            // An answer that this version does not know, or a frame of a connection that we gave up.
+            _ => {}
+        }
+    }
+
+    /// Bytes arrived that are no frame (a ping of the transport).
+    pub fn activity(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// The connection ended with this close code ([`ABNORMAL`] if it had none), or could not be opened.
+    pub fn disconnected(&mut self, now_ms: u64, code: u16) {
+        let lived_ms = match self.link {
+            Link::Online { since_ms } => now_ms.saturating_sub(since_ms),
+            Link::Greeting { .. } | Link::Connecting | Link::Dropping => 0,
+            Link::Waiting { .. } | Link::NeedsToken | Link::Stopped => return,
+        };
+        self.renewal = None;
+        if code == CloseCode::TokenExpired as u16 {
+            self.link = Link::NeedsToken;
+            self.events.push_back(Event::TokenWanted { exp_ms: 0 });
+        } else if self.leaving || !CloseCode::may_reconnect(code) {
+            self.link = Link::Stopped;
+            self.events.push_back(Event::Stopped { code });
+        } else {
+            self.backoff.ended(lived_ms);
+            let spread_ms = if code == CloseCode::Draining as u16 { 0 } else { u64::from(self.crash_slot_ms) };
+            self.connect_within(now_ms, spread_ms);
+        }
+    }
+
+    /// The upgrade was refused, to be tried again after this long (503 and Retry-After).
+    pub fn refused(&mut self, now_ms: u64, retry_after_ms: u64) {
+        self.slot_ms = now_ms + retry_after_ms.min(600_000);
+        self.disconnected(now_ms, ABNORMAL);
+    }
+
+    /// `next_timeout_ms` has come (or may have).
+    pub fn timeout(&mut self, now_ms: u64) {
+        match self.link {
+            Link::Waiting { at_ms } if at_ms <= now_ms => {
+                self.link = Link::Connecting;
+                self.events.push_back(Event::Connect);
+            }
+            Link::Greeting { .. } | Link::Online { .. } if self.silent_at_ms().is_some_and(|at| at <= now_ms) => {
+                self.give_up();
+            }
+            _ => {}
+        }
+    }
+
+    // ---- commands ----
+
+    /// Sends a message: to, client_message_id (16 bytes, unique per conversation and device) and a body.
+    pub fn send(&mut self, send: v1::Send) -> Result<(), Full> {
+        let outbox = self.outbox.get_or_insert_default();
+        if outbox.len() >= OUTBOX {
+            return Err(Full);
+        }
+        outbox.push(fresh(&mut self.next_id), Box::new(send));
+        Ok(())
+    }
+
+    /// The user has read everything up to `seq`.
+    pub fn read(&mut self, now_ms: u64, peer: &Peer, seq: Seq) {
+        self.inbox.get_or_insert_default().read(now_ms, peer, seq, &mut self.next_id);
+    }
+
+    /// The app has durably stored every delivery up to this number.
+    pub fn stored(&mut self, delivery: u64) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.stored(delivery);
+        }
+    }
+
+    /// A new token: tells the session, or connects where one was waited for.
+    pub fn renew(&mut self, now_ms: u64, token: String) {
+        match self.link {
+            Link::Online { .. } => {
+                let id = fresh(&mut self.next_id);
+                let request = Some(Request::Renew(v1::Renew { token }));
+                self.renewal = Some(Box::new(v1::ClientFrame { id, request }));
+            }
+            Link::NeedsToken => self.link = Link::Waiting { at_ms: now_ms },
+            _ => {}
+        }
+    }
+
+    /// Starts again after [`Event::Stopped`].
+    pub fn reconnect(&mut self, now_ms: u64) {
+        if matches!(self.link, Link::Stopped) {
+            self.leaving = false;
+            self.link = Link::Waiting { at_ms: now_ms };
+        }
+    }
+
+    /// Leaves for good: says bye if connected, and does not come back.
+    pub fn bye(&mut self) {
+        self.leaving = true;
+        match self.link {
+            Link::Online { .. } => {
+                let request = Some(Request::Bye(v1::Bye {}));
+                self.renewal = Some(Box::new(v1::ClientFrame { id: 0, request }));
+            }
+            Link::Greeting { .. } => self.give_up(),
+            _ => self.link = Link::Stopped,
+        }
+    }
+
+    // ---- outputs ----
+
+    /// The next frame to write to the connection.
+    pub fn poll_transmit(&mut self, now_ms: u64) -> Option<v1::ClientFrame> {
+        match &mut self.link {
+            Link::Greeting { hello, id, .. } => {
+                let request = Some(Request::Hello(*hello.take()?));
+                Some(v1::ClientFrame { id: *id, request })
+            }
+            Link::Online { .. } => self.request(now_ms),
+            _ => None,
+        }
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// When to call `timeout`, and to poll for frames that are due again. `None`: not by time.
+    pub fn next_timeout_ms(&self) -> Option<u64> {
+        match self.link {
+            Link::Waiting { at_ms } => Some(at_ms),
+            Link::Online { .. } => [self.silent_at_ms(), self.due_ms()].into_iter().flatten().min(),
+            Link::Greeting { .. } => self.silent_at_ms(),
+            Link::Connecting | Link::Dropping | Link::NeedsToken | Link::Stopped => None,
+        }
+    }
+
+    pub fn is_online(&self) -> bool {
+        matches!(self.link, Link::Online { .. })
+    }
+
+    /// Sends without an outcome.
+    pub fn unsent(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// How far a conversation was received without a gap, and how far of it the app has stored.
+    pub fn position(&self, peer: &Peer) -> Option<(Seq, Seq)> {
+        self.inbox.as_ref()?.position(peer)
+    }
+
+    // ---- inside ----
+
+    fn welcome(&mut self, now_ms: u64, welcome: v1::Welcome) {
+        self.link = Link::Online { since_ms: now_ms };
+        self.slot_ms = 0;
+        self.resume_token = welcome.resume_token;
+        self.heartbeat_ms = u32::try_from(welcome.heartbeat_ms).unwrap_or(u32::MAX).max(1_000);
+        self.crash_slot_ms = u32::try_from(welcome.crash_slot_ms).unwrap_or(u32::MAX);
+        if let Some(inbox) = &mut self.inbox {
+            inbox.opened(now_ms);
+        }
+        if let Some(outbox) = &mut self.outbox {
+            outbox.reconnected(now_ms);
+        }
+        self.events.push_back(Event::Welcome { resumed: welcome.resumed });
+        for reset in welcome.reset {
+            if let Some(peer) = reset.conversation.and_then(|peer| peer.peer) {
+                self.inbox.get_or_insert_default().reset(&peer);
+                self.events.push_back(Event::Reset { peer, head: reset.head_seq });
+            }
+        }
+    }
+
+    fn answer(&mut self, now_ms: u64, re: u64, answer: Answer) {
+        match answer {
+            Answer::Push(push) => {
+                let inbox = self.inbox.get_or_insert_default();
+                if inbox.push(push, self.auto_store, &mut self.next_id, &mut self.events).is_err() {
+                    self.give_up();
+                }
+            }
+            Answer::Sent(sent) => {
+                let ended = self.outbox.as_mut().and_then(|outbox| outbox.sent(re, sent));
+                self.ended(ended);
+            }
+            Answer::LookupResult(result) => {
+                let ended = self.outbox.as_mut().and_then(|outbox| outbox.looked_up(re, result));
+                self.ended(ended);
+            }
+            Answer::Page(page) => {
+                if let Some(inbox) = &mut self.inbox {
+                    inbox.page(now_ms, re, page, self.auto_store, &mut self.next_id, &mut self.events);
+                }
+            }
+            Answer::Ok(_) => {
+                if let Some(inbox) = &mut self.inbox {
+                    inbox.ok(re);
+                }
+            }
+            Answer::Error(error) => self.error(now_ms, re, error),
+            Answer::SyncDone(_) => self.events.push_back(Event::Synced),
+            Answer::Drain(drain) => self.slot_ms = now_ms + drain.reconnect_after_ms.min(600_000),
+            Answer::RenewSoon(soon) => self.events.push_back(Event::TokenWanted { exp_ms: soon.exp_ms }),
+            Answer::Welcome(_) | Answer::Pong(_) | Answer::ConversationPage(_) => {}
+        }
+    }
+
+    fn error(&mut self, now_ms: u64, re: u64, mut error: v1::Error) {
+        if let Some(outbox) = &mut self.outbox {
+            match outbox.error(now_ms, re, error, &mut self.random) {
+                Ok(ended) => return self.ended(ended),
+                Err(back) => error = back,
+            }
+        }
+        if let Some(inbox) = &mut self.inbox {
+            match inbox.error(now_ms, re, error, &mut self.random) {
+                Ok(()) => return,
+                Err(back) => error = back,
+            }
+        }
+        self.events.push_back(Event::Error(Box::new(error)));
+    }
+
+    /// A send has its outcome: the app hears, and its place in the log is no gap.
+    fn ended(&mut self, ended: Option<(Box<v1::Send>, Outcome)>) {
+        let Some((send, outcome)) = ended else { return };
+        let seq = match &outcome {
+            Outcome::Sent(sent) => Some(sent.seq),
+            Outcome::Failed(error) => {
+                error.details.and_then(|it| it.details).map(|v1::details::Details::Conflict(first)| first.seq)
+            }
+        };
+        let peer = send.to.as_ref().and_then(|peer| peer.peer.clone());
+        self.events.push_back(Event::Outcome { send, outcome });
+        if let (Some(seq), Some(peer)) = (seq, peer) {
+            self.inbox.get_or_insert_default().own(&peer, seq, self.auto_store, &mut self.events);
+        }
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
+            self.outbox = None;
+        }
+    }
+
+    fn request(&mut self, now_ms: u64) -> Option<v1::ClientFrame> {
+        if let Some(frame) = self.renewal.take() {
+            return Some(*frame);
+        }
+        let frame = self.inbox.as_mut().and_then(|inbox| inbox.poll(now_ms));
+        let frame = frame.or_else(|| self.outbox.as_mut()?.poll(now_ms))?;
+        if frame.id != 0 && self.asked_ms <= self.heard_ms {
+            self.asked_ms = now_ms;
+        }
+        Some(frame)
+    }
+
+    fn due_ms(&self) -> Option<u64> {
+        let inbox = self.inbox.as_ref().and_then(|inbox| inbox.next_due_ms());
+        let outbox = self.outbox.as_ref().and_then(|outbox| outbox.next_due_ms());
+        [inbox, outbox].into_iter().flatten().min()
+    }
+
+    /// When the connection counts as dead if nothing is heard until then.
+    fn silent_at_ms(&self) -> Option<u64> {
+        match self.link {
+            Link::Greeting { since_ms, .. } => Some(since_ms + AUTHENTICATE_MS + SILENCE_MS),
+            Link::Online { since_ms } => {
+                let asked = self.unsent() > 0 || self.inbox.as_ref().is_some_and(|inbox| inbox.has_requests());
+                let heard_ms = self.heard_ms.max(since_ms);
+                let idle_ms = heard_ms + 2 * u64::from(self.heartbeat_ms) + 5_000;
+                Some(if asked { idle_ms.min(heard_ms.max(self.asked_ms) + SILENCE_MS) } else { idle_ms })
+            }
+            _ => None,
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.link = Link::Dropping;
+        self.events.push_back(Event::Drop);
+    }
+
+    fn connect_within(&mut self, now_ms: u64, spread_ms: u64) {
+        let delay = self.backoff.delay(&mut self.random, spread_ms);
+        // A slot was spread by the server: it is kept exactly.
+        let at_ms = if self.slot_ms > now_ms { self.slot_ms } else { now_ms + delay };
+        self.slot_ms = 0;
+        self.link = Link::Waiting { at_ms };
+    }
+}
