@@ -9,6 +9,10 @@
 //! - `LogSlice`, `Conversation`, `User`, `Found`: reflect at least everything answered before the request was submitted.
 //! - `Raised`: durable. A lower or equal value changes nothing and is no error.
 
+pub mod conformance;
+pub mod faulty;
+pub mod index;
+pub mod prng;
 pub mod record;
 
 pub use record::{Body, Record, RecordError, SharedEncodings, content_hash};
@@ -90,7 +94,8 @@ pub enum ReadRange {
 
 #[derive(Debug)]
 pub enum StoreRequest {
-    /// Conditional on the head being `expected_head`; the records are numbered expected_head + 1 ... 1 to 64 of them.
+    /// Conditional on the head being `expected_head`; the records are numbered expected_head + 1 ... 1 to 64 of them
+    /// (anything else is answered `Unimplemented`).
     Append {
         tag: Tag,
         conversation: ConversationId,
@@ -223,7 +228,8 @@ pub struct UserEntry {
     /// Delivered of each of the user's devices that has one.
     pub delivered: Vec<(DeviceId, Seq)>,
     pub read: Seq,
-    /// The other members: the minimum over them of the maximum over each one's devices, and of their Read.
+    /// The other members: the minimum over them of the maximum over each one's devices, and of their Read;
+    /// 0 where there is no other (a user talks to itself).
     pub peer_delivered: Seq,
     pub peer_read: Seq,
     /// TickDelivered and TickRead of each of the user's devices that has one.

@@ -1,0 +1,74 @@
+//! What every store must pass: the Store contract as executable cases.
+//!
+//! A backend's test implements [`Driver`] and calls [`run`]. A case fails by panicking, as a test does.
+
+mod appends;
+mod loads;
+mod registers;
+mod samples;
+
+use crate::{Outcome, StoreAnswer, StoreRequest};
+
+/// The store under test, with its clock and its waiting.
+pub trait Driver {
+    fn submit(&mut self, request: StoreRequest);
+
+    /// Waits for the next answer to anything submitted and not yet answered.
+    fn answer(&mut self) -> StoreAnswer;
+
+    /// Ends the store and opens it again over what is durable.
+    fn reopen(&mut self);
+}
+
+/// One statement of the contract, shown on a fresh store.
+pub type Case = fn(&mut dyn Driver);
+
+/// All cases, by what they state.
+pub const CASES: &[(&str, Case)] = &[
+    ("appended records are dense and read back as they were", appends::dense),
+    ("an append on another head stores nothing and names the head", appends::conflict),
+    ("an append that breaks its form stores nothing", appends::malformed),
+    ("the append answers of a conversation come in the order of the requests", appends::ordered_answers),
+    ("every request is answered exactly once, under its tag", appends::tags),
+    ("appended records survive a reopening", appends::durable),
+    ("a log is read upwards within its limits", appends::read_upwards),
+    ("a log is read downwards within its limits", appends::read_downwards),
+    ("a client message id is found however old it is", appends::find_cmid),
+    ("a client message id is found within its scope only", appends::cmid_scope),
+    ("a conversation's tail holds the last 256 records", loads::tail),
+    ("a conversation's tail holds the last day, up to 4,096 records", loads::tail_of_a_day),
+    ("what nobody wrote to is empty", loads::nothing),
+    ("a user's conversations come newest first, in pages", loads::user_pages),
+    ("a user's page tells heads, own records and registers", loads::user_entry),
+    ("a user who talks to itself has one entry and no peer", loads::self_talk),
+    ("registers only grow", registers::max_merge),
+    ("raised registers survive a reopening", registers::durable),
+    ("a room is told Delivered and Read, and no ticks", registers::in_a_room),
+    ("the peer's progress is the maximum over its devices", registers::peer_minima),
+    ("reserved requests are answered Unimplemented", reserved),
+];
+
+/// Runs every case, each on a store of its own that `fresh` makes.
+pub fn run(mut fresh: impl FnMut() -> Box<dyn Driver>) {
+    for (name, case) in CASES {
+        // Shown by the test harness for the case that fails.
+        println!("case: {name}");
+        case(&mut *fresh());
+    }
+}
+
+/// Submits one request and waits for its answer.
+fn ask(store: &mut dyn Driver, request: StoreRequest) -> Outcome {
+    let tag = request.tag();
+    store.submit(request);
+    let answer = store.answer();
+    assert_eq!(answer.tag, tag, "another request was answered");
+    answer.outcome
+}
+
+fn reserved(store: &mut dyn Driver) {
+    for request in [StoreRequest::Cas { tag: 1 }, StoreRequest::Take { tag: 2 }, StoreRequest::Sweep { tag: 3 }] {
+        let outcome = ask(store, request);
+        assert!(matches!(outcome, Outcome::Unimplemented), "{outcome:?}");
+    }
+}
