@@ -39,7 +39,7 @@ function paintAvatar(node, name) {
   let hash = 0;
   for (const char of name) hash = (hash * 31 + char.codePointAt(0)) >>> 0;
   node.textContent = Array.from(name)[0]?.toUpperCase() ?? '?';
-  node.style.setProperty('--hue', String(hash % 360));
+  node.style.setProperty('--hue', String(Math.round(hash * 137.508) % 360)); // the golden angle keeps neighbours apart
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });

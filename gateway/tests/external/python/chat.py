@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from ringpost import Json, Protobuf, Session, run_cases, uuid7
+from harness import Json, Protobuf, Session, run_cases, uuid7
 
 
 async def conversation(server, codec):
