@@ -17,6 +17,18 @@ pub use ringpost_router::Identity;
 pub use tickets::{TicketRefused, Tickets};
 pub use verify::Verifier;
 
+use crate::config::Config;
+
+/// The verifier that the settings ask for: the keys of `token_keys`, and with `dev` the development key.
+pub fn verifier(config: &Config) -> Result<Verifier, KeyFileError> {
+    let keys = match &config.token_keys {
+        Some(file) => KeySet::load(file, &config.token_issuer)?,
+        None => KeySet::default(),
+    };
+    let keys = if config.dev { keys.with_dev() } else { keys };
+    Ok(Verifier::new(keys, &config.token_audience))
+}
+
 /// The tenant of a token without a `ten` claim.
 pub const DEFAULT_TENANT: &str = "default";
 

@@ -50,7 +50,7 @@ macro_rules! settings {
         }, )+];
 
         impl Settings {
-            pub(super) fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+            pub fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
                 let mut rows = SETTINGS.iter();
                 Ok(Self { $( $key: layers.value::<$type>(rows.next(), stringify!($key))?, )+ })
             }
