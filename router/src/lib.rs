@@ -6,5 +6,6 @@
 
 pub mod boundary;
 pub mod envelope;
+pub mod wheel;
 
 pub use boundary::*;
