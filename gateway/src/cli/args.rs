@@ -13,7 +13,6 @@ pub fn command() -> Command {
     Command::new("ringpost")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A messaging gateway: one process, one ring per core, durable before acknowledged")
-        .subcommand_required(false)
         .after_help("Try it:\n  ringpost serve --dev        then open http://127.0.0.1:7600/")
         .subcommand(serve())
         .subcommand(token())
@@ -84,7 +83,12 @@ fn with_settings(command: Command, wanted: fn(&Setting) -> bool) -> Command {
             _ => arg.value_name("VALUE"),
         }
     });
-    command.arg(file).next_help_heading("Settings (variable RINGPOST_NAME, key name in the file)").args(flags)
+    // The last flag wins, so that a script can append to a command line.
+    command
+        .args_override_self(true)
+        .arg(file)
+        .next_help_heading("Settings (variable RINGPOST_NAME, key name in the file)")
+        .args(flags)
 }
 
 fn help(setting: &Setting) -> String {
