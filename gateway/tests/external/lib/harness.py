@@ -7,6 +7,7 @@ frames are dicts in proto3 JSON form. It follows the client rules of the wire on
 import asyncio
 import base64
 import contextlib
+import hmac
 import json
 import os
 import pathlib
@@ -97,6 +98,20 @@ class Server:
 
     def token(self, user, device):
         return self.post("/v1/dev/token", {"user": user, "device": device})["token"]
+
+
+def mint(user, device, ttl_s, **changed):
+    """A development token made by hand (RFC 7519, HS256): any lifetime, also one that is over."""
+    secret = b"ringpost development key, never use in production"
+    now = int(time.time())
+    claims = {"sub": user, "dev": device, "iat": now, "exp": now + ttl_s, "iss": "ringpost-dev", "aud": "ringpost"}
+
+    def part(value):
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    signed = part({"alg": "HS256", "typ": "JWT", "kid": "dev"}) + b"." + part(claims | changed)
+    signature = hmac.digest(secret, signed, "sha256")
+    return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
 class Json:
@@ -268,6 +283,10 @@ class Session:
             if not before:
                 return rows[::-1]
 
+    async def close_code(self, timeout=PATIENCE_S):
+        """Waits for the other side to close; its code."""
+        return (await asyncio.wait_for(asyncio.shield(self.closed), timeout))[0]
+
     def abort(self):
         """Cuts the TCP connection: no close frame, no goodbye."""
         self.ws.transport.abort()
@@ -314,6 +333,15 @@ class Relay:
         self._listener.close()
         for task in list(self._tasks):
             task.cancel()
+
+
+async def refusal(opening):
+    """The close code with which `Session.open(...)` ends instead of a welcome."""
+    try:
+        session = await opening
+    except ConnectionError as error:
+        return int(str(error).split("(")[1].split(",")[0])
+    raise AssertionError(f"{session.user}/{session.device} was welcomed")
 
 
 def eventually(check, what, patience=PATIENCE_S):

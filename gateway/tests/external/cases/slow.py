@@ -1,0 +1,93 @@
+"""O15: consumers that stop reading, or read and never acknowledge, beside sessions that behave."""
+
+import asyncio
+import socket
+
+from harness import Session, eventually, run_cases
+
+STOPPED, MUTE = 200, 50
+MESSAGES, TEXT_BYTES = 40, 8 << 10  # 320 KiB each, more than three windows
+WINDOW = 96 << 10
+PROGRESS_MS = 6_000
+
+
+async def O15_slow_consumers(server):
+    """200 that stop reading and 50 that never ack: bounded, closed 4002, nothing lost, neighbours undisturbed"""
+    base = server.rss()
+    sender = [await Session.open(server, f"sender{n}") for n in range(25)]
+    stopped = [await open_small(server, f"stopped{n}") for n in range(STOPPED)]
+    mute = [await Session.open(server, f"mute{n}") for n in range(MUTE)]
+    names = [session.user for session in stopped + mute]
+    for session in stopped:
+        session.ws.transport.pause_reading()
+
+    probing = asyncio.create_task(probes(server))
+    text = "x" * TEXT_BYTES
+    shares = [names[n :: len(sender)] for n in range(len(sender))]
+
+    async def send_share(session, share):
+        for _ in range(MESSAGES):
+            for name in share:
+                await session.send(name, text)
+
+    await asyncio.gather(*(send_share(*pair) for pair in zip(sender, shares)))
+    stored = len(names) * MESSAGES * TEXT_BYTES
+    grown = server.rss() - base
+    # Records are in memory by design of this store, once (with allocator slack); beyond them each consumer has its window.
+    bound = stored * 1.3 + len(names) * WINDOW * 1.1 + (16 << 20)
+    assert grown <= bound, f"{grown >> 20} MiB grown, {int(bound) >> 20} MiB allowed"
+
+    closed = lambda: server.metric("ringpost_closed_total", reason="slow_consumer") >= len(names)  # noqa: E731
+    await eventually(closed, "every slow consumer is closed SLOW_CONSUMER", PROGRESS_MS / 1000 + 30)
+    for session in mute:
+        assert await session.close_code() == 4002
+        got = []
+        while not session.pushes.empty():
+            got.append(session.pushes.get_nowait()["record"])
+        size = sum(len(record["text"]) for record in got)
+        assert [int(record["seq"]) for record in got] == list(range(1, len(got) + 1))
+        assert size <= WINDOW and len(got) <= 64, f"{len(got)} records, {size} bytes without an ack"
+    for session in stopped:
+        session.abort()
+
+    async def catch_up(name):
+        session = await Session.open(server, name)
+        got = await session.records(MESSAGES)
+        assert [seq for seq, _ in got] == list(range(1, MESSAGES + 1))
+        assert all(record["text"] == text for _, record in got)
+        await session.close()
+
+    for start in range(0, len(names), 25):
+        await asyncio.gather(*(catch_up(name) for name in names[start : start + 25]))
+    probing.cancel()
+    rounds = await asyncio.gather(probing, return_exceptions=True)
+    assert isinstance(rounds[0], asyncio.CancelledError), rounds
+    return f"{grown >> 20} MiB grown for {stored >> 20} MiB stored"
+
+
+async def probes(server):
+    """Sessions that behave, spread over the shards: each message is answered while the others stall."""
+    pairs = [(await Session.open(server, f"ping{n}"), await Session.open(server, f"pong{n}")) for n in range(4)]
+    seq = 0
+    while True:
+        seq += 1
+        for one, two in pairs:
+            await one.send(two.user, f"probe {seq}")
+            n, got, _ = await two.record()
+            assert got == seq
+            await two.ack(n)
+        await asyncio.sleep(0.2)
+
+
+async def open_small(server, user):
+    """A session whose kernel buffer takes 4 KiB, as a phone with no reception."""
+    host, port = server.listen.rsplit(":", 1)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+    return await Session.open(server, user, sock=sock)
+
+
+if __name__ == "__main__":
+    run_cases([O15_slow_consumers], "--progress-ms", str(PROGRESS_MS), "--window-bytes", str(WINDOW))
