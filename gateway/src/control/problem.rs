@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use ringpost_proto::v1;
 use v1::code::Value as Code;
 
-/// One refusal. Becomes `{"error":{"code":...,"message":...}}`, the same JSON as on a WebSocket.
+/// One refusal. Its body is the wire's error in JSON: `{"code":...,"message":...}`, as the transport's own refusals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,
@@ -38,9 +38,8 @@ impl Problem {
             field: self.field.to_owned(),
             ..Default::default()
         };
-        // Serialising a frame that holds no map and no float cannot fail; an empty object would still be JSON.
-        let error = serde_json::to_string(&error).unwrap_or_else(|_| "{}".to_owned());
-        format!("{{\"error\":{error}}}\n")
+        // Serialising a message that holds no map and no float cannot fail; an empty object would still be JSON.
+        serde_json::to_string(&error).unwrap_or_else(|_| "{}".to_owned())
     }
 }
 
@@ -93,10 +92,10 @@ mod tests {
     #[test]
     fn a_problem_is_the_error_frame() {
         let problem = Problem::new(Code::NotFound, "no such path");
-        assert_eq!(problem.json(), "{\"error\":{\"code\":\"NOT_FOUND\",\"message\":\"no such path\"}}\n");
+        assert_eq!(problem.json(), "{\"code\":\"NOT_FOUND\",\"message\":\"no such path\"}");
         let problem = Problem::new(Code::Overloaded, "busy").field("user");
         let json: serde_json::Value = serde_json::from_str(&problem.json()).unwrap();
-        assert_eq!(json["error"]["retryable"], true);
-        assert_eq!(json["error"]["field"], "user");
+        assert_eq!(json["retryable"], true);
+        assert_eq!(json["field"], "user");
     }
 }

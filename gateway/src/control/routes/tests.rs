@@ -53,7 +53,7 @@ async fn no_ticket_without_one_good_token() {
         let (status, headers, body) = ask(&shared, post_to("/v1/ticket").header("authorization", value), "").await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{value}");
         assert_eq!(headers["www-authenticate"], "Bearer");
-        assert_eq!(body["error"]["code"], "UNAUTHENTICATED");
+        assert_eq!(body["code"], "UNAUTHENTICATED");
     }
     let good = format!("Bearer {}", token(unix_ms() / 1_000 + 60));
     let twice = post_to("/v1/ticket").header("authorization", &good).header("authorization", &good);
@@ -78,7 +78,7 @@ async fn a_draining_process_gives_no_tickets() {
 async fn development_tokens_exist_with_dev_only() {
     let body = json!({"user": "alice", "device": "phone"}).to_string();
     let (status, _, answer) = ask(&shared(false), post_to("/v1/dev/token"), body.clone()).await;
-    assert_eq!((status, &answer["error"]["code"]), (StatusCode::NOT_FOUND, &json!("NOT_FOUND")));
+    assert_eq!((status, &answer["code"]), (StatusCode::NOT_FOUND, &json!("NOT_FOUND")));
     let shared = shared(true);
     let (status, _, answer) = ask(&shared, post_to("/v1/dev/token"), body).await;
     assert_eq!(status, StatusCode::OK);
@@ -121,8 +121,8 @@ async fn bad_bodies_get_json_errors() {
         let (got, headers, answer) = ask(&shared, post_to("/v1/dev/token"), body.clone()).await;
         assert_eq!(got, status, "{body}");
         assert_eq!(headers["content-type"], "application/json");
-        assert!(answer["error"]["code"].is_string() && answer["error"]["message"].is_string());
-        assert_eq!(answer["error"]["field"].as_str().unwrap_or(""), field);
+        assert!(answer["code"].is_string() && answer["message"].is_string());
+        assert_eq!(answer["field"].as_str().unwrap_or(""), field);
     }
 }
 
@@ -131,11 +131,11 @@ async fn unknown_paths_and_methods_get_json_errors() {
     let shared = shared(true);
     for path in ["/nothing", "/metrics", "/admin/drain", "/v1/messages", "/..%2f..%2fetc/passwd", "/web/app.js"] {
         let (status, headers, body) = ask(&shared, Request::builder().uri(path), "").await;
-        assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_FOUND, &json!("NOT_FOUND")), "{path}");
+        assert_eq!((status, &body["code"]), (StatusCode::NOT_FOUND, &json!("NOT_FOUND")), "{path}");
         assert_eq!(headers["x-content-type-options"], "nosniff");
     }
     let (status, headers, body) = ask(&shared, Request::builder().uri("/v1/ticket"), "").await;
-    assert_eq!((status, &body["error"]["code"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("INVALID")));
+    assert_eq!((status, &body["code"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("INVALID")));
     assert_eq!(headers["allow"], "POST");
 }
 
