@@ -10,7 +10,9 @@
 //! - `Raised`: durable. A lower or equal value changes nothing and is no error.
 
 pub mod conformance;
+pub mod embedded;
 pub mod faulty;
+pub mod files;
 pub mod index;
 pub mod prng;
 pub mod record;

@@ -1,0 +1,131 @@
+//! What a batch holds: entries, one after the other, each an append or a raise.
+//!
+//! Version 1, little endian:
+//! append: 1, conversation 16 bytes, expected head u64, [kind: only where the expected head is 0], records u8, each record
+//! with a u32 length; kind: 1, two user keys with a length byte each;
+//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead), conversation 16 bytes, user, [device: not for
+//! Read], value u64, stamp u64.
+
+use crate::record::{Cursor, RecordError};
+use crate::{ConversationKind, Raise, Record, RegisterKey};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use std::sync::Arc;
+
+const APPEND: u8 = 1;
+const RAISE: u8 = 2;
+const DIRECT: u8 = 1;
+
+/// One entry, as read back.
+pub(super) enum Entry {
+    Append {
+        conversation: ConversationId,
+        /// With the first record only.
+        kind: Option<ConversationKind>,
+        expected_head: Seq,
+        records: Vec<Record>,
+    },
+    Raise(Raise),
+}
+
+/// At most 64 records, as the index has checked.
+pub(super) fn encode_append(
+    conversation: ConversationId,
+    kind: &ConversationKind,
+    expected_head: Seq,
+    records: &[Arc<Record>],
+    out: &mut Vec<u8>,
+) {
+    out.push(APPEND);
+    out.extend_from_slice(&conversation.0);
+    out.extend_from_slice(&expected_head.to_le_bytes());
+    if expected_head == 0 {
+        let ConversationKind::Direct(both) = kind;
+        out.push(DIRECT);
+        both.iter().for_each(|user| encode_name(user.as_bytes(), out));
+    }
+    out.push(records.len() as u8);
+    for record in records {
+        let at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        record.encode(out);
+        let len = (out.len() - at - 4) as u32;
+        out[at..at + 4].copy_from_slice(&len.to_le_bytes());
+    }
+}
+
+pub(super) fn encode_raise(raise: &Raise, out: &mut Vec<u8>) {
+    let (register, user, device): (u8, &UserKey, Option<&DeviceId>) = match &raise.key {
+        RegisterKey::Delivered(_, user, device) => (0, user, Some(device)),
+        RegisterKey::Read(_, user) => (1, user, None),
+        RegisterKey::TickDelivered(_, user, device) => (2, user, Some(device)),
+        RegisterKey::TickRead(_, user, device) => (3, user, Some(device)),
+    };
+    out.extend_from_slice(&[RAISE, register]);
+    out.extend_from_slice(&raise.key.conversation().0);
+    encode_name(user.as_bytes(), out);
+    if let Some(device) = device {
+        encode_name(device.as_str().as_bytes(), out);
+    }
+    out.extend_from_slice(&raise.value.to_le_bytes());
+    out.extend_from_slice(&raise.stamp.to_le_bytes());
+}
+
+/// User keys are at most 97 bytes, device ids 32.
+fn encode_name(name: &[u8], out: &mut Vec<u8>) {
+    out.push(name.len() as u8);
+    out.extend_from_slice(name);
+}
+
+/// Gives each entry of a payload to `each`, in order.
+pub(super) fn decode(
+    payload: &[u8],
+    mut each: impl FnMut(Entry) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let mut from = Cursor(payload);
+    while !from.0.is_empty() {
+        each(match from.array()? {
+            [APPEND] => decode_append(&mut from)?,
+            [RAISE] => Entry::Raise(decode_raise(&mut from)?),
+            _ => return Err(RecordError::Field("entry")),
+        })?;
+    }
+    Ok(())
+}
+
+fn decode_append(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
+    let conversation = ConversationId(from.array()?);
+    let expected_head = from.number()?;
+    let kind = if expected_head == 0 { Some(decode_kind(from)?) } else { None };
+    let [count] = from.array()?;
+    let mut records = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let len = u32::from_le_bytes(from.array()?);
+        records.push(Record::decode(from.take(len as usize)?)?);
+    }
+    Ok(Entry::Append { conversation, kind, expected_head, records })
+}
+
+fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, RecordError> {
+    match from.array()? {
+        [DIRECT] => Ok(ConversationKind::Direct([decode_user(from)?, decode_user(from)?])),
+        _ => Err(RecordError::Field("conversation kind")),
+    }
+}
+
+fn decode_raise(from: &mut Cursor<'_>) -> Result<Raise, RecordError> {
+    let [register] = from.array()?;
+    let conversation = ConversationId(from.array()?);
+    let user = decode_user(from)?;
+    let key = match register {
+        0 => RegisterKey::Delivered(conversation, user, from.device()?),
+        1 => RegisterKey::Read(conversation, user),
+        2 => RegisterKey::TickDelivered(conversation, user, from.device()?),
+        3 => RegisterKey::TickRead(conversation, user, from.device()?),
+        _ => return Err(RecordError::Field("register")),
+    };
+    Ok(Raise { key, value: from.number()?, stamp: from.number()? })
+}
+
+fn decode_user(from: &mut Cursor<'_>) -> Result<UserKey, RecordError> {
+    UserKey::from_bytes(from.short()?).ok_or(RecordError::Field("user"))
+}

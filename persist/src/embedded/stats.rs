@@ -1,0 +1,65 @@
+//! What the store counts; plain atomics, written by the store threads, read by whoever exports metrics.
+
+use super::RecoveryReport;
+use super::committer::Committed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of commit latency, in microseconds; one more bucket holds the rest.
+pub const COMMIT_BOUNDS_US: [u64; 14] =
+    [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600, 1_638_400];
+
+/// Upper bounds of the buckets of records per fdatasync; one more bucket holds the rest.
+pub const BATCH_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024];
+
+/// Totals since the store was opened.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Requests of each kind that were answered, whatever the answer.
+    pub appends: AtomicU64,
+    pub raises: AtomicU64,
+    pub reads: AtomicU64,
+    /// Records made durable.
+    pub records: AtomicU64,
+    /// Registers raised.
+    pub registers: AtomicU64,
+    /// Group commits that wrote, each with one fdatasync.
+    pub batches: AtomicU64,
+    pub fdatasyncs: AtomicU64,
+    /// Bytes written to the log.
+    pub wal_bytes: AtomicU64,
+    /// Appends answered Full, and whether they are now.
+    pub full: AtomicU64,
+    pub is_full: AtomicBool,
+    /// Group commits by duration: encoding done, write, fdatasync, apply. Not cumulative; see [`COMMIT_BOUNDS_US`].
+    pub commit_buckets: [AtomicU64; COMMIT_BOUNDS_US.len() + 1],
+    pub commit_us: AtomicU64,
+    /// Group commits by records in them. Not cumulative; see [`BATCH_BOUNDS`].
+    pub batch_buckets: [AtomicU64; BATCH_BOUNDS.len() + 1],
+    pub recovery: RecoveryReport,
+}
+
+impl Stats {
+    pub(super) fn committed(&self, done: Committed, took: Duration) {
+        if done.bytes == 0 {
+            return;
+        }
+        self.records.fetch_add(done.records as u64, Relaxed);
+        self.registers.fetch_add(done.raises as u64, Relaxed);
+        self.batches.fetch_add(1, Relaxed);
+        self.fdatasyncs.fetch_add(1, Relaxed);
+        self.wal_bytes.fetch_add(done.bytes as u64, Relaxed);
+        let us = took.as_micros() as u64;
+        self.commit_us.fetch_add(us, Relaxed);
+        count(&self.commit_buckets, &COMMIT_BOUNDS_US, us);
+        if done.records > 0 {
+            count(&self.batch_buckets, &BATCH_BOUNDS, done.records as u64);
+        }
+    }
+}
+
+fn count(buckets: &[AtomicU64], bounds: &[u64], value: u64) {
+    if let Some(bucket) = buckets.get(bounds.partition_point(|bound| *bound < value)) {
+        bucket.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,150 @@
+//! The write-ahead log: numbered segments of batches; one batch is one group commit.
+//!
+//! Owns: the segment files of one directory. Guarantees: a batch is durable when [`Wal::commit`] has returned; recovery
+//! gives back every such batch, in order, or refuses. Never does: read what it wrote while it runs; retry after an error;
+//! overwrite a byte that was synced.
+//!
+//! - A segment is made under another name, reserved, given its header, synced, renamed, and its directory synced, before
+//!   anything is written to it. So a segment that bears its name has a good header, and a bad one is damage.
+//! - At most one batch is outstanding, so only the last batch of the log can be torn. A valid batch behind an invalid
+//!   place therefore proves that the place was once synced: damage, not a torn end.
+//! - The header of a segment names the lsn and checksum with which the log went on: what lies behind that end in the
+//!   segment before was never acknowledged. Recovery always goes on in a new segment.
+
+mod batch;
+mod recovery;
+mod segment;
+
+pub use segment::segment_name;
+
+use crate::files::{File, Files, SECTOR};
+use batch::Batch;
+use segment::Header;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Random numbers for salts and incarnations.
+pub type Entropy = Box<dyn FnMut() -> u64 + Send>;
+
+/// Why a store does not open. Each is one line that says what is wrong and where.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("data directory {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// Something that had been durable is not as it was written.
+    #[error("{segment} is damaged at offset {offset}: acknowledged messages may be missing, refusing to start")]
+    Damaged { segment: String, offset: u64 },
+    #[error("{segment} is missing, though later segments are there: refusing to start")]
+    Missing { segment: String },
+    #[error("{segment} belongs to another store: refusing to start")]
+    Foreign { segment: String },
+    #[error("{segment} at offset {offset}: {reason}; was it written by a newer version?")]
+    Undecodable { segment: String, offset: u64, reason: String },
+    #[error("{what} has version {version}, which this build does not read")]
+    Version { what: String, version: u32 },
+    #[error("{} is missing or damaged, though there are log segments: refusing to start", .0.display())]
+    Identity(PathBuf),
+}
+
+impl OpenError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// An error that ends the process: after it nobody knows what is on the disk.
+#[derive(Debug, thiserror::Error)]
+#[error("write-ahead log: cannot {action} {segment}: {source}")]
+pub struct Failure {
+    pub action: &'static str,
+    pub segment: String,
+    pub source: io::Error,
+}
+
+/// The log, open for writing.
+pub(super) struct Wal {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    entropy: Entropy,
+    batch: Batch,
+    segment: Box<dyn File>,
+    header: Header,
+    /// Where the next batch goes.
+    offset: u64,
+    capacity: u64,
+    /// Of the last batch.
+    lsn: u64,
+    checksum: u32,
+}
+
+impl Wal {
+    /// Where the next batch is made; cleared by [`Wal::commit`].
+    pub(super) fn payload(&mut self) -> &mut Vec<u8> {
+        self.batch.payload()
+    }
+
+    pub(super) fn payload_len(&self) -> usize {
+        self.batch.payload_len()
+    }
+
+    /// Makes the batch durable: one write, one fdatasync. Returns the bytes written. After an error the log must not be
+    /// used again.
+    pub(super) fn commit(&mut self) -> Result<usize, Failure> {
+        let len = self.batch.padded_len();
+        if self.offset + len as u64 > self.capacity {
+            self.rotate(len)?;
+        }
+        let (bytes, checksum) = self.batch.seal(&self.header, self.offset, self.lsn + 1, self.checksum);
+        let written = self.segment.write_at(bytes, self.offset);
+        written.map_err(failure("write", self.header.number))?;
+        self.segment.sync_data().map_err(failure("sync", self.header.number))?;
+        self.offset += len as u64;
+        self.lsn += 1;
+        self.checksum = checksum;
+        self.batch.clear();
+        Ok(len)
+    }
+
+    /// The next segment, large enough for a batch of `len`.
+    fn rotate(&mut self, len: usize) -> Result<(), Failure> {
+        // What was reserved and not used is given back. Nothing depends on it, so it is not synced.
+        let full = self.header.number;
+        self.segment.truncate(self.offset).map_err(failure("truncate", full))?;
+        let number = full + 1;
+        let header =
+            Header { number, salt: (self.entropy)(), first_lsn: self.lsn + 1, previous: self.checksum, ..self.header };
+        let capacity = self.segment_bytes.max((SECTOR + len) as u64);
+        let made = make_segment(&*self.files, &self.dir, &header, capacity);
+        self.segment = made.map_err(|(action, error)| failure(action, number)(error))?;
+        self.header = header;
+        self.capacity = capacity;
+        self.offset = SECTOR as u64;
+        Ok(())
+    }
+}
+
+fn failure(action: &'static str, segment: u64) -> impl FnOnce(io::Error) -> Failure {
+    move |source| Failure { action, segment: segment_name(segment), source }
+}
+
+/// A segment that is durable, header and name included.
+fn make_segment(
+    files: &dyn Files,
+    dir: &Path,
+    header: &Header,
+    capacity: u64,
+) -> Result<Box<dyn File>, (&'static str, io::Error)> {
+    let name = dir.join(segment_name(header.number));
+    let new = name.with_extension("new");
+    let file = files.create(&new).map_err(|error| ("create", error))?;
+    file.allocate(capacity).map_err(|error| ("allocate", error))?;
+    file.write_at(&header.encode(), 0).map_err(|error| ("write", error))?;
+    file.sync_data().map_err(|error| ("sync", error))?;
+    files.rename(&new, &name).map_err(|error| ("rename", error))?;
+    files.sync_dir(dir).map_err(|error| ("sync the directory of", error))?;
+    Ok(file)
+}

@@ -1,0 +1,176 @@
+//! Reading the log back.
+
+use super::batch::{self, Batch};
+use super::segment::{Header, segment_name, segment_number};
+use super::{Entropy, OpenError, Wal, make_segment};
+use crate::files::{File, Files, SECTOR};
+use crate::record::RecordError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What recovery found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::embedded) struct Recovered {
+    /// Segments read.
+    pub(in crate::embedded) segments: u64,
+    /// Bytes behind the end of the log that were not zero: the torn last batch.
+    pub(in crate::embedded) cut_bytes: u64,
+}
+
+/// Where the log has got to while it is read.
+struct Reader<'a> {
+    files: &'a dyn Files,
+    dir: &'a Path,
+    incarnation: [u8; 16],
+    bytes: Vec<u8>,
+    lsn: u64,
+    checksum: u32,
+    /// The end in the segment read last: damage of the next one's start is reported there.
+    end: u64,
+    found: Recovered,
+}
+
+impl Wal {
+    /// Reads every batch of the log in `dir` in order, gives each payload to `each`, makes durable what was accepted, and
+    /// starts a new segment.
+    pub(in crate::embedded) fn open(
+        files: Arc<dyn Files>,
+        dir: PathBuf,
+        incarnation: [u8; 16],
+        segment_bytes: u64,
+        mut entropy: Entropy,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let numbers = segments(&*files, &dir)?;
+        let mut reader = Reader {
+            files: &*files,
+            dir: &dir,
+            incarnation,
+            bytes: Vec::new(),
+            lsn: 0,
+            checksum: 0,
+            end: 0,
+            found: Recovered::default(),
+        };
+        let mut last = None;
+        for &number in &numbers {
+            let is_last = Some(&number) == numbers.last();
+            last = Some((number, reader.segment(number, is_last, each)?));
+        }
+        let Reader { lsn, checksum, end, found, .. } = reader;
+        if let Some((number, file)) = &last {
+            // What was read may be in the page cache only: it must outlive the segment that builds on it.
+            let name = dir.join(segment_name(*number));
+            file.sync_data().map_err(OpenError::io("sync", &name))?;
+            files.sync_dir(&dir).map_err(OpenError::io("sync", &dir))?;
+        }
+        let number = last.as_ref().map_or(0, |(number, _)| *number) + 1;
+        let header = Header { incarnation, number, salt: entropy(), first_lsn: lsn + 1, previous: checksum };
+        let capacity = segment_bytes.max(SECTOR as u64);
+        let segment = make_segment(&*files, &dir, &header, capacity)
+            .map_err(|(action, source)| OpenError::io(action, &dir.join(segment_name(number)))(source))?;
+        if let Some((number, file)) = last {
+            // The torn end and what was reserved; the new header says that the log does not go on there.
+            file.truncate(end).map_err(OpenError::io("truncate", &dir.join(segment_name(number))))?;
+        }
+        let batch = Batch::new();
+        let offset = SECTOR as u64;
+        let wal = Self { files, dir, segment_bytes, entropy, batch, segment, header, offset, capacity, lsn, checksum };
+        Ok((wal, found))
+    }
+}
+
+/// The numbers of all segments, which must be 1, 2, 3 ...; unfinished ones are removed.
+fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, OpenError> {
+    let mut numbers = Vec::new();
+    for name in files.list(dir).map_err(OpenError::io("list", dir))? {
+        if name.starts_with("wal-") && name.ends_with(".new") {
+            // Made before a crash and never used.
+            let path = dir.join(name);
+            files.remove(&path).map_err(OpenError::io("remove", &path))?;
+        } else if let Some(number) = segment_number(&name) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    match numbers.iter().zip(1..).find(|(number, expected)| **number != *expected) {
+        Some((_, missing)) => Err(OpenError::Missing { segment: segment_name(missing) }),
+        None => Ok(numbers),
+    }
+}
+
+impl Reader<'_> {
+    fn segment(
+        &mut self,
+        number: u64,
+        is_last: bool,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+    ) -> Result<Box<dyn File>, OpenError> {
+        let path = self.dir.join(segment_name(number));
+        let file = self.files.open(&path).map_err(OpenError::io("open", &path))?;
+        let len = file.len().map_err(OpenError::io("measure", &path))?;
+        self.bytes.resize(len as usize, 0);
+        let read = file.read_at(&mut self.bytes, 0).map_err(OpenError::io("read", &path))?;
+        self.bytes.truncate(read);
+        let header = self.header(number)?;
+        let end = self.batches(&header, each)?;
+        let rest = self.bytes.get(end..).unwrap_or_default();
+        if is_last {
+            self.refuse_damage(&header, end)?;
+            self.found.cut_bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
+        }
+        self.found.segments += 1;
+        self.end = end as u64;
+        Ok(file)
+    }
+
+    /// The header, if the segment goes on where the one before it ended.
+    fn header(&self, number: u64) -> Result<Header, OpenError> {
+        let damaged = |segment: u64, offset| OpenError::Damaged { segment: segment_name(segment), offset };
+        let header = Header::decode(&self.bytes)?.ok_or(damaged(number, 0))?;
+        if header.number != number {
+            return Err(damaged(number, 0));
+        }
+        if header.incarnation != self.incarnation {
+            return Err(OpenError::Foreign { segment: segment_name(number) });
+        }
+        if (header.first_lsn, header.previous) != (self.lsn + 1, self.checksum) {
+            // It was started after batches that we did not find.
+            return Err(damaged(number.saturating_sub(1).max(1), self.end));
+        }
+        Ok(header)
+    }
+
+    /// Gives every batch up to the first invalid place to `each` and returns that place.
+    fn batches(
+        &mut self,
+        header: &Header,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+    ) -> Result<usize, OpenError> {
+        let mut offset = SECTOR;
+        while let Some(found) = batch::find(header, &self.bytes, offset) {
+            if found.lsn != self.lsn + 1 || found.previous != self.checksum {
+                break;
+            }
+            each(found.payload).map_err(|error| OpenError::Undecodable {
+                segment: segment_name(header.number),
+                offset: offset as u64,
+                reason: error.to_string(),
+            })?;
+            self.lsn = found.lsn;
+            self.checksum = found.checksum;
+            offset += found.padded_len;
+        }
+        Ok(offset)
+    }
+
+    /// A valid batch from `end` on that is later than the last one: what is at `end` had been synced.
+    fn refuse_damage(&self, header: &Header, end: usize) -> Result<(), OpenError> {
+        let places = (end..self.bytes.len()).step_by(SECTOR);
+        let mut later = places.filter_map(|place| batch::find(header, &self.bytes, place));
+        if later.any(|found| found.lsn > self.lsn) {
+            return Err(OpenError::Damaged { segment: segment_name(header.number), offset: end as u64 });
+        }
+        Ok(())
+    }
+}
