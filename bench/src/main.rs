@@ -1,1 +1,37 @@
-fn main() {}
+//! flood: the load tool of ringpost.
+//!
+//! Reads as its data flow: `command/` (arguments, stages, targets) -> `plan` (what the machine allows) -> `load/` (rings,
+//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `report`.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+mod command;
+mod limits;
+mod load;
+mod plan;
+mod progress;
+mod report;
+mod scenario;
+mod schedule;
+mod sent;
+mod text;
+mod verify;
+mod who;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a session says it is.
+const CLIENT: &str = concat!("flood/", env!("CARGO_PKG_VERSION"));
+
+fn main() -> ExitCode {
+    match command::Cli::parse().run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("flood: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What all commands share: the target's address, the plan, and the threads.
+
+use crate::limits;
+use crate::load::links::{Dialect, LinkError, Target};
+use crate::load::{Scenario, Shared, Stage, worker};
+use crate::plan::{Impossible, Plan, Wanted, plan};
+use crate::progress::Progress;
+use crate::report::{Connections, Report};
+use crate::who::{Names, TokenError, Tokens};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where to, from where, and how to report.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// The gateway; `tcp://` speaks plain bytes (only `flood ping --echo`).
+    #[arg(long, default_value = "ws://127.0.0.1:7600")]
+    pub url: String,
+    /// Source address; repeat for more. Chosen in 127.0.0.0/8 for a loopback target.
+    #[arg(long)]
+    pub source: Vec<IpAddr>,
+    /// Rings, one thread each; 0: as many as the descriptors and cores ask for.
+    #[arg(long, default_value_t = 0)]
+    pub rings: u64,
+    /// Connections of a ring that may be on their way to welcome at a time.
+    #[arg(long, default_value_t = 256)]
+    pub at_once: u32,
+    /// How long one connection may take from connect to welcome.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
+    /// Key file of the gateway to sign tokens with (its only HS256 key); without it the development key signs.
+    #[arg(long)]
+    pub token_key: Option<PathBuf>,
+    /// Issuer to name in tokens that --token-key signs.
+    #[arg(long, default_value = "ringpost")]
+    pub token_issuer: String,
+    /// User names: this and a number from 0.
+    #[arg(long, default_value = "u")]
+    pub prefix: String,
+    /// Write the report to this file as JSON, too.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Process of the gateway, to tell its memory and processor time.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Why a run did not start or broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("--url {0}: want ws://HOST:PORT or tcp://HOST:PORT")]
+    Url(String),
+    #[error("--url {url}: {error}")]
+    Resolve { url: String, error: io::Error },
+    #[error("{0}")]
+    Impossible(#[from] Impossible),
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("a load thread ended early")]
+    Thread,
+}
+
+/// A run that is ready to start.
+pub struct Run {
+    pub common: Common,
+    pub shared: Shared,
+    pub names: Vec<Names>,
+    /// Tells this run's texts from others'.
+    pub seed: u64,
+    plan: Plan,
+    address: SocketAddr,
+    host: String,
+    dialect: Dialect,
+    tokens: Option<Tokens>,
+}
+
+/// What a command wants to speak.
+pub enum Speak {
+    /// Authenticated sessions on /v1/connect.
+    Sessions,
+    /// The echo endpoint, or plain bytes where the URL says tcp://.
+    Echo,
+}
+
+impl Run {
+    /// Resolves, plans, and says what is planned.
+    pub fn prepare(common: &Common, connections: u32, speak: &Speak) -> Result<Self, RunError> {
+        let (scheme, host) = common.url.split_once("://").ok_or_else(|| RunError::Url(common.url.clone()))?;
+        let host = host.trim_end_matches('/').to_owned();
+        let dialect = match (scheme, speak) {
+            ("ws", Speak::Sessions) => {
+                Dialect::WebSocket { path: "/v1/connect".to_owned(), subprotocol: Some("ringpost.v1") }
+            }
+            ("ws", Speak::Echo) => Dialect::WebSocket { path: "/v1/echo".to_owned(), subprotocol: None },
+            ("tcp", Speak::Echo) => Dialect::Raw,
+            _ => return Err(RunError::Url(common.url.clone())),
+        };
+        let resolved = host.to_socket_addrs().map(|mut all| all.next());
+        let address = match resolved {
+            Ok(Some(address)) => address,
+            Ok(None) => return Err(RunError::Url(common.url.clone())),
+            Err(error) => return Err(RunError::Resolve { url: common.url.clone(), error }),
+        };
+        let wanted = Wanted {
+            connections: u64::from(connections),
+            destination: address.ip(),
+            sources: common.source.clone(),
+            rings: common.rings,
+        };
+        let plan = plan(&wanted, &limits::read())?;
+        if !common.quiet {
+            eprintln!("{plan}");
+        }
+        let seed = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+        let shared = Shared::new(plan.rings);
+        let tokens = match speak {
+            Speak::Sessions => {
+                let now = shared.clock.unix_seconds();
+                let key = common.token_key.as_deref().map(|file| (file, common.token_issuer.as_str()));
+                Some(Tokens::new(key, now)?)
+            }
+            Speak::Echo => None,
+        };
+        let names = Names::split(&common.prefix, connections, plan.rings as u32, seed);
+        Ok(Self { common: common.clone(), shared, names, seed, plan, address, host, dialect, tokens })
+    }
+
+    /// A report of `command` with nothing in it.
+    pub fn report(&self, command: &'static str) -> Report {
+        Report { command, url: self.common.url.clone(), ..Report::default() }
+    }
+
+    /// Starts the load threads, each with the scenario that `make` gives for its number, lets `lead` lead them through the
+    /// stages, and collects scenarios and connections.
+    pub fn go<'s, S, M, L>(&'s self, make: M, lead: L) -> Result<(Vec<S>, Connections), RunError>
+    where
+        S: Scenario + Send + 's,
+        M: Fn(u32, &'s Names) -> S + Sync,
+        L: FnOnce(&Shared, &mut Progress),
+    {
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (worker, names) in (0u32..).zip(&self.names) {
+                let make = &make;
+                let spawned = std::thread::Builder::new()
+                    .name(format!("load-{worker}"))
+                    .spawn_scoped(scope, move || self.work(worker, names, make));
+                threads.push(spawned.map_err(LinkError::Ring)?);
+            }
+            lead(&self.shared, &mut Progress::new(self.common.quiet));
+            self.shared.run(Stage::Finish, Duration::ZERO, &mut Progress::new(true), "finish");
+            let mut scenarios = Vec::new();
+            let mut connections = Connections::default();
+            for thread in threads {
+                let (scenario, more) = thread.join().map_err(|_| RunError::Thread)??;
+                scenarios.push(scenario);
+                connections.add(&more);
+            }
+            Ok((scenarios, connections))
+        })
+    }
+
+    fn work<'s, S, M>(&'s self, worker: u32, names: &'s Names, make: &M) -> Result<(S, Connections), LinkError>
+    where
+        S: Scenario,
+        M: Fn(u32, &'s Names) -> S,
+    {
+        let target = Target {
+            address: self.address,
+            host: self.host.clone(),
+            dialect: self.dialect.clone(),
+            sources: &self.plan.sources,
+            credentials: self.tokens.as_ref().map(|tokens| (tokens, names)),
+            slots: self.plan.slots,
+            patience: self.common.patience,
+            at_once: self.common.at_once.max(1),
+            worker,
+        };
+        let mut scenario = make(worker, names);
+        match worker::run(&target, names.len() as u32, &self.shared, &mut scenario) {
+            Ok(connections) => Ok((scenario, connections)),
+            Err(error) => {
+                self.shared.broken();
+                Err(error)
+            }
+        }
+    }
+
+    /// Prints the report, writes it where it was asked for, and tells whether every target was reached.
+    pub fn conclude(&self, report: &Report) -> Result<bool, RunError> {
+        print!("{report}");
+        if let Some(path) = &self.common.json {
+            report.write_json(path).map_err(|error| RunError::File { path: path.clone(), error })?;
+        }
+        Ok(report.missed.is_empty())
+    }
+
+    /// Processor time of the gateway and of this process so far.
+    pub fn cpu(&self) -> Cpu {
+        let server = self.common.server_pid.and_then(limits::cpu);
+        Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default() }
+    }
+
+    /// Resident memory of the gateway.
+    pub fn server_rss(&self) -> Option<u64> {
+        self.common.server_pid.and_then(limits::rss)
+    }
+}
+
+/// Processor time at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    pub server: Option<Duration>,
+    pub own: Duration,
+}
+
+impl Cpu {
+    /// Enters what was used since `before`, for each of `count` things.
+    pub fn figures(&self, before: &Cpu, count: u64, report: &mut Report) {
+        let each = |used: Duration| used.as_secs_f64() * 1e6 / count.max(1) as f64;
+        if let (Some(now), Some(then)) = (self.server, before.server) {
+            report.figure("server_cpu_each", each(now.saturating_sub(then)), "us");
+        }
+        report.figure("own_cpu_each", each(self.own.saturating_sub(before.own)), "us");
+    }
+}

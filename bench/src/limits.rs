@@ -1,0 +1,80 @@
+//! What the kernel says: this machine's limits, and another process's memory and processor time.
+//!
+//! Owns: reading /proc. Never does: changing a setting.
+
+use crate::plan::Limits;
+use std::time::Duration;
+
+/// What this machine allows. A value that cannot be read is taken at the kernel's default.
+pub fn read() -> Limits {
+    let ports = number_list("/proc/sys/net/ipv4/ip_local_port_range");
+    let port = |at: usize, default: u16| ports.get(at).and_then(|&p| u16::try_from(p).ok()).unwrap_or(default);
+    let tracked = number("/proc/sys/net/netfilter/nf_conntrack_count")
+        .filter(|&count| count > 0)
+        .and_then(|count| number("/proc/sys/net/netfilter/nf_conntrack_max").map(|most| most.saturating_sub(count)));
+    let memory = field("/proc/meminfo", "MemAvailable:").map_or(u64::MAX, |kib| kib << 10);
+    Limits {
+        first_port: port(0, 32_768),
+        last_port: port(1, 60_999),
+        descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX),
+        memory,
+        tracked,
+        cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+    }
+}
+
+/// Resident memory of a process in bytes; `None` if there is no such process.
+pub fn rss(pid: u32) -> Option<u64> {
+    field(&format!("/proc/{pid}/status"), "VmRSS:").map(|kib| kib << 10)
+}
+
+/// User and system time that a process has used since its start; `None` if there is no such process.
+pub fn cpu(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks = parse_cpu_ticks(&stat)?;
+    Some(Duration::from_micros(ticks * 1_000_000 / rustix::param::clock_ticks_per_second()))
+}
+
+/// utime + stime: the 14th and 15th field of proc_pid_stat(5). The second is a name in parentheses that may itself hold
+/// spaces and parentheses.
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    let after_name = stat.rsplit_once(')')?.1;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn number(path: &str) -> Option<u64> {
+    number_list(path).first().copied()
+}
+
+fn number_list(path: &str) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_survives_a_strange_process_name() {
+        let stat = "42 (a b) c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 100 1000 10";
+        assert_eq!(parse_cpu_ticks(stat), Some(300));
+    }
+
+    #[test]
+    fn this_process_has_memory_and_limits() {
+        assert!(rss(std::process::id()).unwrap() > 0);
+        assert!(cpu(std::process::id()).is_some());
+        let limits = read();
+        assert!(limits.first_port < limits.last_port && limits.descriptors > 0 && limits.cores > 0);
+    }
+}

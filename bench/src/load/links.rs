@@ -1,0 +1,536 @@
+//! The connections of one worker: sockets on its ring, and the WebSocket on each.
+//!
+//! Owns: one small entry per connection; buffers only where bytes are on their way. Guarantees: at most a fixed number of
+//! connections is being opened at a time; every connection that was wanted ends in exactly one `Down` per opening, and is
+//! counted under what happened to it; WebSocket pings are answered here. Never does: knowing what a message means.
+
+use super::Shared;
+use super::upgrade;
+use super::worker::User;
+use crate::report::Connections;
+use crate::text::mix;
+use crate::who::{Names, Tokens};
+use bytes::Bytes;
+use ringpost_gateway::ring::{self, Completion, Errno, Handle, Payload, RecvEnd, Ring};
+use ringpost_gateway::transport::websocket::{Decoder, Event as Frame, Opcode, Role, encode};
+use ringpost_proto::v1;
+use ringpost_proto::wire::{Encoding, encode_client};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Bytes of the longest message that is read; beyond the wire's frame limit.
+const MOST_MESSAGE: u32 = 1 << 20;
+/// Empty buffers that are kept for the next send.
+const SPARE_BUFFERS: usize = 1_024;
+
+/// What is spoken on a connection.
+#[derive(Clone, Debug)]
+pub enum Dialect {
+    /// WebSocket after an upgrade for this path.
+    WebSocket { path: String, subprotocol: Option<&'static str> },
+    /// Bytes as they come, each chunk a message: for echo servers that know no WebSocket.
+    Raw,
+}
+
+/// Where a worker's connections go, and how.
+#[derive(Clone)]
+pub struct Target<'a> {
+    pub address: SocketAddr,
+    /// The request's Host.
+    pub host: String,
+    pub dialect: Dialect,
+    /// In turn; empty: the kernel chooses.
+    pub sources: &'a [IpAddr],
+    /// Who connects, where a token is needed.
+    pub credentials: Option<(&'a Tokens, &'a Names)>,
+    /// Direct descriptors of the ring.
+    pub slots: u32,
+    /// From connect to welcome.
+    pub patience: Duration,
+    /// Connections that may be on their way to welcome at a time.
+    pub at_once: u32,
+    /// Tells this worker's choices from the others'.
+    pub worker: u32,
+}
+
+/// Why a connection ended or did not come to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// This machine's own failure.
+    Local(&'static str),
+    /// Before welcome, by the server.
+    Refused {
+        code: Option<u16>,
+    },
+    TimedOut,
+    /// After welcome. `code`: of the close frame, if there was one.
+    Lost {
+        code: Option<u16>,
+    },
+}
+
+impl Down {
+    /// The WebSocket close code, if the server sent one.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { code } | Self::Lost { code } => *code,
+            Self::Local(_) | Self::TimedOut => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Opened(User),
+    Message { user: User, payload: Bytes, at: u64 },
+    Activity { user: User, at: u64 },
+    Down { user: User, why: Down },
+}
+
+/// What ends a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("{0}")]
+    Setup(#[from] ring::SetupError),
+    #[error("io_uring: {0}")]
+    Ring(#[from] std::io::Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Down,
+    Connecting,
+    Upgrading,
+    /// The upgrade was accepted; welcome is awaited.
+    Open,
+    Up,
+}
+
+struct Link {
+    handle: Handle,
+    decoder: Decoder,
+    outbox: Vec<u8>,
+    /// When opening began.
+    since: u64,
+    /// Counts openings.
+    epoch: u32,
+    phase: Phase,
+    sending: bool,
+    /// In the list of those with something to send.
+    listed: bool,
+}
+
+/// See the module's page.
+pub struct Links<'a> {
+    ring: Ring,
+    target: &'a Target<'a>,
+    shared: &'a Shared,
+    links: Vec<Link>,
+    by_slot: Vec<User>,
+    wanted: VecDeque<User>,
+    /// Openings in order of their beginning: (user, epoch).
+    opening: VecDeque<(User, u32)>,
+    opening_now: u32,
+    to_flush: Vec<User>,
+    /// Response heads that came in pieces.
+    heads: Vec<(User, Vec<u8>)>,
+    spare: Vec<Vec<u8>>,
+    scratch: Vec<u8>,
+    drawn: u64,
+    pending: Vec<Event>,
+    connections: Connections,
+}
+
+impl<'a> Links<'a> {
+    pub fn new(target: &'a Target<'a>, users: u32, shared: &'a Shared) -> Result<Self, LinkError> {
+        let config =
+            ring::Config { slots: 1, connect_slots: target.slots.saturating_sub(1), ..ring::Config::default() };
+        let none = Handle { slot: u32::MAX, generation: 0 };
+        let link = || Link {
+            handle: none,
+            decoder: Decoder::new(Role::Client, MOST_MESSAGE),
+            outbox: Vec::new(),
+            since: 0,
+            epoch: 0,
+            phase: Phase::Down,
+            sending: false,
+            listed: false,
+        };
+        Ok(Self {
+            ring: Ring::new(&config)?,
+            target,
+            shared,
+            links: (0..users).map(|_| link()).collect(),
+            by_slot: vec![User::MAX; target.slots as usize],
+            wanted: VecDeque::new(),
+            opening: VecDeque::new(),
+            opening_now: 0,
+            to_flush: Vec::new(),
+            heads: Vec::new(),
+            spare: Vec::new(),
+            scratch: Vec::new(),
+            drawn: mix(u64::from(target.worker)),
+            pending: Vec::new(),
+            connections: Connections::default(),
+        })
+    }
+
+    /// Opens a connection for `user` as soon as its turn comes. A user that has one keeps it.
+    pub fn want(&mut self, user: User) {
+        self.wanted.push_back(user);
+    }
+
+    /// Welcome has arrived: the opening is over. Gives its beginning the first time.
+    pub fn established(&mut self, user: User) -> Option<u64> {
+        let link = self.links.get_mut(user as usize).filter(|link| link.phase == Phase::Open)?;
+        link.phase = Phase::Up;
+        let (since, epoch) = (link.since, link.epoch);
+        self.opening_now -= 1;
+        if epoch > 1 {
+            self.connections.reconnected += 1;
+        } else {
+            self.connections.established += 1;
+        }
+        Some(since)
+    }
+
+    /// How often a connection was opened for this user.
+    pub fn epoch(&self, user: User) -> u32 {
+        self.links.get(user as usize).map_or(0, |link| link.epoch)
+    }
+
+    /// Sends a frame in protobuf. Nothing happens on a connection that is not open.
+    pub fn send(&mut self, user: User, frame: &v1::ClientFrame) {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        encode_client(Encoding::Protobuf, frame, &mut bytes);
+        self.send_message(user, &bytes);
+        self.scratch = bytes;
+    }
+
+    /// Sends a binary message, or the bytes as they are where no WebSocket is spoken.
+    pub fn send_message(&mut self, user: User, payload: &[u8]) {
+        let raw = matches!(self.target.dialect, Dialect::Raw);
+        let key = self.draw();
+        let Some(out) = self.outbox(user) else { return };
+        if raw { out.extend_from_slice(payload) } else { encode::masked(out, Opcode::Binary, payload, key) }
+    }
+
+    /// Notes something that the server said that is no reason to end the connection.
+    pub fn complain(&mut self, _user: User, what: &str) {
+        self.connections.reason(what);
+    }
+
+    /// Gives the connection up; `Down` follows.
+    pub fn give_up(&mut self, user: User, why: &str) {
+        self.down(user, why, Some(Down::Lost { code: None }));
+    }
+
+    /// Submits what is to be sent and opened, waits at most `wait` for something to happen, and gives what did.
+    pub fn turn(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LinkError> {
+        self.open_wanted();
+        self.flush();
+        let wait = if self.pending.is_empty() { wait } else { Duration::ZERO };
+        self.ring.turn(Some(wait))?;
+        let now = self.shared.clock.now();
+        while let Some(completion) = self.ring.poll() {
+            self.complete(completion, now);
+        }
+        self.expire(now);
+        events.append(&mut self.pending);
+        Ok(())
+    }
+
+    /// What became of all connections.
+    pub fn finish(self) -> Connections {
+        self.connections
+    }
+
+    // ---- opening ----
+
+    fn open_wanted(&mut self) {
+        while self.opening_now < self.target.at_once {
+            let Some(user) = self.wanted.pop_front() else { return };
+            let Some(link) = self.links.get(user as usize).filter(|link| link.phase == Phase::Down) else { continue };
+            let first = link.epoch == 0;
+            let source = self.source();
+            match self.ring.connect(source, self.target.address) {
+                Ok(handle) => self.opening(user, handle, first),
+                // Slots of closed sockets come back after their last completion.
+                Err(error) if error.raw_os_error() == Some(Errno::NFILE.raw_os_error()) && self.ring_is_closing() => {
+                    return self.wanted.push_front(user);
+                }
+                Err(error) => {
+                    self.connections.attempted += u64::from(first);
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    let why = connect_failure(errno);
+                    self.count(&why, &error.to_string());
+                    self.pending.push(Event::Down { user, why });
+                }
+            }
+        }
+    }
+
+    /// Whether sockets are on their way out, so that waiting for a slot helps.
+    fn ring_is_closing(&self) -> bool {
+        let used = self.by_slot.iter().filter(|&&user| user != User::MAX).count();
+        used + 1 < self.by_slot.len()
+    }
+
+    fn opening(&mut self, user: User, handle: Handle, first: bool) {
+        let now = self.shared.clock.now();
+        if let (Some(link), Some(slot)) =
+            (self.links.get_mut(user as usize), self.by_slot.get_mut(handle.slot as usize))
+        {
+            *slot = user;
+            (link.handle, link.phase, link.since) = (handle, Phase::Connecting, now);
+            link.epoch += 1;
+            self.opening.push_back((user, link.epoch));
+            self.opening_now += 1;
+            self.connections.attempted += u64::from(first);
+        }
+    }
+
+    fn source(&mut self) -> Option<IpAddr> {
+        let sources = self.target.sources;
+        let at = self.draw_number().checked_rem(sources.len() as u64)?;
+        sources.get(at as usize).copied()
+    }
+
+    fn connected(&mut self, user: User, result: Result<(), Errno>) {
+        if let Err(errno) = result {
+            let why = connect_failure(errno);
+            return self.down(user, &std::io::Error::from(errno).to_string(), Some(why));
+        }
+        let target = self.target;
+        if let Some(link) = self.links.get_mut(user as usize) {
+            // Cannot fail: the handle is this turn's.
+            let _ = self.ring.recv(link.handle);
+            link.phase = Phase::Upgrading;
+        }
+        match &target.dialect {
+            Dialect::Raw => self.opened(user),
+            Dialect::WebSocket { path, subprotocol } => {
+                let token = target.credentials.and_then(|(tokens, names)| tokens.token(&names.name(user)).ok());
+                if let Some(out) = self.outbox(user) {
+                    upgrade::request(out, &target.host, path, *subprotocol, token.as_deref());
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, user: User) {
+        if let Some(link) = self.links.get_mut(user as usize) {
+            link.phase = Phase::Open;
+            self.pending.push(Event::Opened(user));
+        }
+    }
+
+    fn expire(&mut self, now: u64) {
+        let patience = u64::try_from(self.target.patience.as_nanos()).unwrap_or(u64::MAX);
+        while let Some(&(user, epoch)) = self.opening.front() {
+            let link = self.links.get(user as usize).filter(|link| link.epoch == epoch);
+            let waiting = link.filter(|link| !matches!(link.phase, Phase::Down | Phase::Up));
+            match waiting {
+                Some(link) if now.saturating_sub(link.since) < patience => return,
+                Some(_) => self.down(user, "no welcome in time", Some(Down::TimedOut)),
+                None => {}
+            }
+            self.opening.pop_front();
+        }
+    }
+
+    // ---- bytes ----
+
+    fn complete(&mut self, completion: Completion, now: u64) {
+        match completion {
+            Completion::Connected { handle, result } => {
+                if let Some(user) = self.user(handle) {
+                    self.connected(user, result);
+                }
+            }
+            Completion::Received { handle, mut bytes } => {
+                if let Some(user) = self.user(handle) {
+                    self.received(user, &mut bytes, now);
+                }
+            }
+            Completion::RecvEnded { handle, why } => {
+                if let Some(user) = self.user(handle) {
+                    let reason = match why {
+                        RecvEnd::Eof | RecvEnd::Paused => "connection closed".to_owned(),
+                        RecvEnd::Error(errno) => std::io::Error::from(errno).to_string(),
+                    };
+                    self.down(user, &reason, None);
+                }
+            }
+            Completion::Sent { handle, payload, .. } => {
+                if let Payload::Owned(mut buffer) = payload
+                    && self.spare.len() < SPARE_BUFFERS
+                {
+                    buffer.clear();
+                    self.spare.push(buffer);
+                }
+                // A failed send shows as the end of the receive.
+                if let Some(user) = self.user(handle)
+                    && let Some(link) = self.links.get_mut(user as usize)
+                {
+                    link.sending = false;
+                    if !link.outbox.is_empty() {
+                        self.list(user);
+                    }
+                }
+            }
+            Completion::Closed { .. }
+            | Completion::Accepted { .. }
+            | Completion::AcceptFailed { .. }
+            | Completion::Arrived { .. }
+            | Completion::Departed { .. } => {}
+        }
+    }
+
+    fn received(&mut self, user: User, mut bytes: &mut [u8], now: u64) {
+        let Some(phase) = self.links.get(user as usize).map(|link| link.phase) else { return };
+        match (&self.target.dialect, phase) {
+            (Dialect::Raw, _) => {
+                self.pending.push(Event::Message { user, payload: Bytes::copy_from_slice(bytes), at: now });
+            }
+            (_, Phase::Upgrading) => self.upgrading(user, bytes, now),
+            _ => self.frames(user, &mut bytes, now),
+        }
+    }
+
+    fn upgrading(&mut self, user: User, bytes: &[u8], now: u64) {
+        let at = self.heads.iter().position(|(of, _)| *of == user);
+        let mut head = at.map(|at| self.heads.swap_remove(at).1).unwrap_or_default();
+        head.extend_from_slice(bytes);
+        match upgrade::answer(&head) {
+            upgrade::Answer::More => self.heads.push((user, head)),
+            upgrade::Answer::Refused(why) => self.down(user, &why, Some(Down::Refused { code: None })),
+            upgrade::Answer::Switched { head: end } => {
+                self.opened(user);
+                if let Some(mut rest) = head.get_mut(end..) {
+                    self.frames(user, &mut rest, now);
+                }
+            }
+        }
+    }
+
+    fn frames(&mut self, user: User, chunk: &mut &mut [u8], at: u64) {
+        loop {
+            let Some(link) = self.links.get_mut(user as usize) else { return };
+            match link.decoder.next(chunk) {
+                Ok(Some(Frame::Message { payload, .. })) => self.pending.push(Event::Message { user, payload, at }),
+                Ok(Some(Frame::Ping(payload))) => {
+                    let key = self.draw();
+                    if let Some(out) = self.outbox(user) {
+                        encode::masked(out, Opcode::Pong, &payload, key);
+                    }
+                    self.pending.push(Event::Activity { user, at });
+                }
+                Ok(Some(Frame::Pong(_))) => self.pending.push(Event::Activity { user, at }),
+                Ok(Some(Frame::Close { code, reason })) => {
+                    let said = format!("close {}: {}", code.unwrap_or(1005), String::from_utf8_lossy(&reason));
+                    let lost = matches!(self.links.get(user as usize), Some(link) if link.phase == Phase::Up);
+                    let why = if lost { Down::Lost { code } } else { Down::Refused { code } };
+                    return self.down(user, &said, Some(why));
+                }
+                Ok(None) => return,
+                Err(violation) => {
+                    return self.down(user, &format!("server broke RFC 6455: {}", violation.reason()), None);
+                }
+            }
+        }
+    }
+
+    /// Ends a connection and says so once. `why` is refused or lost, by phase, where it is not given.
+    fn down(&mut self, user: User, reason: &str, why: Option<Down>) {
+        let Some(link) = self.links.get_mut(user as usize).filter(|link| link.phase != Phase::Down) else { return };
+        let up = link.phase == Phase::Up;
+        let why = why.unwrap_or(if up { Down::Lost { code: None } } else { Down::Refused { code: None } });
+        self.opening_now -= u32::from(!up);
+        (link.phase, link.sending) = (Phase::Down, false);
+        link.decoder = Decoder::new(Role::Client, MOST_MESSAGE);
+        link.outbox = Vec::new();
+        if let Some(slot) = self.by_slot.get_mut(link.handle.slot as usize) {
+            *slot = User::MAX;
+        }
+        self.ring.close(link.handle);
+        self.heads.retain(|(of, _)| *of != user);
+        self.count(&why, reason);
+        self.pending.push(Event::Down { user, why });
+    }
+
+    fn count(&mut self, why: &Down, reason: &str) {
+        let connections = &mut self.connections;
+        match why {
+            Down::Local(name) => return *connections.local_errors.entry(name).or_default() += 1,
+            Down::Refused { .. } => connections.refused += 1,
+            Down::TimedOut => connections.timed_out += 1,
+            Down::Lost { .. } => connections.lost += 1,
+        }
+        connections.reason(reason);
+    }
+
+    fn flush(&mut self) {
+        for user in std::mem::take(&mut self.to_flush) {
+            let Some(link) = self.links.get_mut(user as usize) else { continue };
+            link.listed = false;
+            if link.sending || link.outbox.is_empty() || link.phase == Phase::Down {
+                continue;
+            }
+            // Refused only where the socket is on its way out; then its receive ends, and that is heard of.
+            link.sending = self.ring.send(link.handle, std::mem::take(&mut link.outbox)).is_ok();
+        }
+    }
+
+    /// Where bytes for this user go; `None` when it has no connection.
+    fn outbox(&mut self, user: User) -> Option<&mut Vec<u8>> {
+        self.list(user);
+        let link =
+            self.links.get_mut(user as usize).filter(|link| !matches!(link.phase, Phase::Down | Phase::Connecting))?;
+        if link.outbox.capacity() == 0 {
+            link.outbox = self.spare.pop().unwrap_or_default();
+        }
+        Some(&mut link.outbox)
+    }
+
+    fn list(&mut self, user: User) {
+        if let Some(link) = self.links.get_mut(user as usize).filter(|link| !link.listed) {
+            link.listed = true;
+            self.to_flush.push(user);
+        }
+    }
+
+    /// The user whose connection this is; `None` when it was given up.
+    fn user(&self, handle: Handle) -> Option<User> {
+        let user = *self.by_slot.get(handle.slot as usize)?;
+        self.links.get(user as usize).filter(|link| link.handle == handle).map(|_| user)
+    }
+
+    fn draw_number(&mut self) -> u64 {
+        self.drawn = mix(self.drawn);
+        self.drawn
+    }
+
+    fn draw(&mut self) -> [u8; 4] {
+        (self.draw_number() as u32).to_ne_bytes()
+    }
+}
+
+/// A connect that failed: whose doing?
+fn connect_failure(errno: Errno) -> Down {
+    match errno {
+        Errno::ADDRNOTAVAIL => Down::Local("EADDRNOTAVAIL"),
+        Errno::MFILE => Down::Local("EMFILE"),
+        Errno::NFILE => Down::Local("ENFILE"),
+        Errno::NOMEM => Down::Local("ENOMEM"),
+        Errno::NOBUFS => Down::Local("ENOBUFS"),
+        Errno::ADDRINUSE => Down::Local("EADDRINUSE"),
+        Errno::PERM => Down::Local("EPERM"),
+        Errno::ACCESS => Down::Local("EACCES"),
+        Errno::INVAL => Down::Local("EINVAL"),
+        Errno::TIMEDOUT => Down::TimedOut,
+        _ => Down::Refused { code: None },
+    }
+}

@@ -1,0 +1,127 @@
+//! How a run goes forward: stages, the same for all workers.
+//!
+//! Owns: the present stage and who has done it. Guarantees: a stage begins for every worker and is left when all have done
+//! it or its time is up. Never does: I/O.
+
+use super::Clock;
+use crate::progress::{Counters, Progress};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often the main thread looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a worker is to do. A command goes through some of these, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stage {
+    /// Open all connections; done when each is established or has failed.
+    Connect,
+    /// Keep them; never done by itself.
+    Hold,
+    /// Every session asks for a pong; done when all have answered.
+    PingAll,
+    /// The load itself; done when everything was sent (and, where the load is closed, answered).
+    Load,
+    /// Wait for what is outstanding.
+    Settle,
+    /// Leave.
+    Finish,
+}
+
+const STAGES: [Stage; 6] = [Stage::Connect, Stage::Hold, Stage::PingAll, Stage::Load, Stage::Settle, Stage::Finish];
+
+/// What the threads of a run share.
+#[derive(Debug)]
+pub struct Shared {
+    pub clock: Clock,
+    pub counters: Counters,
+    stage: AtomicU8,
+    /// When the present stage began, nanoseconds.
+    began: AtomicU64,
+    /// Per stage: workers that have done it.
+    done: [AtomicU64; STAGES.len()],
+    workers: u64,
+    /// A worker has ended with an error: the run is over.
+    broken: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(workers: u64) -> Self {
+        Self {
+            clock: Clock::start(),
+            counters: Counters::default(),
+            stage: AtomicU8::new(Stage::Connect as u8),
+            began: AtomicU64::new(0),
+            done: Default::default(),
+            workers,
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// The present stage and when it began.
+    pub fn stage(&self) -> (Stage, u64) {
+        let stage = STAGES.get(usize::from(self.stage.load(Ordering::Acquire))).copied().unwrap_or(Stage::Finish);
+        (stage, self.began.load(Ordering::Acquire))
+    }
+
+    pub fn workers(&self) -> u64 {
+        self.workers
+    }
+
+    /// A worker has done `stage`. Called once per worker and stage.
+    pub fn done(&self, stage: Stage) {
+        self.count(stage).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A worker cannot go on: no stage is waited for any longer.
+    pub fn broken(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "one element per stage")]
+    fn count(&self, stage: Stage) -> &AtomicU64 {
+        &self.done[stage as usize]
+    }
+
+    /// Begins `stage` and waits until all workers have done it, at most for `limit`. Whether all did.
+    pub fn run(&self, stage: Stage, limit: Duration, progress: &mut Progress, name: &str) -> bool {
+        self.began.store(self.clock.now(), Ordering::Release);
+        self.stage.store(stage as u8, Ordering::Release);
+        let end = self.clock.now().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        loop {
+            progress.show(name, &self.counters);
+            if self.count(stage).load(Ordering::Acquire) >= self.workers {
+                return true;
+            }
+            if self.clock.now() >= end || self.broken.load(Ordering::Acquire) {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_ends_when_all_workers_have_done_it_or_its_time_is_up() {
+        let shared = Shared::new(2);
+        let mut progress = Progress::new(true);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while shared.stage().0 < Stage::Load {
+                        std::thread::yield_now();
+                    }
+                    shared.done(Stage::Connect); // a late word for an earlier stage counts for nothing
+                    shared.done(Stage::Load);
+                });
+            }
+            assert!(!shared.run(Stage::Hold, Duration::from_millis(1), &mut progress, "hold"));
+            assert!(shared.run(Stage::Load, Duration::from_secs(60), &mut progress, "load"));
+        });
+    }
+}

@@ -1,0 +1,107 @@
+//! What is going on, while it goes on.
+//!
+//! Owns: the counters that the load threads raise, and the line on stderr. On a terminal the line is redrawn; elsewhere it
+//! is printed every few seconds, and only when it has changed. Never does: slowing a load thread; the counters are relaxed.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How often a line is printed where it cannot be redrawn.
+const PRINT_EVERY: Duration = Duration::from_secs(3);
+
+/// Shared by all load threads of a run.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sessions that are established now.
+    pub established: AtomicU64,
+    pub failed: AtomicU64,
+    pub sent: AtomicU64,
+    pub acknowledged: AtomicU64,
+    pub delivered: AtomicU64,
+    pub ponged: AtomicU64,
+}
+
+impl Counters {
+    pub fn raise(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub fn lower(counter: &AtomicU64) {
+        counter.fetch_sub(1, Relaxed);
+    }
+
+    fn line(&self, phase: &str) -> String {
+        let get = |counter: &AtomicU64| counter.load(Relaxed);
+        let mut line = format!("{phase}: {} established", get(&self.established));
+        for (count, what) in [
+            (get(&self.failed), "failed"),
+            (get(&self.ponged), "pongs"),
+            (get(&self.sent), "sent"),
+            (get(&self.acknowledged), "acknowledged"),
+            (get(&self.delivered), "delivered"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        line
+    }
+}
+
+/// The line itself; used by the main thread only.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    printed: Instant,
+    last: String,
+    quiet: bool,
+}
+
+impl Progress {
+    pub fn new(quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar, printed: Instant::now(), last: String::new(), quiet }
+    }
+
+    /// Shows the counters; called several times a second.
+    pub fn show(&mut self, phase: &str, counters: &Counters) {
+        let line = counters.line(phase);
+        if let Some(bar) = &self.bar {
+            bar.set_message(line);
+            bar.tick();
+        } else if !self.quiet && self.printed.elapsed() >= PRINT_EVERY && line != self.last {
+            eprintln!("{line}");
+            self.printed = Instant::now();
+            self.last = line;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_what_has_happened_and_nothing_else() {
+        let counters = Counters::default();
+        (0..3).for_each(|_| Counters::raise(&counters.established));
+        assert_eq!(counters.line("connect"), "connect: 3 established");
+        Counters::raise(&counters.sent);
+        assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent");
+    }
+}

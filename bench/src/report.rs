@@ -1,0 +1,270 @@
+//! What came out: totals, percentiles, the targets that were missed.
+//!
+//! Owns: the form of a report, as a table for people and as JSON for programs. Guarantees: local failures are never counted
+//! as the server's. Never does: deciding what a target is; the commands add what they missed.
+
+use crate::verify::Totals;
+use comfy_table::{Table, presets};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// The longest latency that is told apart, in microseconds; longer ones count as this.
+const MOST_MICROS: u64 = 600_000_000;
+
+/// Latencies in microseconds, 3 significant digits.
+#[derive(Clone, Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    #[allow(clippy::expect_used, reason = "the bounds are constants: 1 <= low, 2 low <= high, at most 5 digits")]
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, MOST_MICROS, 3).expect("constant bounds"))
+    }
+}
+
+impl Latencies {
+    /// Enters the time between two points of one clock, in nanoseconds.
+    pub fn record(&mut self, from: u64, to: u64) {
+        self.0.saturating_record((to.saturating_sub(from) / 1_000).clamp(1, MOST_MICROS));
+    }
+
+    pub fn add(&mut self, other: &Latencies) {
+        // Both have the same bounds, so nothing can be out of range.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// How many were at most `limit`.
+    pub fn within(&self, limit: Duration) -> u64 {
+        self.0.count_between(0, u64::try_from(limit.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// `None` when nothing was recorded.
+    pub fn percentiles(&self) -> Option<Percentiles> {
+        let at = |quantile| self.0.value_at_quantile(quantile);
+        (!self.0.is_empty()).then(|| Percentiles {
+            count: self.0.len(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: self.0.max(),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    pub count: u64,
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+}
+
+/// What became of the connections that were opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    pub attempted: u64,
+    /// Welcome was received.
+    pub established: u64,
+    /// The server said no: connection refused, an HTTP status, a close before welcome.
+    pub refused: u64,
+    /// No welcome in time.
+    pub timed_out: u64,
+    /// Ended by the server or the network after welcome.
+    pub lost: u64,
+    /// Opened again after having been lost or refused.
+    pub reconnected: u64,
+    /// This machine's own failures (ports, descriptors, memory), by name: not the server's doing.
+    pub local_errors: BTreeMap<&'static str, u64>,
+    /// What refused and ended connections said, the first of each kind.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+impl Connections {
+    /// Different reasons that are kept; more are counted as one.
+    const MOST_REASONS: usize = 16;
+
+    pub fn reason(&mut self, reason: &str) {
+        let known = self.reasons.len() < Self::MOST_REASONS || self.reasons.contains_key(reason);
+        *self.reasons.entry(if known { reason } else { "others" }.to_owned()).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Connections) {
+        self.attempted += other.attempted;
+        self.established += other.established;
+        self.refused += other.refused;
+        self.timed_out += other.timed_out;
+        self.lost += other.lost;
+        self.reconnected += other.reconnected;
+        for (name, count) in &other.local_errors {
+            *self.local_errors.entry(name).or_default() += count;
+        }
+        for (reason, count) in &other.reasons {
+            *self.reasons.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+/// One line of figures: a name, a value, its unit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    pub name: &'static str,
+    pub value: f64,
+    pub unit: &'static str,
+}
+
+/// The result of one command.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub command: &'static str,
+    pub url: String,
+    pub connections: Connections,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Totals>,
+    /// By name, such as `send_to_sent`.
+    pub latencies: BTreeMap<&'static str, Percentiles>,
+    pub figures: Vec<Figure>,
+    /// The targets that were missed, one sentence each; empty is success.
+    pub missed: Vec<String>,
+}
+
+impl Report {
+    pub fn latency(&mut self, name: &'static str, latencies: &Latencies) {
+        self.latencies.extend(latencies.percentiles().map(|p| (name, p)));
+    }
+
+    pub fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
+        self.figures.push(Figure { name, value, unit });
+    }
+
+    /// Adds `sentence` to what was missed unless `reached`.
+    pub fn target(&mut self, reached: bool, sentence: impl FnOnce() -> String) {
+        if !reached {
+            self.missed.push(sentence());
+        }
+    }
+
+    pub fn write_json(&self, path: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        std::fs::write(path, text)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        connection_rows(&mut table, &self.connections);
+        if let Some(totals) = &self.messages {
+            message_rows(&mut table, totals);
+        }
+        for (name, p) in &self.latencies {
+            let value = format!(
+                "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}  ({} measured)",
+                millis(p.p50_us),
+                millis(p.p90_us),
+                millis(p.p99_us),
+                millis(p.p999_us),
+                millis(p.max_us),
+                p.count
+            );
+            table.add_row([name.replace('_', " "), value]);
+        }
+        for figure in &self.figures {
+            table.add_row([figure.name.replace('_', " "), format!("{:.2} {}", figure.value, figure.unit)]);
+        }
+        writeln!(f, "{table}")?;
+        self.missed.iter().try_for_each(|sentence| writeln!(f, "MISSED: {sentence}"))?;
+        if self.missed.is_empty() { writeln!(f, "ok") } else { Ok(()) }
+    }
+}
+
+fn connection_rows(table: &mut Table, c: &Connections) {
+    let counts = format!(
+        "{} attempted, {} established, {} refused, {} timed out, {} lost, {} reconnected",
+        c.attempted, c.established, c.refused, c.timed_out, c.lost, c.reconnected
+    );
+    table.add_row(["connections".to_owned(), counts]);
+    for (name, count) in &c.local_errors {
+        table.add_row(["local error".to_owned(), format!("{count} x {name}")]);
+    }
+    for (reason, count) in &c.reasons {
+        table.add_row(["reason".to_owned(), format!("{count} x {reason}")]);
+    }
+}
+
+fn message_rows(table: &mut Table, t: &Totals) {
+    let counts = format!(
+        "{} sent, {} acknowledged, {} delivered, {} refused, {} unanswered",
+        t.sent, t.acknowledged, t.delivered, t.refused, t.unanswered
+    );
+    table.add_row(["messages".to_owned(), counts]);
+    let faults = format!(
+        "{} missing, {} duplicated, {} out of order, {} contradicted, {} damaged ({} redelivered, {} foreign)",
+        t.missing, t.duplicated, t.out_of_order, t.contradicted, t.damaged, t.redelivered, t.foreign
+    );
+    table.add_row(["verification".to_owned(), faults]);
+}
+
+fn millis(micros: u64) -> String {
+    format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_a_known_distribution() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.percentiles(), None);
+        (1..=1_000u64).for_each(|ms| latencies.record(0, ms * 1_000_000));
+        let p = latencies.percentiles().unwrap();
+        assert_eq!(p.count, 1_000);
+        for (value, ms) in [(p.p50_us, 500), (p.p90_us, 900), (p.p99_us, 990), (p.p999_us, 999), (p.max_us, 1_000)] {
+            let error = value.abs_diff(ms * 1_000);
+            assert!(error <= ms, "{value} us for {ms} ms"); // 3 digits
+        }
+        assert_eq!(latencies.within(Duration::from_millis(100)), 100);
+        let mut sum = Latencies::default();
+        sum.add(&latencies);
+        sum.add(&latencies);
+        assert_eq!(sum.percentiles().unwrap().count, 2_000);
+    }
+
+    #[test]
+    fn a_latency_beyond_every_bound_still_counts() {
+        let mut latencies = Latencies::default();
+        latencies.record(0, u64::MAX);
+        latencies.record(5, 0); // answered before it was scheduled: 0, told as 1 us
+        assert_eq!(latencies.percentiles().unwrap().count, 2);
+    }
+
+    #[test]
+    fn missed_targets_show_in_text_and_json() {
+        let mut report = Report { command: "connect", ..Report::default() };
+        report.target(true, || unreachable!("a target that was reached has no sentence"));
+        assert!(report.to_string().ends_with("ok\n"));
+        report.target(false, || "only 9 of 10 established".to_owned());
+        assert!(report.to_string().ends_with("MISSED: only 9 of 10 established\n"));
+        let json: serde_json::Value = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["missed"][0], "only 9 of 10 established");
+        assert_eq!(json["connections"]["attempted"], 0);
+    }
+
+    #[test]
+    fn reasons_are_bounded() {
+        let mut connections = Connections::default();
+        (0..100).for_each(|n| connections.reason(&format!("close {n}")));
+        assert!(connections.reasons.len() <= Connections::MOST_REASONS + 1);
+        assert_eq!(connections.reasons.values().sum::<u64>(), 100);
+    }
+}

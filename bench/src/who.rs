@@ -1,0 +1,111 @@
+//! Who connects: user names and their tokens.
+//!
+//! Owns: the names of one worker's users. Guarantees: u0 to uN-1 are spread over the workers at random, each once. Never
+//! does: keeping a token; it is signed when the connection is opened.
+
+use crate::text::mix;
+use ringpost_gateway::auth::{KeyFileError, KeySet, MintError, Minter, dev};
+use ringpost_proto::v1::{Peer, peer};
+use std::path::Path;
+
+/// The device that every load session is.
+pub const DEVICE: &str = "flood";
+/// Tokens are good for this long, in seconds: longer than any run.
+const TOKEN_TTL: u64 = 24 * 3600;
+
+/// The names of the users of one worker: `prefix` and a number.
+#[derive(Clone, Debug)]
+pub struct Names {
+    prefix: String,
+    numbers: Vec<u32>,
+}
+
+impl Names {
+    /// Splits `users` among `workers` in an order that `seed` shuffles, in even shares (each a multiple of two but for the
+    /// last), so that neighbours make random pairs.
+    pub fn split(prefix: &str, users: u32, workers: u32, seed: u64) -> Vec<Names> {
+        let mut numbers: Vec<u32> = (0..users).collect();
+        // Fisher-Yates; the modulo's bias is far below what a load could show.
+        for at in (1..numbers.len()).rev() {
+            numbers.swap(at, (mix(seed ^ at as u64) % (at as u64 + 1)) as usize);
+        }
+        let share = (users.div_ceil(workers.max(1)).div_ceil(2) * 2).max(2) as usize;
+        let mut shares: Vec<Names> =
+            numbers.chunks(share).map(|part| Names { prefix: prefix.to_owned(), numbers: part.to_vec() }).collect();
+        shares.resize(workers.max(1) as usize, Names { prefix: prefix.to_owned(), numbers: Vec::new() });
+        shares
+    }
+
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    pub fn name(&self, user: u32) -> String {
+        format!("{}{}", self.prefix, self.numbers.get(user as usize).copied().unwrap_or(u32::MAX))
+    }
+
+    pub fn peer(&self, user: u32) -> Peer {
+        Peer { peer: Some(peer::Peer::User(self.name(user))) }
+    }
+}
+
+/// Why no token can be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("{0}")]
+    Key(#[from] KeyFileError),
+    #[error("{0}")]
+    Mint(#[from] MintError),
+}
+
+/// Signs tokens for a run.
+pub struct Tokens {
+    minter: Minter,
+    now: u64,
+}
+
+impl Tokens {
+    /// With the development key, or with the only HS256 key of a key file and this issuer. `now`: Unix seconds.
+    pub fn new(key: Option<(&Path, &str)>, now: u64) -> Result<Self, TokenError> {
+        let minter = match key {
+            None => Minter::dev(),
+            Some((file, issuer)) => Minter::from_keys(&KeySet::load(file, issuer)?, None, dev::AUDIENCE)?,
+        };
+        Ok(Self { minter, now })
+    }
+
+    pub fn token(&self, user: &str) -> Result<String, MintError> {
+        self.minter.mint(user, DEVICE, self.now + TOKEN_TTL, self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_user_is_in_exactly_one_share() {
+        for (users, workers) in [(1, 1), (10, 3), (1_000, 6), (5, 8)] {
+            let shares = Names::split("u", users, workers, 42);
+            assert_eq!(shares.len(), workers as usize);
+            let names: Vec<String> = shares.iter().flat_map(|s| (0..s.len() as u32).map(|u| s.name(u))).collect();
+            assert_eq!(names.len(), users as usize);
+            let distinct: BTreeSet<String> = names.into_iter().collect();
+            assert_eq!(distinct, (0..users).map(|n| format!("u{n}")).collect());
+        }
+    }
+
+    #[test]
+    fn pairs_are_not_split_and_differ_from_run_to_run() {
+        let shares = Names::split("u", 1_000, 3, 1);
+        assert!(shares.iter().all(|share| share.len() % 2 == 0));
+        assert_ne!(shares[0].numbers, Names::split("u", 1_000, 3, 2)[0].numbers);
+    }
+
+    #[test]
+    fn development_tokens_are_signed() {
+        let token = Tokens::new(None, 1_000).unwrap().token("u1").unwrap();
+        assert_eq!(token.split('.').count(), 3);
+    }
+}
