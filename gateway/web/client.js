@@ -1,16 +1,15 @@
 // The ringpost wire client, JSON over WebSocket.
 //
-// Guarantees: a message is kept until the gateway said SENT and is sent again with the same id and the same bytes; a
-// record is stored before it is acknowledged; nothing is shown twice (seq); a gap is fetched. Reconnects with back-off
-// and full jitter, unless a close code forbids it. Never touches the page.
+// Guarantees: a record is stored before it is acknowledged; nothing is shown twice (seq); a gap is fetched. Reconnects
+// with back-off and full jitter, unless a close code forbids it. Never touches the page. Sending is the outbox's part.
 
-const RETRY_MS = 5_000; // no SENT after this: send the same again
-const PIPELINE = 16; // unanswered sends; the gateway stops reading at 32 requests
+import { Outbox } from './outbox.js';
+import { account, touch } from './store.js';
+
 const WELCOME_MS = 10_000;
 const BACKOFF_MS = { least: 1_000, most: 60_000 };
 const FETCH_RECORDS = 100;
 const ID_EPOCH_MS = Date.UTC(2024, 0, 1);
-const ID_LIFE_MS = 24 * 3_600_000;
 
 const CLOSE = { NORMAL: 1000, UNSUPPORTED: 1003, DRAINING: 4000, REPLACED: 4500, TOKEN_EXPIRED: 4502, DEVICE_IN_USE: 4504 };
 
@@ -20,17 +19,6 @@ export function mayReconnect(code) {
   return !(code >= 4500 && code < 4600) && code !== CLOSE.NORMAL && code !== CLOSE.UNSUPPORTED;
 }
 
-/** A version 7 UUID (RFC 9562, section 5.7): 48 bits of Unix milliseconds, the rest random. */
-export function uuid7(ms = Date.now()) {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  for (let i = 5, rest = ms; i >= 0; i--, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
-  bytes[6] = 0x70 | (bytes[6] & 0x0f);
-  bytes[8] = 0x80 | (bytes[8] & 0x3f);
-  return bytes;
-}
-
-export const base64 = (bytes) => btoa(String.fromCharCode(...bytes));
-
 export class Client extends EventTarget {
   #url;
   #token;
@@ -38,12 +26,10 @@ export class Client extends EventTarget {
   #socket = null;
   #epoch = 0; // of the connection; what belongs to an older one is ignored
   #attempt = 0;
-  #timers = { reconnect: 0, welcome: 0, beat: 0, hold: 0 };
+  #timers = { reconnect: 0, welcome: 0, beat: 0 };
   #requests = new Map(); // number -> what to do with the answer
   #nextId = 1;
-  #flying = new Map(); // client message id -> retry timer
-  #heldUntil = 0; // the outbox waits: the gateway asked for it
-  #lastOrder = 0;
+  #outbox;
   #work = Promise.resolve();
   #queued = 0;
   #stored = 0; // the last push that is stored, and the last one acknowledged
@@ -59,7 +45,12 @@ export class Client extends EventTarget {
     this.#url = url;
     this.#token = token;
     this.#store = store;
-    for (const entry of store.outbox.values()) this.#lastOrder = Math.max(this.#lastOrder, entry.order);
+    this.#outbox = new Outbox({
+      user,
+      store,
+      request: (body, answer) => this.#request(body, answer),
+      changed: (peer) => this.#changed(peer),
+    });
   }
 
   start() {
@@ -72,25 +63,10 @@ export class Client extends EventTarget {
   // ---- what the page asks for
 
   /** Keeps the message and sends it as soon as possible. Resolves when it is kept. */
-  async send(peer, text) {
-    const now = Date.now();
-    const cmid = base64(uuid7(now));
-    this.#lastOrder = Math.max(now, this.#lastOrder + 1);
-    const frame = { to: { user: peer }, clientMessageId: cmid, text, clientTimeMs: String(now) };
-    const conversation = this.#store.conversation(peer);
-    Object.assign(conversation, { lastText: text, lastFrom: this.user, lastMs: Math.max(now, conversation.lastMs) });
-    await this.#store.putOutbox({ order: this.#lastOrder, cmid, peer, frame, ms: now, error: '' });
-    this.#changed(peer);
-    this.#pump();
-  }
+  send = (peer, text) => this.#outbox.add(peer, text);
 
   /** Tries a message again that was refused. */
-  async resend(cmid) {
-    const entry = this.#store.outbox.get(cmid);
-    if (!entry) return;
-    await this.#store.dropOutbox(entry);
-    await this.send(entry.peer, entry.frame.text);
-  }
+  resend = (cmid) => this.#outbox.resend(cmid);
 
   /** The user has seen everything up to `seq`. */
   async read(peer, seq) {
@@ -180,7 +156,7 @@ export class Client extends EventTarget {
     const beatMs = Number(welcome.heartbeatMs ?? 30_000);
     clearInterval(this.#timers.beat);
     this.#timers.beat = setInterval(() => this.#beat(beatMs), beatMs / 3);
-    this.#pump();
+    this.#outbox.connected();
     this.#list('');
     for (const conversation of this.#store.conversations.values()) {
       this.#fillGap(conversation);
@@ -214,8 +190,7 @@ export class Client extends EventTarget {
   #drop() {
     clearTimeout(this.#timers.welcome);
     clearInterval(this.#timers.beat);
-    for (const timer of this.#flying.values()) clearTimeout(timer);
-    this.#flying.clear();
+    this.#outbox.disconnected();
     const waiting = [...this.#requests.values()];
     this.#requests.clear();
     this.#socket = null;
@@ -297,11 +272,11 @@ export class Client extends EventTarget {
     for (const record of records) {
       const seq = Number(record.seq);
       const known = conversation.have !== null && (seq <= conversation.have || conversation.above.includes(seq));
-      if (counts) this.#account(conversation, seq);
+      if (counts) account(conversation, seq);
       if (counts && known) continue;
       const row = this.#row(peer, record);
       if (counts && row.from !== this.user && seq > conversation.myRead) conversation.unread += 1;
-      this.#touch(conversation, row);
+      touch(conversation, row);
       rows.push(row);
     }
     const settled = rows.map((row) => this.#store.outbox.get(row.cmid)).filter(Boolean);
@@ -316,21 +291,6 @@ export class Client extends EventTarget {
     return { peer, seq: Number(seq), id, from, text: body, kind, cmid, ms: Number(serverTimeMs ?? 0) };
   }
 
-  #touch(conversation, { seq, text, from, ms }) {
-    if (seq < conversation.lastSeq) return;
-    Object.assign(conversation, { lastSeq: seq, lastText: text, lastFrom: from, lastMs: ms });
-  }
-
-  /** Marks `seq` as accounted for and moves `have` over everything that is contiguous. */
-  #account(conversation, seq) {
-    if (conversation.have === null) conversation.have = seq - 1; // a device starts where its first push is
-    if (seq > conversation.have && !conversation.above.includes(seq)) conversation.above.push(seq);
-    conversation.above.sort((a, b) => a - b);
-    while (conversation.above.length && conversation.above[0] <= conversation.have + 1) {
-      conversation.have = Math.max(conversation.have, conversation.above.shift());
-    }
-  }
-
   #fillGap(conversation) {
     if (conversation.have === null || !conversation.above.length) return;
     const { peer, have, above } = conversation;
@@ -340,7 +300,7 @@ export class Client extends EventTarget {
       if (!page) return; // asked again after the next welcome
       for (const skip of page.skips ?? []) {
         const last = Math.min(Number(skip.toSeq), toSeq);
-        for (let seq = Math.max(Number(skip.fromSeq), have + 1); seq <= last; seq++) this.#account(conversation, seq);
+        for (let seq = Math.max(Number(skip.fromSeq), have + 1); seq <= last; seq++) account(conversation, seq);
       }
       if (page.records?.length || page.skips?.length) await this.#keep(peer, page.records ?? [], { counts: true });
     });
@@ -362,80 +322,6 @@ export class Client extends EventTarget {
         this.#changed(peer);
       }
       if (conversationPage?.cursor) this.#list(conversationPage.cursor);
-    });
-  }
-
-  // ---- the outbox
-
-  #pump() {
-    if (this.state !== 'online' || Date.now() < this.#heldUntil) return;
-    for (const entry of this.#store.outbox.values()) {
-      if (this.#flying.size >= PIPELINE) break;
-      if (entry.error || this.#flying.has(entry.cmid)) continue;
-      if (Date.now() - entry.ms > ID_LIFE_MS) this.#askFirst(entry);
-      else this.#transmit(entry);
-    }
-  }
-
-  #transmit(entry) {
-    const retry = setTimeout(() => {
-      this.#flying.delete(entry.cmid);
-      this.#pump();
-    }, RETRY_MS);
-    this.#flying.set(entry.cmid, retry);
-    this.#request({ send: entry.frame }, ({ sent, error }) => {
-      if (sent) return this.#settle(entry, sent);
-      if (error) return this.#refused(entry, error);
-    });
-  }
-
-  /** SENT: the message has its place in the log. */
-  async #settle(entry, sent) {
-    this.#landed(entry);
-    if (!this.#store.outbox.has(entry.cmid)) return;
-    const { peer, cmid, frame } = entry;
-    const conversation = this.#store.conversation(peer);
-    const seq = Number(sent.seq);
-    if (conversation.have === null) conversation.above.push(seq);
-    else this.#account(conversation, seq);
-    const row = { peer, seq, id: sent.id, from: this.user, text: frame.text, cmid, ms: Number(sent.serverTimeMs) };
-    this.#touch(conversation, row);
-    await this.#store.put(peer, [row], [entry]);
-    this.#changed(peer);
-    this.#pump();
-  }
-
-  async #refused(entry, error) {
-    this.#landed(entry);
-    if (error.code === 'EXPIRED') return this.#askFirst(entry);
-    if (error.retryable) {
-      const waitMs = Number(error.retryAfterMs ?? 0) || 1_000;
-      this.#heldUntil = Date.now() + waitMs;
-      clearTimeout(this.#timers.hold);
-      this.#timers.hold = setTimeout(() => this.#pump(), waitMs + 10);
-      return;
-    }
-    entry.error = error.message || error.code;
-    await this.#store.putOutbox(entry);
-    this.#changed(entry.peer);
-    this.#pump();
-  }
-
-  #landed(entry) {
-    clearTimeout(this.#flying.get(entry.cmid));
-    this.#flying.delete(entry.cmid);
-  }
-
-  /** The id is too old to be retried: ask whether it arrived, and only then send anew under a new one. */
-  #askFirst(entry) {
-    this.#flying.set(entry.cmid, 0);
-    const ask = { conversation: { user: entry.peer }, clientMessageIds: [entry.cmid] };
-    this.#request({ lookup: ask }, async ({ lookupResult }) => {
-      this.#landed(entry);
-      if (!lookupResult) return;
-      const found = lookupResult.found?.[0];
-      if (found) return this.#settle(entry, found);
-      await this.resend(entry.cmid);
     });
   }
 

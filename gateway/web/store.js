@@ -50,6 +50,22 @@ export function deviceId(user) {
   return device;
 }
 
+/** Marks `seq` as accounted for and moves `have` over everything that is contiguous. */
+export function account(conversation, seq) {
+  if (conversation.have === null) conversation.have = seq - 1; // a device starts where its first push is
+  if (seq > conversation.have && !conversation.above.includes(seq)) conversation.above.push(seq);
+  conversation.above.sort((a, b) => a - b);
+  while (conversation.above.length && conversation.above[0] <= conversation.have + 1) {
+    conversation.have = Math.max(conversation.have, conversation.above.shift());
+  }
+}
+
+/** Lets the newest record stand for the conversation in the list. */
+export function touch(conversation, { seq, text, from, ms }) {
+  if (seq < conversation.lastSeq) return;
+  Object.assign(conversation, { lastSeq: seq, lastText: text, lastFrom: from, lastMs: ms });
+}
+
 export class Store {
   #db;
   /** @type {Map<string, ReturnType<typeof blank>>} by peer */

@@ -36,6 +36,7 @@ assets! {
     "/" "index.html" HTML;
     "/app.js" "app.js" JS;
     "/client.js" "client.js" JS;
+    "/outbox.js" "outbox.js" JS;
     "/store.js" "store.js" JS;
     "/view.js" "view.js" JS;
     "/style.css" "style.css" CSS;

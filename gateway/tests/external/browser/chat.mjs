@@ -49,6 +49,8 @@ async function signIn(context, name) {
 // On a phone the state stands in the other pane, hence attached and not visible.
 const online = (page) => page.locator('[data-testid=connection-state][data-state=online]').waitFor({ state: 'attached' });
 
+const offline = (page) => page.locator('[data-testid=connection-state]:not([data-state=online])').waitFor({ state: 'attached' });
+
 async function open(page, peer) {
   await page.getByTestId('new-conversation-input').fill(peer);
   await page.getByTestId('new-conversation-open').click();
@@ -114,9 +116,23 @@ async function story() {
     await sayBoth(alice, bob, 'Still with me after the reload?');
     await sayBoth(bob, alice, 'Of course.');
   });
-  await step('the server is killed with -9; what is typed meanwhile waits, also over a reload', async () => {
+  await step('what is typed without a connection survives a reload', async () => {
+    let cut = true;
+    await alice.routeWebSocket(/connect/, (socket) => (cut ? socket.close() : socket.connectToServer()));
+    await alice.reload();
+    await offline(alice);
+    said.push('Typed without a connection');
+    await say(alice, 'Typed without a connection');
+    await has(alice, 'Typed without a connection', 'waiting');
+    await alice.reload();
+    await has(alice, 'Typed without a connection', 'waiting');
+    cut = false;
+    await has(alice, 'Typed without a connection', 'read');
+    await arrives(bob, 'Typed without a connection');
+  });
+  await step('the server is killed with -9; what is typed meanwhile waits', async () => {
     await server.kill9();
-    await alice.locator('[data-testid=connection-state]:not([data-state=online])').waitFor({ state: 'attached' });
+    await offline(alice);
     said.push('Typed while the server was away');
     await say(alice, 'Typed while the server was away');
     await has(alice, 'Typed while the server was away', 'waiting');
