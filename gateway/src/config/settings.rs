@@ -113,8 +113,8 @@ settings! {
     buffers: u32 = 2_048, Bounds::PowerOfTwo(16, 32_768);
     /// Bytes of one receive buffer. Most frames fit in 2 KiB; larger ones take several.
     buffer_bytes: u32 = 2_048, Bounds::Range(512, 65_536);
-    /// Entries of a shard's inbox. A full inbox is an answer to the sender, not a wait.
-    inbox_entries: u32 = 16_384, Bounds::PowerOfTwo(256, 1 << 20);
+    /// Entries of a shard's inbox. Where it is full the sender keeps what it could not pass on and tries again in its next turn.
+    inbox_entries: u32 = 4_096, Bounds::PowerOfTwo(256, 1 << 20);
     /// Bytes queued for one socket at most; a session that exceeds it is closed SLOW_CONSUMER.
     outbox_bytes: u32 = 1 << 20, Bounds::Range(768 << 10, 64 << 20);
     /// SO_SNDBUF of a session's socket: the kernel memory that a slow peer can hold.
@@ -123,8 +123,8 @@ settings! {
     user_timeout_ms: u32 = 30_000, Bounds::Range(1_000, 10 * MINUTE_MS);
     /// Bytes of a segment of the write-ahead log. Preallocated, so also the least free space needed.
     segment_bytes: u64 = 64 << 20, Bounds::Range(1 << 20, 1 << 30);
-    /// Requests that the store queues before it answers Unavailable.
-    store_queue: u32 = 65_536, Bounds::PowerOfTwo(256, 1 << 20);
+    /// Requests to the store that a shard may have unanswered; beyond, sends are answered with a retryable error.
+    store_queue: u32 = 4_096, Bounds::PowerOfTwo(64, 1 << 16);
     /// HTTP requests in progress on the edge runtime, all shards together; beyond: 503.
     edge_requests: u32 = 1_024, Bounds::Range(1, 65_536);
 }

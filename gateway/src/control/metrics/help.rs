@@ -50,3 +50,20 @@ const HELP: &[(&str, &str)] = &[
     ("process_cpu_seconds_total", "User and system CPU time."),
     ("process_open_fds", "Open file descriptors; sockets of sessions are not among them."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_find_every_metric_and_setting_in_the_manual() {
+        let manual = include_str!("../../../docs/operations.md");
+        let names = |of: &str| manual.contains(&format!("`{of}`")) || manual.contains(&format!("`{of}{{"));
+        for (name, _) in HELP {
+            assert!(names(name), "{name}");
+        }
+        for setting in crate::config::SETTINGS {
+            assert!(names(setting.key), "{}", setting.key);
+        }
+    }
+}
