@@ -32,7 +32,7 @@ def arguments():
 
 def flood(server, options, sent):
     command = [TARGET / "ci" / "flood", "chat", "--url", f"ws://{server.listen}", "--users", options.users]
-    command += ["--rate", options.rate, "--duration", f"{options.seconds}s", "--sent", sent]
+    command += ["--rate", options.rate, "--duration", f"{options.seconds}s", "--sent", sent, "--reconnect", "--quiet"]
     return subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
