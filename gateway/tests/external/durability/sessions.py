@@ -26,7 +26,8 @@ def main():
             report = pathlib.Path(folder, "report.json")
             command = [TARGET / "ci" / "flood", "connect", "--url", f"ws://{server.listen}"]
             command += ["--connections", options.connections, "--hold", options.hold]
-            command += ["--server-pid", server.process.pid, "--json", report]
+            command += ["--ping-all", "--pairs", 1_000]
+            command += ["--server-pid", server.process.pid, "--max-bytes-per-session", 1_024, "--json", report]
             status = subprocess.run([str(word) for word in command]).returncode
             left = server.metric("ringpost_connections")
             print(f"the server counts {left:.0f} connections after the run, {server.rss() >> 20} MiB resident")
