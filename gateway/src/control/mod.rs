@@ -10,6 +10,7 @@ pub mod edge;
 pub mod health;
 pub mod metrics;
 pub mod problem;
+pub mod readiness;
 pub mod routes;
 
 pub use health::Health;
@@ -75,6 +76,7 @@ impl Control {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(ControlError::Runtime)?
         };
+        runtime.spawn(readiness::run(Arc::clone(&shared.health), Arc::clone(&sources), config.max_sessions));
         runtime.spawn(admin::serve(listener, admin::routes(shared.health, sources), stopped));
         Ok(Self { runtime: Some(runtime), stop, admin })
     }

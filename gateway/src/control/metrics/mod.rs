@@ -5,11 +5,13 @@
 
 pub mod help;
 pub mod process;
+pub mod store;
 pub mod text;
 
 pub use text::{Kind, Text};
 
 use crate::shard::stats::{self, Board, Snapshot, Stat};
+use ringpost_persist::embedded::Stats;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +24,12 @@ pub struct ShardStats {
     pub wake: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Adds the metrics of something else that counts (the store). Must not block.
-pub type Source = Box<dyn Fn(&mut Text) + Send + Sync>;
-
 /// Everything that is read at a scrape.
 #[derive(Default)]
 pub struct Sources {
     pub shards: Vec<ShardStats>,
-    pub others: Vec<Source>,
+    /// Absent where there is no embedded store.
+    pub store: Option<Arc<Stats>>,
 }
 
 pub async fn gather(sources: &Sources) -> String {
@@ -71,8 +71,8 @@ pub fn render(sources: &Sources) -> String {
     for (n, shard) in shards.iter().enumerate() {
         text.sample(Kind::Gauge, "ringpost_shard_connections", &format!("shard=\"{n}\""), shard.open() as f64);
     }
-    for source in &sources.others {
-        source(&mut text);
+    if let Some(stats) = &sources.store {
+        store::add(&mut text, stats);
     }
     process::add(&mut text);
     text.finish()
@@ -90,7 +90,7 @@ mod tests {
             board.publish(&snapshot);
             ShardStats { board, wake: Box::new(|| {}) }
         });
-        Sources { shards: shards.collect(), others: Vec::new() }
+        Sources { shards: shards.collect(), store: Some(Arc::default()) }
     }
 
     #[test]

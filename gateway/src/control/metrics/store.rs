@@ -1,0 +1,74 @@
+//! What the embedded store counts.
+
+use super::{Kind, Text};
+use ringpost_persist::embedded::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub fn add(text: &mut Text, stats: &Stats) {
+    for (label, counter) in
+        [("kind=\"append\"", &stats.appends), ("kind=\"raise\"", &stats.raises), ("kind=\"read\"", &stats.reads)]
+    {
+        text.sample(Kind::Counter, "ringpost_store_requests_total", label, value(counter));
+    }
+    for (name, counter) in [
+        ("ringpost_store_records_total", &stats.records),
+        ("ringpost_store_registers_total", &stats.registers),
+        ("ringpost_store_commits_total", &stats.batches),
+        ("ringpost_store_fdatasyncs_total", &stats.fdatasyncs),
+        ("ringpost_store_wal_bytes_total", &stats.wal_bytes),
+        ("ringpost_store_full_total", &stats.full),
+    ] {
+        text.sample(Kind::Counter, name, "", value(counter));
+    }
+    text.sample(Kind::Gauge, "ringpost_store_full", "", f64::from(u8::from(stats.is_full.load(Relaxed))));
+    let seconds = COMMIT_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
+    histogram(text, "ringpost_commit_seconds", seconds, &stats.commit_buckets, value(&stats.commit_us) / 1e6);
+    let records = BATCH_BOUNDS.iter().map(|records| *records as f64);
+    histogram(text, "ringpost_commit_records", records, &stats.batch_buckets, value(&stats.records));
+    let recovery = &stats.recovery;
+    for (name, value) in [
+        ("ringpost_recovery_records", recovery.records),
+        ("ringpost_recovery_conversations", recovery.conversations),
+        ("ringpost_recovery_segments", recovery.segments),
+        ("ringpost_recovery_cut_bytes", recovery.cut_bytes),
+    ] {
+        text.sample(Kind::Gauge, name, "", value as f64);
+    }
+    text.sample(Kind::Gauge, "ringpost_recovery_seconds", "", recovery.millis as f64 / 1e3);
+}
+
+fn value(counter: &AtomicU64) -> f64 {
+    counter.load(Relaxed) as f64
+}
+
+/// One bucket more than bounds: the last holds what is above them.
+fn histogram(text: &mut Text, name: &str, bounds: impl Iterator<Item = f64>, counts: &[AtomicU64], sum: f64) {
+    let Some((above, counts)) = counts.split_last() else { return };
+    let buckets = bounds.zip(counts.iter().map(|count| count.load(Relaxed)));
+    text.histogram(name, buckets, above.load(Relaxed), sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_show_as_histograms_whose_counts_agree() {
+        let stats = Stats::default();
+        stats.commit_buckets[0].store(3, Relaxed);
+        stats.commit_buckets[COMMIT_BOUNDS_US.len()].store(1, Relaxed);
+        stats.commit_us.store(2_000_000, Relaxed);
+        let mut text = Text::default();
+        add(&mut text, &stats);
+        let out = text.finish();
+        for line in [
+            "ringpost_commit_seconds_bucket{le=\"0.00005\"} 3",
+            "ringpost_commit_seconds_bucket{le=\"1.6384\"} 3",
+            "ringpost_commit_seconds_bucket{le=\"+Inf\"} 4",
+            "ringpost_commit_seconds_sum 2",
+            "ringpost_commit_seconds_count 4",
+        ] {
+            assert!(out.lines().any(|l| l == line), "{line} in {out}");
+        }
+    }
+}
