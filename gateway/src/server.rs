@@ -8,6 +8,8 @@ use crate::config::Config;
 use crate::control::health::Phase;
 use crate::control::metrics::Sources;
 use crate::control::{Control, ControlError, Health, Shared};
+use ringpost_persist::embedded::{self, OpenError, Opened};
+use ringpost_persist::files::RealFiles;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ pub enum StartError {
     #[error(transparent)]
     Keys(#[from] KeyFileError),
     #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error(transparent)]
     Control(#[from] ControlError),
 }
 
@@ -28,6 +32,7 @@ pub struct Server {
     ready: Ready,
     health: Arc<Health>,
     control: Control,
+    store: Opened,
 }
 
 /// What a started gateway says: actual addresses, where a port was left to the kernel.
@@ -49,11 +54,17 @@ impl fmt::Display for Ready {
 impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let verifier = Arc::new(auth::verifier(&config)?);
+        let store = open_store(&config)?;
         let health = Arc::new(Health::default());
         let shared =
             Shared { verifier, tickets: Arc::new(Tickets::default()), health: Arc::clone(&health), dev: config.dev };
         let (_requests, queue) = mpsc::channel(config.edge_requests as usize);
-        let control = Control::start(&config, shared, Sources::default(), queue)?;
+        let control = Control::start(
+            &config,
+            shared,
+            Sources { shards: Vec::new(), store: Some(Arc::clone(store.store.stats())) },
+            queue,
+        )?;
         let ready = Ready {
             listen: config.listen,
             admin: control.admin(),
@@ -61,7 +72,7 @@ impl Server {
             data: config.data.clone(),
         };
         health.enter(Phase::Serving);
-        Ok(Self { ready, health, control })
+        Ok(Self { ready, health, control, store })
     }
 
     pub fn ready(&self) -> &Ready {
@@ -72,5 +83,13 @@ impl Server {
     pub fn stop(self) {
         self.health.enter(Phase::Draining);
         self.control.stop();
+        drop(self.store);
     }
+}
+
+fn open_store(config: &Config) -> Result<Opened, OpenError> {
+    let mut options = embedded::Options::new(&config.data, usize::from(config.derived.shards));
+    options.queue = config.store_queue as usize;
+    options.segment_bytes = config.segment_bytes;
+    embedded::open(Arc::new(RealFiles), options)
 }
