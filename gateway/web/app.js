@@ -44,7 +44,7 @@ class App {
       send: (text) => this.#send(text),
       resend: (cmid) => this.#client.resend(cmid),
       earlier: () => this.#earlier(),
-      useHere: () => location.reload(),
+      again: () => location.reload(),
     });
     const name = sessionStorage.getItem('ringpost.name');
     if (name) this.#enter(name);

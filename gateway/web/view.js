@@ -10,6 +10,15 @@ const STATES = {
   replaced: 'Open somewhere else',
   refused: 'Refused',
 };
+// States in which the page does nothing more by itself: title, explanation, what the button offers.
+const STOPPED = {
+  replaced: [
+    'Open somewhere else',
+    'You are using ringpost under this name in another tab or window. This one has stopped.',
+    'Use it here',
+  ],
+  refused: ['The server said no', 'Nothing that you wrote is lost; it waits in this browser.', 'Try again'],
+};
 const TICKS = {
   waiting: ['tick-waiting', 'waiting to be sent'],
   sent: ['tick-sent', 'sent'],
@@ -61,7 +70,7 @@ export class View {
   #peer = null;
   #on;
 
-  /** `on`: signIn(name), leave(), open(peer | null), send(text), resend(cmid), earlier(), useHere() */
+  /** `on`: signIn(name), leave(), open(peer | null), send(text), resend(cmid), earlier(), again() */
   constructor(on) {
     this.#on = on;
     const submit = (id, act) => $(id).addEventListener('submit', (event) => (event.preventDefault(), act()));
@@ -71,7 +80,7 @@ export class View {
     $('leave').addEventListener('click', () => on.leave());
     $('back').addEventListener('click', () => on.open(null));
     $('earlier').addEventListener('click', () => on.earlier());
-    $('use-here').addEventListener('click', () => on.useHere());
+    $('again').addEventListener('click', () => on.again());
     $('text').addEventListener('input', () => this.#fit());
     $('text').addEventListener('keydown', (event) => {
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -113,8 +122,13 @@ export class View {
       node.dataset.state = state;
       if (node.textContent !== words) node.textContent = words;
     }
-    $('replaced').hidden = state !== 'replaced';
-    if (state === 'replaced') $('use-here').focus();
+    $('stopped').hidden = !(state in STOPPED);
+    if ($('stopped').hidden) return;
+    const [title, text, offer] = STOPPED[state];
+    $('stopped-title').textContent = title;
+    $('stopped-text').textContent = detail ? `It said: ${detail}. ${text}` : text;
+    $('again').textContent = offer;
+    $('again').focus();
   }
 
   // ---- the list of conversations

@@ -185,13 +185,13 @@ async function story() {
     await second.getByTestId('name-input').fill('alice');
     await second.getByTestId('sign-in').click();
     await online(second);
-    await alice.getByTestId('replaced').waitFor();
+    await alice.getByTestId('stopped').filter({ hasText: 'Open somewhere else' }).waitFor();
     await alice.screenshot({ path: join(artefacts, 'chat-replaced.png') });
     await second.waitForTimeout(3_000); // longer than the first back-off: a page that came back would take over again
     assert.equal(await second.getByTestId('connection-state').getAttribute('data-state'), 'online');
     await alice.getByTestId('use-here').click();
     await online(alice);
-    await second.getByTestId('replaced').waitFor();
+    await second.getByTestId('stopped').filter({ hasText: 'Open somewhere else' }).waitFor();
   });
   assert.deepEqual(problems, []);
 }
