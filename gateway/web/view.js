@@ -45,10 +45,11 @@ function symbol(name, className) {
 
 /** A circle with the first letter of a name, in a colour that always is this name's. */
 function paintAvatar(node, name) {
-  let hash = 0;
-  for (const char of name) hash = (hash * 31 + char.codePointAt(0)) >>> 0;
+  let hash = 0x811c9dc5; // FNV-1a, with a last mix so that similar names differ
+  for (const char of name) hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 0;
   node.textContent = Array.from(name)[0]?.toUpperCase() ?? '?';
-  node.style.setProperty('--hue', String(Math.round(hash * 137.508) % 360)); // the golden angle keeps neighbours apart
+  node.style.setProperty('--hue', String(hash % 360));
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
@@ -135,6 +136,7 @@ export class View {
 
   list(conversations, { statusOf }) {
     $('list-empty').hidden = conversations.length > 0;
+    $('list').hidden = conversations.length === 0;
     const nodes = conversations.map((conversation) => {
       let item = this.#items.get(conversation.peer);
       if (!item) this.#items.set(conversation.peer, (item = this.#newItem(conversation.peer)));
