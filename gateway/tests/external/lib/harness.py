@@ -82,11 +82,13 @@ class Server:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
 
+    def metrics(self):
+        return urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=10).read().decode()
+
     def metric(self, name, **labels):
         """The sum of a metric over the series that carry `labels`."""
-        text = urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=10).read().decode()
         total = 0.0
-        for series, value in re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)", text, re.M):
+        for series, value in re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)", self.metrics(), re.M):
             if all(f'{key}="{wanted}"' in series for key, wanted in labels.items()):
                 total += float(value)
         return total

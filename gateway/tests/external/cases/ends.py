@@ -1,0 +1,125 @@
+"""How connections end: sockets that the server closes are gone (O20), and the metrics account for every one (O24)."""
+
+import asyncio
+import socket
+import struct
+import time
+import urllib.error
+import urllib.request
+
+from harness import Session, eventually, refusal, run_cases
+
+EACH = 200
+OF_A_RING = ("ringpost_ring_slots_occupied", "ringpost_ring_operations_in_flight", "ringpost_ring_buffers_out")
+
+
+async def raw(server, text=""):
+    """A TCP connection that sent `text` and nothing more."""
+    host, port = server.listen.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(text.encode())
+    return reader, writer
+
+
+def upgrade(token=None, **headers):
+    lines = {
+        "Host": "127.0.0.1",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+        **({"Authorization": f"Bearer {token}"} if token else {}),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    return "GET /v1/connect HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
+
+
+def reset(writer):
+    """Ends a connection with RST instead of FIN."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def balanced(server):
+    """accepted = open + closed, and nothing is open."""
+    accepted, closed = server.metric("ringpost_accepted_total"), server.metric("ringpost_closed_total")
+    return server.metric("ringpost_connections") == 0 and accepted == closed
+
+
+async def O20_closed_sockets_are_gone(server):
+    """connections that the server gives up see EOF, also with a receive pending; every slot, operation and buffer returns"""
+    (await Session.open(server, "warm")).abort()
+    await eventually(lambda: balanced(server), "the first connection is gone")
+    before = [server.metric(name) for name in OF_A_RING]
+    token = await asyncio.to_thread(server.token, "idle", "one")
+    for _ in range(3):
+        texts = ["", "GET /v1/connect HTTP/1.1\r\nHost: x", upgrade(token)]
+        opened = [await raw(server, texts[number % 3]) for number in range(3 * EACH)]
+
+        async def until_eof(reader):
+            data = await reader.read(-1)
+            return data, time.monotonic()
+
+        ends = await asyncio.wait_for(asyncio.gather(*(until_eof(reader) for reader, _ in opened)), 30)
+        greeted = [data for data, _ in ends if b" 101 " in data]
+        assert len(greeted) == EACH, f"{len(greeted)} of {EACH} were upgraded"
+        assert all(data[-(len(data) - data.index(b"\r\n\r\n") - 4) :][2:4] == b"\x11\x95" for data in greeted), "not 4501"
+        for _, writer in opened:
+            writer.close()
+    await eventually(lambda: balanced(server), "all are closed")
+    same = lambda: [server.metric(name) for name in OF_A_RING] == before  # noqa: E731
+    await eventually(same, f"{OF_A_RING} return to {before}")
+
+
+O20_closed_sockets_are_gone.server_args = ("--authenticate-ms", "1000")
+
+
+async def O24_every_end_is_counted_once(server):
+    """after refused, broken, reset, replaced and clean ends: accepted = closed, nothing open, no series from user input"""
+
+    async def refused_upgrade(text, status):
+        reader, writer = await raw(server, text)
+        head = await reader.readuntil(b"\r\n")
+        assert f" {status} ".encode() in head, head
+        writer.close()
+
+    async def each_kind(number):
+        user = f"user{number}"
+        token = await asyncio.to_thread(server.token, user, "one")
+        await refused_upgrade(upgrade("not.a.token", User_Agent=f"agent/{number}"), 401)
+        await refused_upgrade(upgrade(token, Origin=f"http://evil{number}.example"), 403)
+        await refused_upgrade(f"GET /x{number} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404)
+        await refused_upgrade("nonsense\r\n\r\n", 400)
+        reset((await raw(server, "GET / HT"))[1])
+        reset((await raw(server, upgrade(token)))[1])
+        first = await Session.open(server, user)
+        second = await Session.open(server, user)
+        assert await first.close_code() == 4500
+        second.abort()
+        last = await Session.open(server, user)
+        await last.tell({"bye": {}})
+        assert await last.close_code() == 1000
+        assert await refusal(Session.open(server, user, token="x.y.z")) == 4501
+
+    def series():
+        return {line.rsplit(" ", 1)[0] for line in server.metrics().splitlines() if not line.startswith("#")}
+
+    await each_kind(-1)
+    await eventually(lambda: balanced(server), "the first of each kind is gone")
+    before = series()
+    for start in range(0, EACH, 20):
+        await asyncio.gather(*(each_kind(number) for number in range(start, start + 20)))
+    await eventually(lambda: balanced(server), "accepted = open + closed, and nothing is open")
+    assert series() == before, series() ^ before
+    assert server.metric("ringpost_refused_total") >= 3 * EACH
+    assert server.metric("ringpost_takeovers_total") == EACH + 1
+    try:
+        status = urllib.request.urlopen(f"http://{server.listen}/metrics", timeout=10).status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    assert status == 404, "metrics are on the admin port only"
+
+
+if __name__ == "__main__":
+    run_cases([O20_closed_sockets_are_gone, O24_every_end_is_counted_once])
