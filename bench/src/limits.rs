@@ -1,6 +1,6 @@
 //! What the kernel says: this machine's limits, and another process's memory and processor time.
 //!
-//! Owns: reading /proc. Never does: changing a setting.
+//! Owns: reading /proc. Never does: changing a setting of the machine.
 
 use crate::plan::Limits;
 use std::time::Duration;
@@ -21,6 +21,13 @@ pub fn read() -> Limits {
         tracked,
         cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
     }
+}
+
+/// Raises the soft limit of descriptors to the hard one; where that is refused, the soft one holds.
+pub fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Resident memory of a process in bytes; `None` if there is no such process.

@@ -116,6 +116,7 @@ impl Run {
             sources: common.source.clone(),
             rings: common.rings,
         };
+        limits::raise_descriptors();
         let plan = plan(&wanted, &limits::read())?;
         if !common.quiet {
             eprintln!("{plan}");

@@ -205,10 +205,12 @@ impl Scenario for Connect<'_> {
             Some(State::Up) => {
                 self.up -= 1;
                 self.pinging = self.pinging.saturating_sub(1);
+                Counters::lower(&self.shared.counters.established);
             }
             Some(State::Ponged) => {
                 self.up -= 1;
                 self.pongs -= 1;
+                Counters::lower(&self.shared.counters.established);
             }
             Some(State::Down) | None => {}
         }

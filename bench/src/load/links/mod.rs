@@ -4,15 +4,17 @@
 //! connections is being opened at a time; every connection that was wanted ends in exactly one `Down` per opening, and is
 //! counted under what happened to it; WebSocket pings are answered here. Never does: knowing what a message means.
 
+mod opening;
+mod receiving;
+
 use super::Shared;
-use super::upgrade;
 use super::worker::User;
 use crate::report::Connections;
 use crate::text::mix;
 use crate::who::{Names, Tokens};
 use bytes::Bytes;
-use ringpost_gateway::ring::{self, Completion, Errno, Handle, Payload, RecvEnd, Ring};
-use ringpost_gateway::transport::websocket::{Decoder, Event as Frame, Opcode, Role, encode};
+use ringpost_gateway::ring::{self, Handle, Ring};
+use ringpost_gateway::transport::websocket::{Decoder, Opcode, Role, encode};
 use ringpost_proto::v1;
 use ringpost_proto::wire::{Encoding, encode_client};
 use std::collections::VecDeque;
@@ -247,202 +249,6 @@ impl<'a> Links<'a> {
         self.connections
     }
 
-    // ---- opening ----
-
-    fn open_wanted(&mut self) {
-        while self.opening_now < self.target.at_once {
-            let Some(user) = self.wanted.pop_front() else { return };
-            let Some(link) = self.links.get(user as usize).filter(|link| link.phase == Phase::Down) else { continue };
-            let first = link.epoch == 0;
-            let source = self.source();
-            match self.ring.connect(source, self.target.address) {
-                Ok(handle) => self.opening(user, handle, first),
-                // Slots of closed sockets come back after their last completion.
-                Err(error) if error.raw_os_error() == Some(Errno::NFILE.raw_os_error()) && self.ring_is_closing() => {
-                    return self.wanted.push_front(user);
-                }
-                Err(error) => {
-                    self.connections.attempted += u64::from(first);
-                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                    let why = connect_failure(errno);
-                    self.count(&why, &error.to_string());
-                    self.pending.push(Event::Down { user, why });
-                }
-            }
-        }
-    }
-
-    /// Whether sockets are on their way out, so that waiting for a slot helps.
-    fn ring_is_closing(&self) -> bool {
-        let used = self.by_slot.iter().filter(|&&user| user != User::MAX).count();
-        used + 1 < self.by_slot.len()
-    }
-
-    fn opening(&mut self, user: User, handle: Handle, first: bool) {
-        let now = self.shared.clock.now();
-        if let (Some(link), Some(slot)) =
-            (self.links.get_mut(user as usize), self.by_slot.get_mut(handle.slot as usize))
-        {
-            *slot = user;
-            (link.handle, link.phase, link.since) = (handle, Phase::Connecting, now);
-            link.epoch += 1;
-            self.opening.push_back((user, link.epoch));
-            self.opening_now += 1;
-            self.connections.attempted += u64::from(first);
-        }
-    }
-
-    fn source(&mut self) -> Option<IpAddr> {
-        let sources = self.target.sources;
-        let at = self.draw_number().checked_rem(sources.len() as u64)?;
-        sources.get(at as usize).copied()
-    }
-
-    fn connected(&mut self, user: User, result: Result<(), Errno>) {
-        if let Err(errno) = result {
-            let why = connect_failure(errno);
-            return self.down(user, &std::io::Error::from(errno).to_string(), Some(why));
-        }
-        let target = self.target;
-        if let Some(link) = self.links.get_mut(user as usize) {
-            // Cannot fail: the handle is this turn's.
-            let _ = self.ring.recv(link.handle);
-            link.phase = Phase::Upgrading;
-        }
-        match &target.dialect {
-            Dialect::Raw => self.opened(user),
-            Dialect::WebSocket { path, subprotocol } => {
-                let token = target.credentials.and_then(|(tokens, names)| tokens.token(&names.name(user)).ok());
-                if let Some(out) = self.outbox(user) {
-                    upgrade::request(out, &target.host, path, *subprotocol, token.as_deref());
-                }
-            }
-        }
-    }
-
-    fn opened(&mut self, user: User) {
-        if let Some(link) = self.links.get_mut(user as usize) {
-            link.phase = Phase::Open;
-            self.pending.push(Event::Opened(user));
-        }
-    }
-
-    fn expire(&mut self, now: u64) {
-        let patience = u64::try_from(self.target.patience.as_nanos()).unwrap_or(u64::MAX);
-        while let Some(&(user, epoch)) = self.opening.front() {
-            let link = self.links.get(user as usize).filter(|link| link.epoch == epoch);
-            let waiting = link.filter(|link| !matches!(link.phase, Phase::Down | Phase::Up));
-            match waiting {
-                Some(link) if now.saturating_sub(link.since) < patience => return,
-                Some(_) => self.down(user, "no welcome in time", Some(Down::TimedOut)),
-                None => {}
-            }
-            self.opening.pop_front();
-        }
-    }
-
-    // ---- bytes ----
-
-    fn complete(&mut self, completion: Completion, now: u64) {
-        match completion {
-            Completion::Connected { handle, result } => {
-                if let Some(user) = self.user(handle) {
-                    self.connected(user, result);
-                }
-            }
-            Completion::Received { handle, mut bytes } => {
-                if let Some(user) = self.user(handle) {
-                    self.received(user, &mut bytes, now);
-                }
-            }
-            Completion::RecvEnded { handle, why } => {
-                if let Some(user) = self.user(handle) {
-                    let reason = match why {
-                        RecvEnd::Eof | RecvEnd::Paused => "connection closed".to_owned(),
-                        RecvEnd::Error(errno) => std::io::Error::from(errno).to_string(),
-                    };
-                    self.down(user, &reason, None);
-                }
-            }
-            Completion::Sent { handle, payload, .. } => {
-                if let Payload::Owned(mut buffer) = payload
-                    && self.spare.len() < SPARE_BUFFERS
-                {
-                    buffer.clear();
-                    self.spare.push(buffer);
-                }
-                // A failed send shows as the end of the receive.
-                if let Some(user) = self.user(handle)
-                    && let Some(link) = self.links.get_mut(user as usize)
-                {
-                    link.sending = false;
-                    if !link.outbox.is_empty() {
-                        self.list(user);
-                    }
-                }
-            }
-            Completion::Closed { .. }
-            | Completion::Accepted { .. }
-            | Completion::AcceptFailed { .. }
-            | Completion::Arrived { .. }
-            | Completion::Departed { .. } => {}
-        }
-    }
-
-    fn received(&mut self, user: User, mut bytes: &mut [u8], now: u64) {
-        let Some(phase) = self.links.get(user as usize).map(|link| link.phase) else { return };
-        match (&self.target.dialect, phase) {
-            (Dialect::Raw, _) => {
-                self.pending.push(Event::Message { user, payload: Bytes::copy_from_slice(bytes), at: now });
-            }
-            (_, Phase::Upgrading) => self.upgrading(user, bytes, now),
-            _ => self.frames(user, &mut bytes, now),
-        }
-    }
-
-    fn upgrading(&mut self, user: User, bytes: &[u8], now: u64) {
-        let at = self.heads.iter().position(|(of, _)| *of == user);
-        let mut head = at.map(|at| self.heads.swap_remove(at).1).unwrap_or_default();
-        head.extend_from_slice(bytes);
-        match upgrade::answer(&head) {
-            upgrade::Answer::More => self.heads.push((user, head)),
-            upgrade::Answer::Refused(why) => self.down(user, &why, Some(Down::Refused { code: None })),
-            upgrade::Answer::Switched { head: end } => {
-                self.opened(user);
-                if let Some(mut rest) = head.get_mut(end..) {
-                    self.frames(user, &mut rest, now);
-                }
-            }
-        }
-    }
-
-    fn frames(&mut self, user: User, chunk: &mut &mut [u8], at: u64) {
-        loop {
-            let Some(link) = self.links.get_mut(user as usize) else { return };
-            match link.decoder.next(chunk) {
-                Ok(Some(Frame::Message { payload, .. })) => self.pending.push(Event::Message { user, payload, at }),
-                Ok(Some(Frame::Ping(payload))) => {
-                    let key = self.draw();
-                    if let Some(out) = self.outbox(user) {
-                        encode::masked(out, Opcode::Pong, &payload, key);
-                    }
-                    self.pending.push(Event::Activity { user, at });
-                }
-                Ok(Some(Frame::Pong(_))) => self.pending.push(Event::Activity { user, at }),
-                Ok(Some(Frame::Close { code, reason })) => {
-                    let said = format!("close {}: {}", code.unwrap_or(1005), String::from_utf8_lossy(&reason));
-                    let lost = matches!(self.links.get(user as usize), Some(link) if link.phase == Phase::Up);
-                    let why = if lost { Down::Lost { code } } else { Down::Refused { code } };
-                    return self.down(user, &said, Some(why));
-                }
-                Ok(None) => return,
-                Err(violation) => {
-                    return self.down(user, &format!("server broke RFC 6455: {}", violation.reason()), None);
-                }
-            }
-        }
-    }
-
     /// Ends a connection and says so once. `why` is refused or lost, by phase, where it is not given.
     fn down(&mut self, user: User, reason: &str, why: Option<Down>) {
         let Some(link) = self.links.get_mut(user as usize).filter(|link| link.phase != Phase::Down) else { return };
@@ -515,22 +321,5 @@ impl<'a> Links<'a> {
 
     fn draw(&mut self) -> [u8; 4] {
         (self.draw_number() as u32).to_ne_bytes()
-    }
-}
-
-/// A connect that failed: whose doing?
-fn connect_failure(errno: Errno) -> Down {
-    match errno {
-        Errno::ADDRNOTAVAIL => Down::Local("EADDRNOTAVAIL"),
-        Errno::MFILE => Down::Local("EMFILE"),
-        Errno::NFILE => Down::Local("ENFILE"),
-        Errno::NOMEM => Down::Local("ENOMEM"),
-        Errno::NOBUFS => Down::Local("ENOBUFS"),
-        Errno::ADDRINUSE => Down::Local("EADDRINUSE"),
-        Errno::PERM => Down::Local("EPERM"),
-        Errno::ACCESS => Down::Local("EACCES"),
-        Errno::INVAL => Down::Local("EINVAL"),
-        Errno::TIMEDOUT => Down::TimedOut,
-        _ => Down::Refused { code: None },
     }
 }
