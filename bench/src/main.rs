@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod command;
 mod limits;
 mod load;
+mod metrics;
 mod plan;
 mod progress;
 mod report;

@@ -13,7 +13,7 @@ use std::time::Duration;
 const EXAMPLES: &str = "Examples:
   flood chat --users 1000 --rate 5000 --duration 30s
   flood chat --users 200 --rate 500 --duration 60s --sent sent.jsonl --reconnect
-  flood chat --users 2000 --rate 20000 --duration 30s --server-pid 4711 --json report.json";
+  flood chat --users 2000 --rate 20000 --duration 30s --server-pid 4711 --admin 127.0.0.1:7601";
 
 /// Users in random pairs write to each other on a fixed schedule that no answer and no stall moves; every message is
 /// verified, and latencies count from the scheduled time.
@@ -86,6 +86,7 @@ impl Chat {
             let texts = Texts::new(run.seed, worker, self.bytes);
             Scenario::new(&run.shared, names, settings(worker), texts, sent_file.as_ref().map(SentFile::log))
         };
+        let metrics = run.metrics()?;
         let mut cpu: Option<(Cpu, Cpu)> = None;
         let (mut scenarios, connections) = run.go(make, |shared, progress| {
             shared.run(Stage::Connect, self.connect_within, progress, "connect");
@@ -101,6 +102,12 @@ impl Chat {
             after.figures(&before, report.messages.map_or(0, |totals| totals.acknowledged), &mut report);
             let used = after.own.saturating_sub(before.own).as_secs_f64();
             report.figure("own_cpu", 100.0 * used / self.duration.as_secs_f64().max(1e-9), "% of one core");
+        }
+        if let (Some(before), Some(after)) = (metrics, run.metrics()?) {
+            let grown = |name| after.sum(name) - before.sum(name);
+            let syncs = grown("ringpost_store_fdatasyncs_total");
+            report.figure("records_per_fdatasync", grown("ringpost_store_records_total") / syncs.max(1.0), "records");
+            report.figure("fdatasyncs", syncs / self.duration.as_secs_f64().max(1e-9), "/s");
         }
         self.targets(within, &mut report);
         // The workers' ends of the file close with their scenarios.

@@ -3,6 +3,7 @@
 use crate::limits;
 use crate::load::links::{Dialect, LinkError, Target};
 use crate::load::{Scenario, Shared, Stage, worker};
+use crate::metrics::Metrics;
 use crate::plan::{Impossible, Plan, Wanted, plan};
 use crate::progress::Progress;
 use crate::report::{Connections, Report};
@@ -45,6 +46,9 @@ pub struct Common {
     /// Process of the gateway, to tell its memory and processor time.
     #[arg(long)]
     pub server_pid: Option<u32>,
+    /// Admin listener of the gateway, to tell messages per fdatasync.
+    #[arg(long)]
+    pub admin: Option<SocketAddr>,
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,
@@ -65,6 +69,8 @@ pub enum RunError {
     Link(#[from] LinkError),
     #[error("{}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },
+    #[error("--admin {admin}: {error}")]
+    Admin { admin: SocketAddr, error: io::Error },
     #[error("a load thread ended early")]
     Thread,
 }
@@ -209,6 +215,12 @@ impl Run {
     pub fn cpu(&self) -> Cpu {
         let server = self.common.server_pid.and_then(limits::cpu);
         Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default() }
+    }
+
+    /// What the gateway counts; nothing where --admin was not given.
+    pub fn metrics(&self) -> Result<Option<Metrics>, RunError> {
+        let Some(admin) = self.common.admin else { return Ok(None) };
+        Metrics::read(admin).map(Some).map_err(|error| RunError::Admin { admin, error })
     }
 
     /// Resident memory of the gateway.
