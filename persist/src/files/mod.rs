@@ -1,11 +1,12 @@
-//! The files that the embedded store stands on: a small trait and the real implementation.
-
+//! The files that the embedded store stands on: a small trait, the real implementation, and a layer in memory that at a
+//! crash forgets what was not synced.
 //!
 //! The contract is Linux's: what `write_at`, `allocate` and `truncate` did is durable once a later `sync_data` of that file
 //! returned; what `create`, `rename` and `remove` did once a later `sync_dir` of the directory returned; of the rest any
 //! part may be there after a crash. After an error of `sync_data` nothing is known of what was written since the last one,
 //! and calling it again proves nothing.
 
+pub mod crash;
 mod real;
 
 pub use real::RealFiles;

@@ -25,7 +25,7 @@ struct Reader<'a> {
     bytes: Vec<u8>,
     lsn: u64,
     checksum: u32,
-    /// The end in the segment read last: damage of the next one's start is reported there.
+    /// Where the log ends in the segment read last: if the next one goes on from elsewhere, the damage is there.
     end: u64,
     found: Recovered,
 }
@@ -120,7 +120,8 @@ impl Reader<'_> {
             self.found.cut_bytes = rest.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
         }
         self.found.segments += 1;
-        self.end = end as u64;
+        // The padding of the last batch may be missing.
+        self.end = end.min(read) as u64;
         Ok(file)
     }
 

@@ -1,0 +1,86 @@
+//! Errors of the disk while the store runs.
+
+use crate::world::{append, conversation, raise, record_of};
+use ringpost_persist::embedded::committer::Committer;
+use ringpost_persist::embedded::{self, Options};
+use ringpost_persist::files::Space;
+use ringpost_persist::files::crash::{CrashFiles, Operation};
+use ringpost_persist::{Outcome, StoreRequest};
+use std::sync::Arc;
+use std::sync::mpsc;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn options() -> Options {
+    Options { segment_bytes: 8 << 10, ..Options::new("/data", 1) }
+}
+
+#[test]
+fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing() {
+    for (operation, errno) in
+        [(Operation::Write, EIO), (Operation::SyncData, EIO), (Operation::Allocate, ENOSPC), (Operation::SyncDir, EIO)]
+    {
+        let files = CrashFiles::new();
+        let (failed, failure) = mpsc::channel();
+        let fatal = Arc::new(move |failure: &embedded::Failure| failed.send(failure.to_string()).unwrap());
+        let mut opened = embedded::open(Arc::new(files.clone()), Options { fatal, ..options() }).unwrap();
+        let port = &mut opened.ports[0];
+        files.fail(operation, 0, errno);
+        let mut unanswered = 0;
+        // Enough for a second segment, where the next one has to be made.
+        for head in 0.. {
+            port.submit(append(0, head, vec![record_of(head + 1, head + 1, 2_000)])).unwrap();
+            port.flush();
+            let answer = loop {
+                if let Some(answer) = port.poll() {
+                    break Some(answer);
+                }
+                if let Ok(line) = failure.try_recv() {
+                    assert!(line.contains("wal-000000000") && line.contains("os error"), "{line}");
+                    break None;
+                }
+                std::thread::yield_now();
+            };
+            match answer {
+                Some(answer) => assert!(matches!(answer.outcome, Outcome::Appended { .. })),
+                None => {
+                    unanswered += 1;
+                    break;
+                }
+            }
+        }
+        assert_eq!(unanswered, 1, "{operation:?}");
+        // It is never tried again.
+        port.submit(append(1, 0, vec![record_of(1, 77, 10)])).unwrap();
+        port.flush();
+        drop(opened.store);
+        assert!(port.poll().is_none());
+        assert!(failure.try_recv().is_err());
+    }
+}
+
+#[test]
+fn under_the_floor_appends_are_refused_and_everything_else_goes_on() {
+    let files = CrashFiles::new();
+    let mut committer = Committer::open(Arc::new(files.clone()), &mut options()).unwrap().committer;
+    let ask = |committer: &mut Committer, request: StoreRequest| {
+        let mut answers = Vec::new();
+        committer.stage(0, request);
+        committer.commit(&mut answers).unwrap();
+        answers.remove(0).1.outcome
+    };
+    let first = ask(&mut committer, append(0, 0, vec![record_of(1, 1, 10)]));
+    assert!(matches!(first, Outcome::Appended { head: 1 }));
+
+    files.set_space(Space { free: 49, total: 1_000 });
+    committer.check_space();
+    assert!(matches!(ask(&mut committer, append(0, 1, vec![record_of(2, 2, 10)])), Outcome::Full));
+    assert!(matches!(ask(&mut committer, raise(0, 1)), Outcome::Raised));
+    let read = ask(&mut committer, StoreRequest::LoadConversation { tag: 1, conversation: conversation(0) });
+    assert!(matches!(read, Outcome::Conversation(Some(state)) if state.head == 1 && state.registers.len() == 1));
+
+    files.set_space(Space { free: 50, total: 1_000 });
+    committer.check_space();
+    assert!(matches!(ask(&mut committer, append(0, 1, vec![record_of(2, 2, 10)])), Outcome::Appended { head: 2 }));
+}
