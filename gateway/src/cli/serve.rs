@@ -6,8 +6,12 @@ use crate::server::Server;
 use clap::ArgMatches;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+
+/// Signals closer together than this are one.
+const TWICE_WITHIN: Duration = Duration::from_millis(200);
 
 pub fn run(matches: &ArgMatches) -> Outcome {
     let layers = args::layers(matches).map_err(|e| e.to_string())?;
@@ -20,12 +24,31 @@ pub fn run(matches: &ArgMatches) -> Outcome {
         .map_err(|e| format!("cannot start the signal runtime: {e}"))?;
     runtime.block_on(async {
         let mut signals = Signals::new().map_err(|e| format!("cannot listen to signals: {e}"))?;
-        let server = Server::start(config).map_err(|e| e.to_string())?;
+        let server = tokio::select! {
+            server = elsewhere("start", move || Server::start(config)) => server?.map_err(|e| e.to_string())?,
+            // A long recovery is not waited for: it writes nothing that a later one could not do without.
+            name = signals.next() => return Err(format!("{name} while starting")),
+        };
         announce(&server);
         eprintln!("{}: draining; once more to end at once", signals.next().await);
-        stop(server, &mut signals).await;
-        Ok(())
+        let first = Instant::now();
+        tokio::select! {
+            stopped = elsewhere("stop", move || server.stop()) => stopped,
+            // Acknowledged messages are on disk whatever is cut off here.
+            name = signals.second(first) => Err(format!("{name}: ended at once")),
+        }
     })
+}
+
+/// Runs what blocks on a thread of its own, so that signals are heard meanwhile. Dropped, it leaves the thread behind: the
+/// process is about to end.
+async fn elsewhere<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    // Nobody listens after a second signal.
+    let spawned = thread.spawn(move || drop(done.send(work())));
+    spawned.map_err(|e| format!("cannot {name}: {e}"))?;
+    result.await.map_err(|_| format!("{name}: the thread ended early"))
 }
 
 /// The one line on stdout: scripts wait for it.
@@ -34,28 +57,6 @@ fn announce(server: &Server) {
     // Whoever closed stdout does not want to know.
     let _ = writeln!(stdout, "{}", server.ready());
     let _ = stdout.flush();
-}
-
-/// Stops on a thread of its own, so that a second signal is heard meanwhile.
-async fn stop(server: Server, signals: &mut Signals) {
-    let (done, stopped) = oneshot::channel();
-    let stopping = std::thread::Builder::new().name("stop".into()).spawn(move || {
-        server.stop();
-        // Nobody listens after a second signal.
-        let _ = done.send(());
-    });
-    if let Err(error) = stopping {
-        eprintln!("cannot stop gracefully: {error}");
-        return;
-    }
-    tokio::select! {
-        _ = stopped => eprintln!("stopped"),
-        name = signals.next() => {
-            eprintln!("{name}: ending at once");
-            // Acknowledged messages are on disk whatever is cut off here.
-            std::process::exit(1);
-        }
-    }
 }
 
 struct Signals {
@@ -72,6 +73,16 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// A signal that is meant as a second one: some supervisors send the first to the process and to its group.
+    async fn second(&mut self, first: Instant) -> &'static str {
+        loop {
+            let name = self.next().await;
+            if first.elapsed() > TWICE_WITHIN {
+                return name;
+            }
         }
     }
 }
