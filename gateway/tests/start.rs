@@ -74,6 +74,14 @@ fn every_command_has_help_with_examples() {
 }
 
 #[test]
+fn config_shows_also_what_serve_would_refuse() {
+    let output = finish(ringpost().args(["config", "--max-sessions=77"]));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\nmax_sessions = 77 "));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("token_keys"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn config_prints_what_serve_reads() {
     let dir = Dir::new();
     let output = finish(ringpost().args(["config", "--dev", "--max-sessions=77"]).env("RINGPOST_NODE", "n7"));

@@ -1,8 +1,8 @@
 //! The settings of a gateway: raw -> derived -> asserted.
 //!
 //! Owns: the one table of settings ([`settings`]), the layers they come from (file, environment, flags: [`layers`]), what
-//! follows from them and this machine ([`derived`]), and how they must relate ([`asserted`]). Guarantees: a [`Config`] that
-//! exists was checked; nothing behind it checks again. Never does: bind, open or create anything.
+//! follows from them and this machine ([`derived`]), and how they must relate ([`asserted`]). Guarantees: a [`Config`] from
+//! [`Config::new`] was checked; nothing behind it checks again. Never does: bind, open or create anything.
 //!
 //! Every setting is a TOML key, a `RINGPOST_...` variable and a flag of the same name; a flag beats a variable, a variable
 //! beats the file, the file beats the default.
@@ -20,7 +20,7 @@ pub use error::ConfigError;
 pub use layers::{Layers, Origin};
 pub use settings::{SETTINGS, Setting, Settings};
 
-/// Checked settings and what follows from them. Settings read as fields: `config.max_sessions`.
+/// Settings and what follows from them. Settings read as fields: `config.max_sessions`.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub settings: Settings,
@@ -38,9 +38,15 @@ impl std::ops::Deref for Config {
 impl Config {
     /// From the layers, on this machine.
     pub fn new(layers: &Layers, machine: &Machine) -> Result<Self, ConfigError> {
+        let config = Self::unasserted(layers, machine)?;
+        asserted::check(&config.settings, &config.derived, machine)?;
+        Ok(config)
+    }
+
+    /// As [`Config::new`], with each value in its bounds but their relations unchecked: to be shown, not to be run.
+    pub fn unasserted(layers: &Layers, machine: &Machine) -> Result<Self, ConfigError> {
         let settings = Settings::from_layers(layers)?;
         let derived = Derived::new(&settings, machine);
-        asserted::check(&settings, &derived, machine)?;
         Ok(Self { settings, derived })
     }
 
