@@ -1,11 +1,19 @@
 //! Who gets what. One [`Router`] is one shard's share of the users, their sessions, and the conversations.
 //!
 //! The contract, in one sentence: feed one [`Input`], then drain [`Output`]s with `poll_output` until `None`, in order; repeat.
-//! Time is an argument (`now_ms`: monotonic milliseconds for deadlines; `unix_us`: wall clock for stamps). Nothing here ever
-//! reads a clock, opens a socket, starts a thread or awaits.
+//! Time is an argument ([`Now`]). Nothing here ever reads a clock, opens a socket, starts a thread or awaits.
 
 pub mod boundary;
+mod conversation;
 pub mod envelope;
+mod pending;
+mod refusal;
+mod session;
+mod shard;
+mod slab;
+mod sync;
+mod user;
 pub mod wheel;
 
 pub use boundary::*;
+pub use shard::{Router, home_of_conversation, home_of_user};

@@ -1,0 +1,186 @@
+//! The append: the position is the commit. What follows a commit, a conflict, and an outcome that nobody knows.
+
+use super::decide::sent;
+use super::{Conversation, Phase};
+use crate::Router;
+use crate::boundary::Proposal;
+use crate::envelope::{Envelope, SendOutcome};
+use crate::pending::Pending;
+use crate::refusal;
+use crate::slab::Key;
+use ringpost_persist::{Outcome, ReadRange, Record, SharedEncodings, StoreRequest};
+use ringpost_proto::id::{Seq, record_id};
+use ringpost_proto::v1;
+use ringpost_proto::v1::kind::Value as Kind;
+use std::sync::Arc;
+
+/// Records of one append at most.
+pub(super) const BATCH: usize = 64;
+/// Between two questions to a store that does not answer.
+const RETRY_MS: u64 = 500;
+
+impl Conversation {
+    /// The record that `proposal` becomes if it lands right after the batch as it stands.
+    pub(super) fn place(&self, proposal: &Proposal, unix_us: u64, worker: u16) -> Arc<Record> {
+        let previous = self.batch.last().map(|(_, record)| super::Last {
+            id: record.id,
+            us: record.us,
+            ordinal: record.ordinal,
+            hash: record.hash(),
+        });
+        let last = previous.unwrap_or(self.last);
+        let counts = matches!(proposal.message_kind, Kind::Text | Kind::Media | Kind::Data);
+        Arc::new(Record {
+            seq: self.head + self.batch.len() as Seq + 1,
+            id: record_id(unix_us / 1_000, worker, last.id),
+            us: unix_us.max(last.us + 1),
+            ordinal: last.ordinal + u64::from(counts),
+            sender: proposal.sender.clone(),
+            device: proposal.device,
+            cmid: proposal.cmid,
+            content_hash: proposal.content_hash,
+            previous_hash: last.hash,
+            kind: proposal.message_kind,
+            ref_seq: proposal.ref_seq,
+            body: proposal.body.clone(),
+            trace: proposal.trace,
+            shared: SharedEncodings::default(),
+        })
+    }
+
+    /// Whether `record`, read from the log, is the one that this process appended.
+    fn is_ours(&self, record: &Record) -> bool {
+        let ours = self.batch.first().map(|(_, ours)| ours);
+        ours.is_some_and(|ours| ours.seq == record.seq && ours.hash() == record.hash())
+    }
+}
+
+impl Router {
+    /// Submits the batch; again, byte for byte, if its outcome was unknown and the slot is empty.
+    pub(super) fn append(&mut self, key: Key) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.phase = Phase::Appending;
+        let (conversation, kind, expected_head) = (room.id, room.kind.clone(), room.head);
+        let records = room.batch.iter().map(|(_, record)| record.clone()).collect();
+        self.ask(Pending::Append { conversation: key }, |tag| StoreRequest::Append {
+            tag,
+            conversation,
+            kind,
+            expected_head,
+            records,
+        });
+    }
+
+    pub(crate) fn appended(&mut self, key: Key, outcome: Outcome) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        match outcome {
+            Outcome::Appended { .. } => {
+                let count = room.batch.len();
+                self.commit(key, count);
+            }
+            Outcome::Conflict { .. } => {
+                self.counters.append_conflicts += 1;
+                return self.read_slot(key);
+            }
+            Outcome::Unknown => {
+                self.counters.append_unknown += 1;
+                return self.read_slot(key);
+            }
+            Outcome::Full => self.refuse_batch(key, refusal::storage_full()),
+            _ => self.refuse_batch(key, refusal::unavailable()),
+        }
+        self.next_round(key);
+    }
+
+    fn next_round(&mut self, key: Key) {
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.phase = Phase::Ready;
+        }
+        self.append_next(key);
+    }
+
+    /// Nothing of the batch was stored, and nothing will be.
+    fn refuse_batch(&mut self, key: Key, error: v1::Error) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        for (waiting, _) in std::mem::take(&mut room.batch) {
+            self.refuse(&waiting, error.clone());
+        }
+    }
+
+    /// The first `count` records of the batch are in the log: SENT, then the members.
+    fn commit(&mut self, key: Key, count: usize) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let committed: Vec<_> = room.batch.drain(..count.min(room.batch.len())).collect();
+        for (waiting, record) in committed {
+            self.counters.appends += 1;
+            let outcome = SendOutcome::Sent(sent(&record, false));
+            self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
+            self.take_in(key, record);
+        }
+    }
+
+    /// A record is in the log: takes it into the prefix and tells the members' homes.
+    fn take_in(&mut self, key: Key, record: Arc<Record>) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.apply(record.clone());
+        let (conversation, kind) = (room.id, room.kind.clone());
+        for user in kind.members() {
+            let (kind, user, record) = (kind.clone(), user.clone(), record.clone());
+            self.post_to_user(&user.clone(), Envelope::Committed { conversation, kind, user, record });
+        }
+        self.note_dirty(key);
+    }
+
+    /// Asks the log what is in the slots that the batch was for.
+    pub(super) fn read_slot(&mut self, key: Key) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.phase = Phase::Resolving;
+        let (conversation, from) = (room.id, room.head + 1);
+        let range = ReadRange::From { from, to: Seq::MAX };
+        let (records, bytes) = (BATCH as u32, u32::MAX);
+        self.ask(Pending::ReadSlot { conversation: key }, |tag| StoreRequest::ReadLog {
+            tag,
+            conversation,
+            range,
+            records,
+            bytes,
+        });
+    }
+
+    pub(crate) fn slot_read(&mut self, key: Key, outcome: Outcome) {
+        let Outcome::LogSlice { head, records } = outcome else {
+            // Not known, and it may not be refused: a later retry must not be stored twice.
+            let retry_ms = self.now.mono_ms + RETRY_MS;
+            if let Some(room) = self.conversations.get_mut(key) {
+                room.retry_ms = Some(retry_ms);
+                self.arm_conversation(key);
+            }
+            return;
+        };
+        if records.is_empty() {
+            return self.append(key);
+        }
+        for record in records {
+            let Some(room) = self.conversations.get_mut(key) else { return };
+            if room.head + 1 != record.seq {
+                continue;
+            }
+            if room.is_ours(&record) {
+                self.commit(key, 1);
+            } else {
+                // Another's record: what waited is decided again, on the longer prefix.
+                let batch = std::mem::take(&mut room.batch);
+                batch.into_iter().rev().for_each(|(waiting, _)| room.queue.push_front(waiting));
+                self.take_in(key, record);
+            }
+        }
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        if room.head < head {
+            return self.read_slot(key);
+        }
+        // An append is all or nothing; what is left of the batch after some of it landed is decided again as well.
+        let batch = std::mem::take(&mut room.batch);
+        batch.into_iter().rev().for_each(|(waiting, _)| room.queue.push_front(waiting));
+        self.next_round(key);
+    }
+}

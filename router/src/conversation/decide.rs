@@ -1,0 +1,165 @@
+//! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
+
+use super::{Conversation, Phase, QUEUE, Waiting};
+use crate::Router;
+use crate::boundary::Proposal;
+use crate::envelope::{Envelope, SendOutcome, SessionRef};
+use crate::pending::Pending;
+use crate::refusal;
+use crate::slab::Key;
+use ringpost_persist::{Outcome, Record, StoreRequest};
+use ringpost_proto::id::ConversationId;
+use ringpost_proto::limits::DEDUPE_MS;
+use ringpost_proto::v1;
+
+pub(super) enum Decision {
+    Append,
+    /// The same id is in the batch that is being committed: wait for it.
+    Wait,
+    Sent(v1::Sent),
+    Refuse(v1::Error),
+    /// The id may be older than what is in memory: ask the whole log.
+    Search,
+}
+
+/// What the sender of `proposal` is told if `record` carries its id.
+pub(super) fn decide_found(record: &Record, proposal: &Proposal) -> Decision {
+    let sent = sent(record, true);
+    if record.content_hash == proposal.content_hash {
+        Decision::Sent(sent)
+    } else {
+        Decision::Refuse(refusal::conflict(sent))
+    }
+}
+
+pub(super) fn sent(record: &Record, duplicate: bool) -> v1::Sent {
+    v1::Sent { seq: record.seq, id: record.id, server_time_ms: record.server_time_ms(), duplicate }
+}
+
+impl Conversation {
+    pub(super) fn decide(&self, waiting: &Waiting, now_ms: u64) -> Decision {
+        let proposal = &waiting.proposal;
+        let Some(member) = self.member(&proposal.sender) else {
+            return Decision::Refuse(refusal::invalid("send.to", "not a member"));
+        };
+        if let Some(record) = self.cmids.get(&(proposal.cmid, proposal.device, member)) {
+            return decide_found(record, proposal);
+        }
+        let same = |other: &Proposal| {
+            other.cmid == proposal.cmid && other.device == proposal.device && other.sender == proposal.sender
+        };
+        if self.batch.iter().any(|(other, _)| same(&other.proposal)) {
+            return Decision::Wait;
+        }
+        let made_ms = proposal.cmid.uuid_v7_ms();
+        let expired = made_ms.is_some_and(|ms| ms + DEDUPE_MS < now_ms);
+        if waiting.searched || self.covers(made_ms) {
+            return if expired { Decision::Refuse(refusal::expired()) } else { Decision::Append };
+        }
+        Decision::Search
+    }
+
+    /// Whether an id made at `made_ms` can only be in the part of the log that is in memory.
+    fn covers(&self, made_ms: Option<u64>) -> bool {
+        // A clock may be off by this much before a fresh id is taken for an old one, which costs a search and nothing else.
+        const CLOCK_MS: u64 = 300_000;
+        match (self.tail.front(), made_ms) {
+            (None, _) => self.head == 0,
+            (Some(oldest), _) if oldest.seq == 1 => true,
+            (Some(oldest), Some(ms)) => ms > oldest.server_time_ms() + CLOCK_MS,
+            (Some(_), None) => false,
+        }
+    }
+}
+
+impl Router {
+    pub(crate) fn propose(&mut self, id: ConversationId, from: SessionRef, re: u64, proposal: Proposal) {
+        let key = self.conversation(id, &proposal.kind);
+        let now_ms = self.now.mono_ms;
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let waiting = Waiting { from, re, proposal, searched: false };
+        if room.queue.len() >= QUEUE {
+            return self.refuse(&waiting, refusal::overloaded());
+        }
+        room.used_ms = now_ms;
+        room.queue.push_back(waiting);
+        self.append_next(key);
+    }
+
+    /// Forms the next batch from what waits, if nothing is outstanding.
+    pub(super) fn append_next(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        if room.phase != Phase::Ready {
+            return;
+        }
+        let mut later = std::collections::VecDeque::new();
+        let mut decided = Vec::new();
+        while let Some(waiting) = next_in_turn(room) {
+            match room.decide(&waiting, now_ms) {
+                Decision::Append => {
+                    let record = room.place(&waiting.proposal, self.now.unix_us, self.settings.worker);
+                    room.batch.push((waiting, record));
+                }
+                Decision::Wait => later.push_back(waiting),
+                decision => decided.push((waiting, decision)),
+            }
+            if room.batch.len() == super::append::BATCH {
+                break;
+            }
+        }
+        later.append(&mut room.queue);
+        room.queue = later;
+        let appends = !room.batch.is_empty();
+        for (waiting, decision) in decided {
+            self.conclude(key, waiting, decision);
+        }
+        if appends {
+            self.append(key);
+        }
+    }
+
+    pub(super) fn conclude(&mut self, key: Key, waiting: Waiting, decision: Decision) {
+        match decision {
+            Decision::Sent(sent) => {
+                self.counters.sends_duplicate += 1;
+                let outcome = SendOutcome::Sent(sent);
+                self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
+            }
+            Decision::Refuse(error) => self.refuse(&waiting, error),
+            Decision::Search => self.search(key, waiting),
+            Decision::Append | Decision::Wait => {}
+        }
+    }
+
+    fn search(&mut self, key: Key, waiting: Waiting) {
+        let Some(conversation) = self.conversations.get(key).map(|room| room.id) else { return };
+        let Proposal { sender, device, cmid, .. } = &waiting.proposal;
+        let (sender, device, cmid) = (sender.clone(), *device, *cmid);
+        let pending = Pending::FindCmid { conversation: key, waiting: Box::new(waiting) };
+        self.ask(pending, |tag| StoreRequest::FindCmid { tag, conversation, sender, device, cmid });
+    }
+
+    pub(crate) fn cmid_found(&mut self, key: Key, mut waiting: Waiting, outcome: Outcome) {
+        let Outcome::Found(found) = outcome else {
+            return self.refuse(&waiting, refusal::unavailable());
+        };
+        if let Some(record) = found {
+            let decision = decide_found(&record, &waiting.proposal);
+            return self.conclude(key, waiting, decision);
+        }
+        waiting.searched = true;
+        let Some(room) = self.conversations.get_mut(key) else {
+            return self.refuse(&waiting, refusal::unavailable());
+        };
+        room.queue.push_back(waiting);
+        self.append_next(key);
+    }
+}
+
+/// Takes the next proposal, round robin by sender: one that floods the conversation does not starve the others.
+fn next_in_turn(room: &mut Conversation) -> Option<Waiting> {
+    let last = room.batch.last().map(|(waiting, _)| waiting.from);
+    let other = room.queue.iter().take(super::append::BATCH).position(|waiting| Some(waiting.from) != last);
+    room.queue.remove(other.unwrap_or(0))
+}

@@ -1,0 +1,286 @@
+//! A conversation: the prefix of its log that decisions need, what waits to be appended, and how far each device is.
+//!
+//! Owns: the decision on the next record. Guarantees: a decision is a function of records 1 ... n-1 and counts only if the
+//! record lands at n; at most one append outstanding; no SENT and no fan-out before the commit; registers only grow.
+
+mod append;
+mod decide;
+mod progress;
+
+use crate::Router;
+use crate::boundary::Proposal;
+use crate::envelope::{Envelope, SendOutcome, SessionRef};
+use crate::pending::Pending;
+use crate::refusal;
+use crate::slab::Key;
+use hashbrown::HashMap;
+use ringpost_persist::{ConversationKind, ConversationState, Outcome, Record, RegisterKey, StoreRequest};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::limits::DEDUPE_MS;
+use ringpost_proto::v1;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Records held at least, if there are as many; and at most, while they are younger than the time for dedupe.
+const TAIL: usize = 256;
+const TAIL_MOST: usize = 4_096;
+/// Messages that wait for their append.
+const QUEUE: usize = 1_024;
+/// A conversation with nothing to do is dropped from memory after this.
+const IDLE_MS: u64 = 600_000;
+
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    id: ConversationId,
+    pub kind: Arc<ConversationKind>,
+    phase: Phase,
+    head: Seq,
+    /// Of the last record; the defaults where there is none.
+    last: Last,
+    /// The newest records, in seq order.
+    tail: VecDeque<Arc<Record>>,
+    /// The client message ids of the tail.
+    cmids: HashMap<(ClientMessageId, DeviceId, u8), Arc<Record>, foldhash::fast::FixedState>,
+    queue: VecDeque<Waiting>,
+    /// Appended and not yet answered, or on their way to be appended again.
+    batch: Vec<(Waiting, Arc<Record>)>,
+    /// Acks and reads that came before the conversation was loaded.
+    early: Vec<Early>,
+    delivered: SmallVec<[DeviceProgress; 2]>,
+    /// By member.
+    read: [Seq; 2],
+    read_dirty: [bool; 2],
+    /// When dirty registers are written, and when there was last something to do.
+    flush_ms: Option<u64>,
+    /// The log could not be read: ask it again then.
+    retry_ms: Option<u64>,
+    used_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Loading,
+    Ready,
+    Appending,
+    /// An append ended as Conflict or Unknown: the log says what happened.
+    Resolving,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    id: u64,
+    us: u64,
+    ordinal: u64,
+    hash: [u8; 16],
+}
+
+/// A proposal and who waits for its outcome.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub from: SessionRef,
+    pub re: u64,
+    pub proposal: Proposal,
+    /// The whole log was asked for this client message id; it had none.
+    pub searched: bool,
+}
+
+#[derive(Debug)]
+enum Early {
+    Delivered { user: UserKey, device: DeviceId, seq: Seq },
+    Read { user: UserKey, from: SessionRef, re: u64, seq: Seq },
+}
+
+#[derive(Debug)]
+struct DeviceProgress {
+    member: u8,
+    device: DeviceId,
+    delivered: Seq,
+    dirty: bool,
+}
+
+impl Conversation {
+    fn new(id: ConversationId, kind: Arc<ConversationKind>, now_ms: u64) -> Self {
+        Self {
+            id,
+            kind,
+            phase: Phase::Loading,
+            head: 0,
+            last: Last::default(),
+            tail: VecDeque::new(),
+            // The id is a hash that clients do not choose; what is looked up are ids that they do.
+            cmids: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(id.spread())),
+            queue: VecDeque::new(),
+            batch: Vec::new(),
+            early: Vec::new(),
+            delivered: SmallVec::new(),
+            read: [0; 2],
+            read_dirty: [false; 2],
+            flush_ms: None,
+            retry_ms: None,
+            used_ms: now_ms,
+        }
+    }
+
+    fn member(&self, user: &UserKey) -> Option<u8> {
+        self.kind.members().iter().position(|member| member == user).map(|at| at as u8)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Ready && self.queue.is_empty() && self.flush_ms.is_none()
+    }
+
+    /// Takes a committed record in: it is the next one.
+    fn apply(&mut self, record: Arc<Record>) {
+        debug_assert_eq!(record.seq, self.head + 1);
+        self.head = record.seq;
+        self.last = Last { id: record.id, us: record.us, ordinal: record.ordinal, hash: record.hash() };
+        if let Some(member) = self.member(&record.sender) {
+            self.cmids.insert((record.cmid, record.device, member), record.clone());
+            // A device has its own record from SENT: if it had everything before, it has everything.
+            let progress = self.progress(member, record.device);
+            if progress.delivered + 1 == record.seq {
+                progress.delivered = record.seq;
+                progress.dirty = true;
+            }
+        }
+        self.tail.push_back(record);
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.tail.len() > TAIL {
+            let Some(oldest) = self.tail.front() else { return };
+            let old = oldest.us + DEDUPE_MS * 1_000 < self.last.us;
+            if !old && self.tail.len() <= TAIL_MOST {
+                return;
+            }
+            if let Some(record) = self.tail.pop_front()
+                && let Some(member) = self.member(&record.sender)
+            {
+                self.cmids.remove(&(record.cmid, record.device, member));
+            }
+        }
+    }
+
+    fn progress(&mut self, member: u8, device: DeviceId) -> &mut DeviceProgress {
+        let at = self.delivered.iter().position(|p| p.member == member && p.device == device).unwrap_or_else(|| {
+            self.delivered.push(DeviceProgress { member, device, delivered: 0, dirty: false });
+            self.delivered.len() - 1
+        });
+        &mut self.delivered[at]
+    }
+
+    fn load(&mut self, state: ConversationState) {
+        self.kind = state.kind;
+        for (key, value) in state.registers {
+            match key {
+                RegisterKey::Delivered(_, user, device) => {
+                    if let Some(member) = self.member(&user) {
+                        let progress = self.progress(member, device);
+                        progress.delivered = progress.delivered.max(value);
+                    }
+                }
+                RegisterKey::Read(_, user) => {
+                    if let Some(member) = self.member(&user) {
+                        self.read[usize::from(member)] = value;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.head = state.head.saturating_sub(state.tail.len() as u64);
+        for record in state.tail {
+            self.apply(record);
+        }
+    }
+}
+
+impl Router {
+    /// The room of a conversation, read from the store on first use.
+    fn conversation(&mut self, id: ConversationId, kind: &Arc<ConversationKind>) -> Key {
+        if let Some(&key) = self.by_conversation.get(&id) {
+            return key;
+        }
+        let room = Conversation::new(id, kind.clone(), self.now.mono_ms);
+        let key = self.conversations.insert(Box::new(room));
+        self.by_conversation.insert(id, key);
+        let pending = Pending::LoadConversation { conversation: key };
+        self.ask(pending, |tag| StoreRequest::LoadConversation { tag, conversation: id });
+        self.arm_conversation(key);
+        key
+    }
+
+    pub(crate) fn conversation_loaded(&mut self, key: Key, outcome: Outcome) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let Outcome::Conversation(state) = outcome else {
+            // Nobody is kept waiting: sends are refused, acks come again with the next one.
+            let (id, queue) = (room.id, std::mem::take(&mut room.queue));
+            let early = std::mem::take(&mut room.early);
+            self.by_conversation.remove(&id);
+            self.conversations.remove(key);
+            self.conversation_wheel.cancel(key.slot);
+            for waiting in queue {
+                self.refuse(&waiting, refusal::unavailable());
+            }
+            for early in early {
+                if let Early::Read { from, re, .. } = early {
+                    let outcome = SendOutcome::Refused(Box::new(refusal::unavailable()));
+                    self.post(from.shard, Envelope::Outcome { to: from, re, outcome });
+                }
+            }
+            return;
+        };
+        if let Some(state) = state {
+            room.load(*state);
+        }
+        room.phase = Phase::Ready;
+        let (id, kind) = (room.id, room.kind.clone());
+        for early in std::mem::take(&mut room.early) {
+            match early {
+                Early::Delivered { user, device, seq } => {
+                    self.conversation_delivered(id, kind.clone(), user, device, seq);
+                }
+                Early::Read { user, from, re, seq } => self.conversation_read(id, kind.clone(), user, from, re, seq),
+            }
+        }
+        self.append_next(key);
+    }
+
+    pub(crate) fn arm_conversation(&mut self, key: Key) {
+        let Some(room) = self.conversations.get(key) else { return };
+        let at_ms = [room.flush_ms, room.retry_ms].into_iter().flatten().fold(room.used_ms + IDLE_MS, u64::min);
+        if self.conversation_wheel.deadline_ms(key.slot).is_none_or(|armed| armed > at_ms) {
+            self.conversation_wheel.arm(key.slot, at_ms);
+        }
+    }
+
+    pub(crate) fn conversation_deadline(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
+        let Some(room) = self.conversations.get(key) else { return };
+        if room.flush_ms.is_some_and(|at| now_ms >= at) {
+            self.flush(key);
+        }
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        if room.retry_ms.is_some_and(|at| now_ms >= at) {
+            room.retry_ms = None;
+            self.read_slot(key);
+        }
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        if room.is_idle() && now_ms >= room.used_ms + IDLE_MS {
+            let id = room.id;
+            self.by_conversation.remove(&id);
+            self.conversations.remove(key);
+            return;
+        }
+        if !room.is_idle() {
+            room.used_ms = now_ms;
+        }
+        self.arm_conversation(key);
+    }
+
+    fn refuse(&mut self, waiting: &Waiting, error: v1::Error) {
+        let outcome = SendOutcome::Refused(Box::new(error));
+        self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
+    }
+}

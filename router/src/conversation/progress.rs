@@ -1,0 +1,206 @@
+//! How far each device and each reader is: registers that only grow, ticks that tell the other side.
+
+use super::{Conversation, DeviceProgress, Early, Phase};
+use crate::Router;
+use crate::envelope::{Envelope, SessionRef};
+use crate::pending::Pending;
+use crate::slab::Key;
+use ringpost_persist::{ConversationKind, Outcome, Raise, RegisterKey, StoreRequest};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use std::sync::Arc;
+
+/// Registers of a conversation are written together, this long after the first of them moved.
+const FLUSH_MS: u64 = 2_000;
+/// Acks and reads held while a conversation is loaded; beyond that they are dropped and come again at the next sync.
+const EARLY: usize = 256;
+
+impl Conversation {
+    /// What the most advanced device of a member has.
+    fn delivered_to(&self, member: u8) -> Seq {
+        let devices = self.delivered.iter().filter(|progress| progress.member == member);
+        devices.map(|progress| progress.delivered).max().unwrap_or(0)
+    }
+
+    /// Moves a device's register; its own records that follow are skipped. Returns whether it moved.
+    fn deliver(&mut self, member: u8, device: DeviceId, seq: Seq) -> bool {
+        let mut seq = seq.min(self.head);
+        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
+        while let Some(at) = (seq + 1).checked_sub(first)
+            && let Some(record) = self.tail.get(at as usize)
+            && record.device == device
+            && self.member(&record.sender) == Some(member)
+        {
+            seq += 1;
+        }
+        let progress = self.progress(member, device);
+        if seq <= progress.delivered {
+            return false;
+        }
+        progress.delivered = seq;
+        progress.dirty = true;
+        true
+    }
+
+    /// Whether a record in (after, to] was sent by someone else than `member`; if that is no longer in memory: yes.
+    fn has_others_records(&self, member: u8, after: Seq, to: Seq) -> bool {
+        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
+        if after + 1 < first {
+            return true;
+        }
+        let records = self.tail.iter().skip((after + 1 - first) as usize).take((to - after) as usize);
+        records.into_iter().any(|record| self.member(&record.sender) != Some(member))
+    }
+
+    /// The write stamp of a register that refers to `seq`: that record's, or the oldest one in memory.
+    fn stamp(&self, seq: Seq) -> u64 {
+        let first = self.tail.front().map_or(0, |record| record.seq);
+        self.tail.get(seq.saturating_sub(first) as usize).or(self.tail.front()).map_or(0, |record| record.us)
+    }
+
+    fn dirty_registers(&mut self) -> Vec<Raise> {
+        let mut raises = Vec::new();
+        let members = self.kind.members().to_vec();
+        for at in 0..self.delivered.len() {
+            let DeviceProgress { member, device, delivered, dirty } = &mut self.delivered[at];
+            if let Some(user) = members.get(usize::from(*member)).filter(|_| std::mem::take(dirty)) {
+                let key = RegisterKey::Delivered(self.id, user.clone(), *device);
+                let value = *delivered;
+                raises.push(Raise { key, value, stamp: self.stamp(value) });
+            }
+        }
+        for (at, user) in members.into_iter().enumerate() {
+            if std::mem::take(&mut self.read_dirty[at]) {
+                let value = self.read[at];
+                raises.push(Raise { key: RegisterKey::Read(self.id, user), value, stamp: self.stamp(value) });
+            }
+        }
+        raises
+    }
+}
+
+impl Router {
+    pub(crate) fn conversation_delivered(
+        &mut self,
+        id: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        device: DeviceId,
+        seq: Seq,
+    ) {
+        let key = self.conversation(id, &kind);
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let Some(member) = room.member(&user) else { return };
+        if room.phase == Phase::Loading {
+            if room.early.len() < EARLY {
+                room.early.push(Early::Delivered { user, device, seq });
+            }
+            return;
+        }
+        let before = room.delivered_to(member);
+        if !room.deliver(member, device, seq) {
+            return;
+        }
+        let after = room.delivered_to(member);
+        let tells = after > before && room.has_others_records(member, before, after);
+        self.note_dirty(key);
+        if tells {
+            self.tell_peer(key, member);
+        }
+    }
+
+    pub(crate) fn conversation_read(
+        &mut self,
+        id: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        from: SessionRef,
+        re: u64,
+        seq: Seq,
+    ) {
+        let key = self.conversation(id, &kind);
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let Some(member) = room.member(&user) else { return };
+        if room.phase == Phase::Loading && room.early.len() < EARLY {
+            return room.early.push(Early::Read { user, from, re, seq });
+        }
+        // Read implies delivered: beyond that it is clamped.
+        let seq = seq.min(room.delivered_to(member));
+        let before = room.read[usize::from(member)];
+        let moved = seq > before;
+        let mut tells = false;
+        if moved {
+            room.read[usize::from(member)] = seq;
+            room.read_dirty[usize::from(member)] = true;
+            tells = room.has_others_records(member, before, seq);
+            self.note_dirty(key);
+        }
+        self.post(from.shard, Envelope::ReadDone { conversation: id, kind, user, to: from, re, seq, moved });
+        if tells {
+            self.tell_peer(key, member);
+        }
+    }
+
+    /// The other member hears how far this one is.
+    fn tell_peer(&mut self, key: Key, member: u8) {
+        let Some(room) = self.conversations.get(key) else { return };
+        let (delivered, read) = (room.delivered_to(member), room.read[usize::from(member)]);
+        let (conversation, kind) = (room.id, room.kind.clone());
+        let peer = kind.members().iter().enumerate().find(|(at, _)| *at != usize::from(member));
+        let Some(user) = peer.map(|(_, user)| user.clone()) else { return };
+        self.post_to_user(&user.clone(), Envelope::Tick { conversation, kind, user, delivered, read });
+    }
+
+    /// Registers moved: they are written soon, together.
+    pub(super) fn note_dirty(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.used_ms = now_ms;
+        let dirty = room.delivered.iter().any(|progress| progress.dirty) || room.read_dirty.contains(&true);
+        if dirty && room.flush_ms.is_none() {
+            room.flush_ms = Some(now_ms + FLUSH_MS);
+            self.arm_conversation(key);
+        }
+    }
+
+    pub(super) fn flush(&mut self, key: Key) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.flush_ms = None;
+        let raises = room.dirty_registers();
+        if !raises.is_empty() {
+            let pending = Pending::Raise { raises: raises.clone() };
+            self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
+        }
+    }
+
+    pub(crate) fn flush_all(&mut self) {
+        let keys: Vec<Key> = self.conversations.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.flush(key));
+    }
+
+    /// Registers that could not be written are written with the next ones. If the conversation was dropped from memory
+    /// meanwhile, they are pushed and acknowledged again at the next sync.
+    pub(crate) fn raised(&mut self, raises: Vec<Raise>, outcome: Outcome) {
+        if matches!(outcome, Outcome::Raised) {
+            return;
+        }
+        let Some(id) = raises.first().map(|raise| raise.key.conversation()) else { return };
+        let Some(&key) = self.by_conversation.get(&id) else { return };
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        for raise in raises {
+            match raise.key {
+                RegisterKey::Delivered(_, user, device) => {
+                    if let Some(member) = room.member(&user) {
+                        room.progress(member, device).dirty = true;
+                    }
+                }
+                RegisterKey::Read(_, user) => {
+                    if let Some(member) = room.member(&user) {
+                        room.read_dirty[usize::from(member)] = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.note_dirty(key);
+    }
+}

@@ -1,0 +1,34 @@
+//! What each outstanding store request is for.
+
+use crate::conversation::Waiting;
+use crate::session::LookupRead;
+use crate::slab::Key;
+use ringpost_persist::Raise;
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+
+#[derive(Debug)]
+pub(crate) enum Pending {
+    LoadUser { session: Key },
+    Pump { session: Key, conversation: ConversationId },
+    Page(Box<PageRead>),
+    Lookup(Box<LookupRead>),
+    Conversations { session: Key, re: u64 },
+    LoadConversation { conversation: Key },
+    Append { conversation: Key },
+    ReadSlot { conversation: Key },
+    FindCmid { conversation: Key, waiting: Box<Waiting> },
+    Raise { raises: Vec<Raise> },
+}
+
+/// A fetch or history request on its way.
+#[derive(Debug)]
+pub(crate) struct PageRead {
+    pub session: Key,
+    pub re: u64,
+    pub user: UserKey,
+    pub device: DeviceId,
+    pub peer: UserKey,
+    /// Fetch: the range; history: `None`.
+    pub range: Option<(Seq, Seq)>,
+    pub limit: u32,
+}

@@ -1,0 +1,57 @@
+//! Error frames: one function per kind of refusal, so that code, retryability and blame always agree.
+
+use ringpost_proto::v1;
+use ringpost_proto::v1::code::Value as Code;
+
+fn error(code: Code, message: impl Into<String>) -> v1::Error {
+    v1::Error { code: code as i32, message: message.into(), ..Default::default() }
+}
+
+fn retryable(code: Code, retry_after_ms: u64, message: &str) -> v1::Error {
+    v1::Error { retryable: true, retry_after_ms, ..error(code, message) }
+}
+
+/// The client's fault: a field that is out of bounds.
+pub fn invalid(field: &str, message: impl Into<String>) -> v1::Error {
+    v1::Error { field: field.into(), ..error(Code::Invalid, message) }
+}
+
+pub fn too_large(field: &str, most: usize) -> v1::Error {
+    v1::Error { field: field.into(), ..error(Code::TooLarge, format!("at most {most} bytes")) }
+}
+
+pub fn unimplemented(field: &str, message: &str) -> v1::Error {
+    v1::Error { field: field.into(), ..error(Code::Unimplemented, message) }
+}
+
+pub fn unauthenticated(message: &str) -> v1::Error {
+    error(Code::Unauthenticated, message)
+}
+
+/// The id names a message with other content; `first` is what became of that one.
+pub fn conflict(first: v1::Sent) -> v1::Error {
+    let details = v1::Details { details: Some(v1::details::Details::Conflict(first)) };
+    v1::Error {
+        field: "clientMessageId".into(),
+        details: Some(details),
+        ..error(Code::Conflict, "this id was used for a message with other content")
+    }
+}
+
+pub fn expired() -> v1::Error {
+    let message = "the id is older than 24 hours: look it up before you send anew";
+    v1::Error { field: "clientMessageId".into(), ..error(Code::Expired, message) }
+}
+
+/// The store's fault; nothing was stored.
+pub fn unavailable() -> v1::Error {
+    retryable(Code::Unavailable, 1_000, "the store does not answer; nothing was stored")
+}
+
+pub fn storage_full() -> v1::Error {
+    retryable(Code::StorageFull, 30_000, "the disk is nearly full; nothing was stored")
+}
+
+pub fn overloaded() -> v1::Error {
+    retryable(Code::Overloaded, 1_000, "too many messages wait for this conversation; nothing was stored")
+}

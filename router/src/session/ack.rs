@@ -1,0 +1,84 @@
+//! Acks: the only thing that moves what a device has. A written socket is not a delivery.
+
+use super::{Pushed, PushedItem, State};
+use crate::Router;
+use crate::boundary::ConnRef;
+use crate::envelope::Envelope;
+use crate::pending::Pending;
+use crate::refusal;
+use crate::slab::Key;
+use ringpost_persist::{ConversationKind, Raise, RegisterKey, StoreRequest};
+use ringpost_proto::id::{ConversationId, Seq};
+use ringpost_proto::v1::server_frame::Answer;
+use std::sync::Arc;
+
+impl Router {
+    /// Everything up to push `push` is stored by the device.
+    pub(crate) fn ack(&mut self, conn: ConnRef, key: Key, id: u64, push: u64, ranges: bool) {
+        if ranges {
+            let error = refusal::invalid("ack.ranges", "only where pushes travel on several streams");
+            return self.frame(conn, id, Answer::Error(error));
+        }
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if push > session.pushed {
+            let error = refusal::invalid("ack.push", "this push was never sent");
+            return self.frame(conn, id, Answer::Error(error));
+        }
+        let count = push.saturating_sub(session.acked) as usize;
+        session.acked = session.acked.max(push);
+        let Some(work) = session.work.as_mut().filter(|_| count > 0) else { return };
+        self.counters.acks += count as u64;
+        work.progress_ms = now_ms;
+        let acked: smallvec::SmallVec<[Pushed; 4]> =
+            work.outstanding.drain(..count.min(work.outstanding.len())).collect();
+        let bytes: u32 = acked.iter().map(|pushed| pushed.bytes).sum();
+        work.outstanding_bytes = work.outstanding_bytes.saturating_sub(bytes);
+        self.delivered_by(key, acked);
+        if self.sessions.get(key).is_some_and(|session| session.state == State::Open) {
+            self.pump(key);
+        }
+    }
+
+    /// Tells the conversations, once each, what of theirs was acknowledged.
+    fn delivered_by(&mut self, key: Key, acked: impl IntoIterator<Item = Pushed>) {
+        let mut records: smallvec::SmallVec<[(ConversationId, Arc<ConversationKind>, Seq); 4]> = Default::default();
+        for Pushed { conversation, kind, item, .. } in acked {
+            match item {
+                // Pushes of a conversation are in order: the last one covers those before it.
+                PushedItem::Record { seq } => match records.iter_mut().find(|(c, ..)| *c == conversation) {
+                    Some((.., last)) => *last = seq,
+                    None => records.push((conversation, kind, seq)),
+                },
+                PushedItem::Tick { delivered, read } => self.tick_acked(key, conversation, delivered, read),
+                PushedItem::Mark => {}
+            }
+        }
+        for (conversation, kind, seq) in records {
+            self.delivered(key, conversation, kind, seq);
+        }
+    }
+
+    /// The session's device has everything of the conversation up to `seq`.
+    pub(crate) fn delivered(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        self.post_to_conversation(conversation, Envelope::Delivered { conversation, kind, user, device, seq });
+    }
+
+    /// What a device has heard of the other side's progress. Lost: told again at the next sync.
+    fn tick_acked(&mut self, key: Key, conversation: ConversationId, delivered: Seq, read: Seq) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        // A tick's numbers order its own writes; no record is referred to.
+        let raises = vec![
+            Raise {
+                key: RegisterKey::TickDelivered(conversation, user.clone(), device),
+                value: delivered,
+                stamp: delivered,
+            },
+            Raise { key: RegisterKey::TickRead(conversation, user, device), value: read, stamp: read },
+        ];
+        self.ask(Pending::Raise { raises: Vec::new() }, |tag| StoreRequest::Raise { tag, raises });
+    }
+}

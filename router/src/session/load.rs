@@ -1,0 +1,199 @@
+//! Reading a user's conversations at hello: what the device has, what it is behind in, welcome.
+//!
+//! Registers first, reads after: a fan-out that arrives meanwhile is noted, so nothing committed falls between.
+
+use super::{State, TickPush};
+use crate::Router;
+use crate::boundary::Output;
+use crate::envelope::Envelope;
+use crate::pending::Pending;
+use crate::slab::Key;
+use crate::sync::Behind;
+use ringpost_persist::{ConversationKind, Outcome, StoreRequest, UserEntry};
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey};
+use ringpost_proto::limits;
+use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Conversations of one page of [`StoreRequest::LoadUser`].
+const PAGE: u32 = 256;
+const RETRIES: u32 = 5;
+const RETRY_MS: u64 = 500;
+
+#[derive(Debug)]
+pub(crate) struct Loading {
+    hello_id: u64,
+    have: BTreeMap<ConversationId, (UserKey, Seq)>,
+    resuming: bool,
+    after: Option<(RecordId, ConversationId)>,
+    /// Everything read so far, with where this device is.
+    read: BTreeMap<ConversationId, Behind>,
+    ticks: BTreeMap<ConversationId, TickPush>,
+    /// What was committed meanwhile: the head, and whether it began with the first record.
+    noted: BTreeMap<ConversationId, Behind>,
+    failures: u32,
+}
+
+impl Loading {
+    pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (UserKey, Seq)>, resuming: bool) -> Self {
+        let (read, ticks, noted) = Default::default();
+        Self { hello_id, have, resuming, after: None, read, ticks, noted, failures: 0 }
+    }
+
+    /// A record was committed while the conversations are read.
+    pub fn note(&mut self, conversation: ConversationId, kind: &Arc<ConversationKind>, seq: Seq, id: RecordId) {
+        let noted = self.noted.entry(conversation).or_insert_with(|| Behind::new(kind.clone(), seq, seq, id));
+        noted.extend(seq, id);
+    }
+
+    fn take_in(&mut self, entry: UserEntry, device: DeviceId) {
+        let conversation = entry.conversation;
+        let delivered = of_device(&entry.delivered, device);
+        let have = self.have.get(&conversation).map_or(0, |(_, seq)| *seq);
+        let known = if have <= entry.head { delivered.max(have) } else { delivered };
+        self.read.insert(conversation, Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last.id));
+        let told = entry.ticks.iter().find(|(d, ..)| *d == device).map_or((0, 0), |(_, d, r)| (*d, *r));
+        let moved = |now: Seq, told: Seq| now > told && entry.last_own > told;
+        if moved(entry.peer_delivered, told.0) || moved(entry.peer_read, told.1) {
+            let tick = TickPush { kind: entry.kind, delivered: entry.peer_delivered, read: entry.peer_read };
+            self.ticks.insert(conversation, tick);
+        }
+    }
+
+    /// Whether everything noted can be placed: it was read, or it began with the first record.
+    fn is_complete(&self) -> bool {
+        self.noted.iter().all(|(conversation, noted)| noted.next == 1 || self.read.contains_key(conversation))
+    }
+}
+
+fn of_device(registers: &[(DeviceId, Seq)], device: DeviceId) -> Seq {
+    registers.iter().find(|(d, _)| *d == device).map_or(0, |(_, seq)| *seq)
+}
+
+impl Router {
+    pub(crate) fn load_user(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let user = session.identity.user.clone();
+        let loading = session.work.as_ref().and_then(|work| work.loading.as_ref());
+        let Some(after) = loading.map(|loading| loading.after) else { return };
+        self.ask(Pending::LoadUser { session: key }, |tag| StoreRequest::LoadUser { tag, user, after, limit: PAGE });
+    }
+
+    pub(crate) fn user_loaded(&mut self, key: Key, outcome: Outcome) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let device = session.identity.device;
+        let Some(work) = &mut session.work else { return };
+        let Some(loading) = &mut work.loading else { return };
+        let Outcome::User(page) = outcome else {
+            loading.failures += 1;
+            if loading.failures > RETRIES {
+                return self.end(key, CloseCode::Overloaded, "the store does not answer");
+            }
+            work.retry_ms = Some(now_ms + RETRY_MS * u64::from(loading.failures));
+            return self.settle_session(key);
+        };
+        loading.after = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
+        let more = page.more && loading.after.is_some();
+        for entry in page.entries {
+            loading.take_in(entry, device);
+        }
+        if more {
+            return self.load_user(key);
+        }
+        if !loading.is_complete() {
+            // A conversation moved to the front between two pages: it is there now.
+            loading.after = None;
+            return self.load_user(key);
+        }
+        if let Some(loading) = work.loading.take() {
+            self.welcome(key, *loading);
+        }
+    }
+
+    fn welcome(&mut self, key: Key, mut loading: Loading) {
+        for (conversation, noted) in std::mem::take(&mut loading.noted) {
+            match loading.read.get_mut(&conversation) {
+                Some(read) => read.extend(noted.head, noted.last_id),
+                None => drop(loading.read.insert(conversation, noted)),
+            }
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.state = State::Open;
+        let (conn, identity) = (session.conn, session.identity.clone());
+        let mut reset = Vec::new();
+        let mut known = Vec::new();
+        for (conversation, (peer, seq)) in &loading.have {
+            let head = loading.read.get(conversation).map_or(0, |read| read.head);
+            if *seq > head {
+                reset.push(v1::Reset { conversation: Some(wire_peer(peer)), head_seq: head });
+            } else if let Some(read) = loading.read.get(conversation).filter(|_| *seq > 0) {
+                known.push((*conversation, read.kind.clone(), *seq));
+            }
+        }
+        loading.read.retain(|_, read| read.next <= read.head);
+        let mut queue: Vec<(RecordId, ConversationId)> = loading.read.iter().map(|(c, b)| (b.last_id, *c)).collect();
+        queue.sort_unstable();
+        let resumed = loading.resuming && loading.read.is_empty() && loading.ticks.is_empty() && reset.is_empty();
+        let window = v1::Window { pushes: session.window_pushes, bytes: session.window_bytes };
+        let work = session.work();
+        work.backlog = Some((loading.read.len() as u32, 0));
+        work.behind = loading.read;
+        work.queue = queue.into_iter().map(|(_, conversation)| conversation).collect();
+        work.ticks = loading.ticks;
+        let welcome = self.welcome_frame(&identity.user, identity.device, window, resumed, reset);
+        self.frame(conn, loading.hello_id, Answer::Welcome(welcome));
+        self.emit(conn, Output::Established { conn });
+        for (conversation, kind, seq) in known {
+            // What the client says it has is an ack that may have been lost.
+            let (user, device) = (identity.user.clone(), identity.device);
+            self.post_to_conversation(conversation, Envelope::Delivered { conversation, kind, user, device, seq });
+        }
+        self.tell_renew(key);
+        self.pump(key);
+    }
+
+    fn welcome_frame(
+        &mut self,
+        user: &UserKey,
+        device: DeviceId,
+        window: v1::Window,
+        resumed: bool,
+        reset: Vec<v1::Reset>,
+    ) -> v1::Welcome {
+        let session_id = format!("{:016x}", self.next_random());
+        v1::Welcome {
+            user: user.user().into(),
+            device: device.as_str().into(),
+            node: self.settings.node.to_string(),
+            server_time_ms: self.now_ms(),
+            heartbeat_ms: self.settings.heartbeat_ms,
+            window: Some(window),
+            // Opaque to the client and no credential: resume works from registers.
+            resume_token: session_id.clone().into(),
+            session_id,
+            resumed,
+            store_incarnation: self.settings.store_incarnation.to_vec().into(),
+            reset,
+            limits: Some(v1::Limits {
+                text_bytes: limits::BODY_BYTES as u32,
+                payload_bytes: limits::BODY_BYTES as u32,
+                frame_bytes: limits::FRAME_BYTES as u32,
+                json_frame_bytes: limits::JSON_FRAME_BYTES as u32,
+                unanswered_requests: limits::UNANSWERED_REQUESTS,
+                fetch_records: limits::FETCH_RECORDS,
+                history_records: limits::HISTORY_RECORDS,
+                lookup_ids: limits::LOOKUP_IDS,
+            }),
+            crash_slot_ms: self.next_random() % self.settings.crash_slot_ms.max(1),
+        }
+    }
+}
+
+/// A direct conversation, seen from the other side of `peer`.
+pub(crate) fn wire_peer(peer: &UserKey) -> v1::Peer {
+    v1::Peer { peer: Some(v1::peer::Peer::User(peer.user().into())) }
+}

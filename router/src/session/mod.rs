@@ -1,0 +1,277 @@
+//! A session: one device's connection, from hello to the end.
+//!
+//! Owns: the numbers of its pushes, its window, its deadlines. Guarantees: pushes of a conversation are a prefix in order;
+//! nothing beyond the window is held; an idle, synced session has no [`Work`].
+
+mod ack;
+mod load;
+mod open;
+mod query;
+mod request;
+
+pub(crate) use load::{Loading, wire_peer};
+pub(crate) use query::LookupRead;
+
+use crate::Router;
+use crate::boundary::{ConnRef, Identity, Output};
+use crate::slab::Key;
+use crate::sync::Behind;
+use ringpost_persist::ConversationKind;
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::{ConversationId, Seq};
+use ringpost_proto::limits::{RENEW_SOON_MS, TOKEN_LEEWAY_MS, UNANSWERED_REQUESTS};
+use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Registered; its conversations are being read. Fan-outs that arrive are noted.
+    Loading,
+    Open,
+    /// Told to close. Its acks are still facts about the device.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub conn: ConnRef,
+    pub identity: Arc<Identity>,
+    pub state: State,
+    told_renew: bool,
+    reading: bool,
+    pub unanswered: u32,
+    /// The last push sent, and the last one acknowledged.
+    pub pushed: u64,
+    pub acked: u64,
+    pub window_pushes: u32,
+    pub window_bytes: u32,
+    /// Monotonic milliseconds at which the token expires, leeway not included.
+    expires_ms: u64,
+    pub work: Option<Box<Work>>,
+}
+
+/// What a session holds while it is behind or waits for acks.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub loading: Option<Box<Loading>>,
+    /// Pushes acked + 1 ... pushed.
+    pub outstanding: VecDeque<Pushed>,
+    pub outstanding_bytes: u32,
+    /// When the oldest outstanding push was sent or the last ack came.
+    pub progress_ms: u64,
+    pub behind: BTreeMap<ConversationId, Behind>,
+    /// Conversations to read next, the next one last; may name some that are no longer behind.
+    pub queue: Vec<ConversationId>,
+    /// A read of the log is on its way.
+    pub reading: bool,
+    /// A read failed: try again then.
+    pub retry_ms: Option<u64>,
+    /// Ticks and read marks that wait for window room; a later one replaces an earlier one.
+    pub ticks: BTreeMap<ConversationId, TickPush>,
+    pub marks: BTreeMap<ConversationId, (Arc<ConversationKind>, Seq)>,
+    /// The backlog found at hello, until syncDone: conversations and records pushed.
+    pub backlog: Option<(u32, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TickPush {
+    pub kind: Arc<ConversationKind>,
+    pub delivered: Seq,
+    pub read: Seq,
+}
+
+/// One push without an ack.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    pub conversation: ConversationId,
+    pub kind: Arc<ConversationKind>,
+    pub bytes: u32,
+    pub item: PushedItem,
+}
+
+#[derive(Debug)]
+pub(crate) enum PushedItem {
+    Record { seq: Seq },
+    Tick { delivered: Seq, read: Seq },
+    Mark,
+}
+
+impl Work {
+    fn is_idle(&self) -> bool {
+        self.loading.is_none()
+            && self.outstanding.is_empty()
+            && self.behind.is_empty()
+            && !self.reading
+            && self.retry_ms.is_none()
+            && self.ticks.is_empty()
+            && self.marks.is_empty()
+            && self.backlog.is_none()
+    }
+}
+
+impl Session {
+    pub fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_default()
+    }
+
+    /// Whether one more push may be sent.
+    pub fn has_room(&self) -> bool {
+        let Some(work) = &self.work else { return true };
+        (work.outstanding.len() as u64) < u64::from(self.window_pushes) && work.outstanding_bytes < self.window_bytes
+    }
+
+    /// Counts one push and returns its number.
+    pub fn push(&mut self, now_ms: u64, pushed: Pushed) -> u64 {
+        let work = self.work();
+        if work.outstanding.is_empty() {
+            work.progress_ms = now_ms;
+        }
+        work.outstanding_bytes = work.outstanding_bytes.saturating_add(pushed.bytes);
+        work.outstanding.push_back(pushed);
+        self.pushed += 1;
+        self.pushed
+    }
+
+    fn deadline_ms(&self, progress_ms: u64) -> u64 {
+        if self.state == State::Ended {
+            return u64::MAX;
+        }
+        let renew = self.expires_ms.saturating_sub(RENEW_SOON_MS);
+        let token = if self.told_renew { self.expires_ms.saturating_add(TOKEN_LEEWAY_MS) } else { renew };
+        let Some(work) = &self.work else { return token };
+        let progress = if work.outstanding.is_empty() { u64::MAX } else { work.progress_ms + progress_ms };
+        token.min(progress).min(work.retry_ms.unwrap_or(u64::MAX))
+    }
+}
+
+impl Router {
+    /// After anything that may have changed a session: frees what it no longer needs and arms its next deadline.
+    pub(crate) fn settle_session(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.work = session.work.take().filter(|work| !work.is_idle());
+        let at_ms = session.deadline_ms(self.settings.progress_ms);
+        // A deadline that is later than what is armed is found when that one fires: acks do not move timers.
+        match self.session_wheel.deadline_ms(key.slot) {
+            Some(armed) if armed <= at_ms => {}
+            _ if at_ms == u64::MAX => self.session_wheel.cancel(key.slot),
+            _ => self.session_wheel.arm(key.slot, at_ms),
+        }
+    }
+
+    pub(crate) fn session_deadline(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.state == State::Ended {
+            return;
+        }
+        if now_ms >= session.expires_ms.saturating_add(TOKEN_LEEWAY_MS) {
+            return self.end(key, CloseCode::TokenExpired, "the token expired");
+        }
+        if let Some(work) = &mut session.work {
+            if !work.outstanding.is_empty() && now_ms >= work.progress_ms + self.settings.progress_ms {
+                self.counters.slow_consumers += 1;
+                return self.end(key, CloseCode::SlowConsumer, "no ack while pushes are outstanding");
+            }
+            if work.retry_ms.is_some_and(|at| now_ms >= at) {
+                work.retry_ms = None;
+                let loading = work.loading.is_some();
+                if loading { self.load_user(key) } else { self.pump(key) }
+            }
+        }
+        self.tell_renew(key);
+        self.settle_session(key);
+    }
+
+    /// renewSoon, once per token, if it is time.
+    fn tell_renew(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let due = self.now.mono_ms >= session.expires_ms.saturating_sub(RENEW_SOON_MS);
+        if !due || session.told_renew || session.state != State::Open {
+            return;
+        }
+        session.told_renew = true;
+        let (conn, exp_ms) = (session.conn, session.identity.exp_ms);
+        self.frame(conn, 0, Answer::RenewSoon(v1::RenewSoon { exp_ms }));
+    }
+
+    /// Ends a session from this side. It stays, for its acks, until the connection is gone.
+    pub(crate) fn end(&mut self, key: Key, code: CloseCode, reason: &'static str) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.state == State::Ended {
+            return;
+        }
+        session.state = State::Ended;
+        if let Some(work) = &mut session.work {
+            let outstanding = std::mem::take(&mut work.outstanding);
+            **work = Work { outstanding, ..Work::default() };
+        }
+        let (conn, identity) = (session.conn, session.identity.clone());
+        self.forget(&identity, key);
+        self.emit(conn, Output::Close { conn, code, reason });
+        self.settle_session(key);
+    }
+
+    /// Takes a session out of its user's entry. Compares the key, so a late clean-up never removes a newer session.
+    fn forget(&mut self, identity: &Identity, key: Key) {
+        if let Some(user) = self.users.get_mut(&identity.user) {
+            user.sessions.retain(|session| *session != key);
+            if user.sessions.is_empty() {
+                self.users.remove(&identity.user);
+            }
+        }
+    }
+
+    pub(crate) fn closed(&mut self, conn: ConnRef) {
+        let Some(key) = self.by_conn.remove(&conn) else { return };
+        let Some(session) = self.sessions.remove(key) else { return };
+        self.session_wheel.cancel(key.slot);
+        self.forget(&session.identity, key);
+    }
+
+    pub(crate) fn drain(&mut self) {
+        let keys: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.end(key, CloseCode::Draining, "the node drains");
+        }
+        self.flush_all();
+    }
+
+    pub(crate) fn frame(&mut self, conn: ConnRef, re: u64, answer: Answer) {
+        let frame = Box::new(v1::ServerFrame { re, answer: Some(answer) });
+        self.emit(conn, Output::Frame { conn, frame });
+    }
+
+    /// One more request of this session waits for something; at the limit its socket is not read.
+    pub(crate) fn begin_request(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.unanswered += 1;
+        if session.unanswered >= UNANSWERED_REQUESTS && session.reading {
+            session.reading = false;
+            let conn = session.conn;
+            self.emit(conn, Output::Reading { conn, on: false });
+        }
+    }
+
+    /// A request that waited has its answer.
+    pub(crate) fn finish_request(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.unanswered = session.unanswered.saturating_sub(1);
+        if !session.reading && session.unanswered < UNANSWERED_REQUESTS && session.state != State::Ended {
+            session.reading = true;
+            let conn = session.conn;
+            self.emit(conn, Output::Reading { conn, on: true });
+        }
+    }
+
+    /// Answers a request that waited; `re` 0 wants none, but an error is told all the same.
+    pub(crate) fn answer(&mut self, key: Key, re: u64, answer: Answer) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (conn, ended) = (session.conn, session.state == State::Ended);
+        if !ended && (re != 0 || matches!(answer, Answer::Error(_))) {
+            self.frame(conn, re, answer);
+        }
+        self.finish_request(key);
+    }
+}

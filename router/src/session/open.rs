@@ -1,0 +1,124 @@
+//! From hello to a registered session: window, takeover, token deadlines, renewal.
+
+use super::{Loading, Session, State};
+use crate::Router;
+use crate::boundary::{ConnRef, Identity, Output};
+use crate::refusal;
+use crate::slab::Key;
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::{ConversationId, Seq, UserKey};
+use ringpost_proto::limits::HAVE_POSITIONS;
+use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Router {
+    pub(crate) fn open(&mut self, conn: ConnRef, id: u64, identity: Arc<Identity>, hello: v1::Hello) {
+        if self.by_conn.contains_key(&conn) {
+            return;
+        }
+        let have = match positions(&identity.user, &hello.have) {
+            Ok(have) => have,
+            Err(error) => {
+                self.frame(conn, id, Answer::Error(error));
+                let reason = "hello is out of bounds";
+                return self.emit(conn, Output::Close { conn, code: CloseCode::Protocol, reason });
+            }
+        };
+        if !self.take_over(&identity) {
+            let reason = "the device was taken over too often";
+            return self.emit(conn, Output::Close { conn, code: CloseCode::DeviceInUse, reason });
+        }
+        let window = hello.window.unwrap_or_default();
+        let key = self.sessions.insert(Session {
+            conn,
+            state: State::Loading,
+            told_renew: false,
+            reading: true,
+            unanswered: 0,
+            pushed: 0,
+            acked: 0,
+            window_pushes: at_most(self.settings.window_pushes, window.pushes),
+            window_bytes: at_most(self.settings.window_bytes, window.bytes),
+            expires_ms: self.monotonic(identity.exp_ms),
+            identity: identity.clone(),
+            work: None,
+        });
+        self.by_conn.insert(conn, key);
+        // Registered first, read after: whatever commits from here on is either in what is read or noted.
+        self.users.entry(identity.user.clone()).or_default().sessions.push(key);
+        self.counters.syncs += 1;
+        let resuming = !hello.resume_token.is_empty() || !have.is_empty();
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.work().loading = Some(Box::new(Loading::new(id, have, resuming)));
+        }
+        self.load_user(key);
+        self.settle_session(key);
+    }
+
+    /// Ends this device's session, if it has one. `false`: it was taken over too often.
+    fn take_over(&mut self, identity: &Identity) -> bool {
+        let Some(user) = self.users.get_mut(&identity.user) else { return true };
+        let sessions = &self.sessions;
+        let is_same = |key: &&Key| sessions.get(**key).is_some_and(|s| s.identity.device == identity.device);
+        let Some(&old) = user.sessions.iter().find(is_same) else { return true };
+        if !user.take_over(identity.device, self.now.mono_ms) {
+            return false;
+        }
+        self.counters.takeovers += 1;
+        // The user's entry, which remembers takeovers, must outlive its only session.
+        let kept = self.users.remove(&identity.user);
+        self.end(old, CloseCode::Replaced, "another connection of this device");
+        if let Some(mut kept) = kept {
+            kept.sessions.retain(|key| *key != old);
+            self.users.insert(identity.user.clone(), kept);
+        }
+        true
+    }
+
+    pub(crate) fn renewed(&mut self, conn: ConnRef, id: u64, identity: Option<Arc<Identity>>) {
+        let Some(&key) = self.by_conn.get(&conn) else { return };
+        let Some(session) = self.sessions.get(key).filter(|session| session.state != State::Ended) else { return };
+        let own = &session.identity;
+        let valid = identity.filter(|new| new.user == own.user && new.device == own.device);
+        let Some(identity) = valid else {
+            let error = refusal::unauthenticated("not a valid token of this user and device");
+            self.frame(conn, id, Answer::Error(error));
+            return self.end(key, CloseCode::Unauthenticated, "renewal with a token that is not valid here");
+        };
+        let expires_ms = self.monotonic(identity.exp_ms);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.identity = identity;
+            session.expires_ms = expires_ms;
+            session.told_renew = false;
+        }
+        if id != 0 {
+            self.frame(conn, id, Answer::Ok(v1::Ok {}));
+        }
+        self.tell_renew(key);
+        self.settle_session(key);
+    }
+
+    /// A wall-clock instant on the monotonic clock: fixed once, so that a later step of the wall clock moves nothing.
+    fn monotonic(&self, unix_ms: u64) -> u64 {
+        self.now.mono_ms.saturating_add(unix_ms.saturating_sub(self.now_ms()))
+    }
+}
+
+fn at_most(limit: u32, asked: u32) -> u32 {
+    if asked == 0 { limit } else { asked.min(limit) }
+}
+
+/// The client's positions by conversation.
+fn positions(user: &UserKey, have: &[v1::Position]) -> Result<BTreeMap<ConversationId, (UserKey, Seq)>, v1::Error> {
+    if have.len() > HAVE_POSITIONS {
+        return Err(refusal::invalid("hello.have", format!("at most {HAVE_POSITIONS} positions")));
+    }
+    let mut positions = BTreeMap::new();
+    for position in have {
+        let peer = super::request::peer(user, position.conversation.as_ref(), "hello.have.conversation")?;
+        positions.insert(user.direct_with(&peer), (peer, position.seq));
+    }
+    Ok(positions)
+}

@@ -1,0 +1,221 @@
+//! Questions that the log answers: fetch, history, lookup, conversations. They read; they decide nothing.
+
+use super::request::peer;
+use crate::Router;
+use crate::boundary::{ConnRef, Output, RecordPage};
+use crate::pending::{PageRead, Pending};
+use crate::refusal;
+use crate::session::load::wire_peer;
+use crate::slab::Key;
+use ringpost_persist::{Body, Outcome, ReadRange, Record, StoreRequest, UserEntry};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
+use ringpost_proto::limits::{CONVERSATION_PAGE, FETCH_RECORDS, HISTORY_RECORDS, LOOKUP_IDS};
+use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+use std::sync::Arc;
+
+const HISTORY_DEFAULT: u32 = 50;
+/// Bytes of records in one page: fits a JSON frame after base64.
+const PAGE_BYTES: u32 = 192 << 10;
+const PREVIEW_CHARS: usize = 100;
+
+impl Router {
+    pub(crate) fn fetch(&mut self, key: Key, conn: ConnRef, re: u64, fetch: v1::Fetch) {
+        let Some((user, device)) = self.identity_of(key) else { return };
+        let peer = match peer(&user, fetch.conversation.as_ref(), "fetch.conversation") {
+            Ok(peer) => peer,
+            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+        };
+        let from = fetch.from_seq.max(1);
+        let to = fetch.to_seq.min(from.saturating_add(u64::from(FETCH_RECORDS) - 1));
+        if to < from {
+            let error = refusal::invalid("fetch.toSeq", "must not be below fromSeq");
+            return self.frame(conn, re, Answer::Error(error));
+        }
+        let conversation = user.direct_with(&peer);
+        let page = PageRead { session: key, re, user, device, peer, range: Some((from, to)), limit: FETCH_RECORDS };
+        self.read_page(key, conversation, ReadRange::From { from, to }, page);
+    }
+
+    pub(crate) fn history(&mut self, key: Key, conn: ConnRef, re: u64, history: v1::History) {
+        let Some((user, device)) = self.identity_of(key) else { return };
+        let peer = match peer(&user, history.conversation.as_ref(), "history.conversation") {
+            Ok(peer) => peer,
+            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+        };
+        let before = if history.before_seq == 0 { Seq::MAX } else { history.before_seq };
+        let limit = if history.limit == 0 { HISTORY_DEFAULT } else { history.limit.min(HISTORY_RECORDS) };
+        let conversation = user.direct_with(&peer);
+        let page = PageRead { session: key, re, user, device, peer, range: None, limit };
+        self.read_page(key, conversation, ReadRange::Before(before), page);
+    }
+
+    fn read_page(&mut self, key: Key, conversation: ConversationId, range: ReadRange, page: PageRead) {
+        self.begin_request(key);
+        let records = page.limit;
+        self.ask(Pending::Page(Box::new(page)), |tag| {
+            let bytes = PAGE_BYTES;
+            StoreRequest::ReadLog { tag, conversation, range, records, bytes }
+        });
+    }
+
+    pub(crate) fn page_read(&mut self, read: Box<PageRead>, outcome: Outcome) {
+        let (key, re) = (read.session, read.re);
+        let Outcome::LogSlice { head, records } = outcome else {
+            return self.answer(key, re, Answer::Error(refusal::unavailable()));
+        };
+        let Some(conn) = self.sessions.get(key).map(|session| session.conn) else { return };
+        let page = match read.range {
+            Some((_, to)) => fetched(&read, to.min(head), records),
+            None => {
+                let next_before_seq = records.last().map_or(0, |oldest| if oldest.seq > 1 { oldest.seq } else { 0 });
+                let records = records.into_iter().map(|record| shown(&read.user, record)).collect();
+                RecordPage { peer: read.peer, records, skips: Vec::new(), next_before_seq }
+            }
+        };
+        if re != 0 {
+            self.emit(conn, Output::Page { conn, re, page: Box::new(page) });
+        }
+        self.finish_request(key);
+    }
+
+    pub(crate) fn lookup(&mut self, key: Key, conn: ConnRef, re: u64, lookup: v1::Lookup) {
+        let Some((sender, device)) = self.identity_of(key) else { return };
+        let peer = match peer(&sender, lookup.conversation.as_ref(), "lookup.conversation") {
+            Ok(peer) => peer,
+            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+        };
+        let ids: Option<Vec<_>> = lookup.client_message_ids.iter().map(|id| ClientMessageId::from_bytes(id)).collect();
+        let Some(ids) = ids.filter(|ids| ids.len() <= LOOKUP_IDS as usize) else {
+            let error = refusal::invalid("lookup.clientMessageIds", format!("at most {LOOKUP_IDS}, 16 bytes each"));
+            return self.frame(conn, re, Answer::Error(error));
+        };
+        let mut left = ids;
+        let Some(cmid) = left.pop() else {
+            return self.frame(conn, re, Answer::LookupResult(v1::LookupResult::default()));
+        };
+        self.begin_request(key);
+        let conversation = sender.direct_with(&peer);
+        let lookup =
+            Box::new(LookupRead { session: key, re, conversation, sender, device, left, cmid, found: Vec::new() });
+        self.look_up(lookup);
+    }
+
+    fn look_up(&mut self, lookup: Box<LookupRead>) {
+        let (conversation, device, cmid) = (lookup.conversation, lookup.device, lookup.cmid);
+        let sender = lookup.sender.clone();
+        self.ask(Pending::Lookup(lookup), |tag| StoreRequest::FindCmid { tag, conversation, sender, device, cmid });
+    }
+
+    pub(crate) fn looked_up(&mut self, mut lookup: Box<LookupRead>, outcome: Outcome) {
+        let Outcome::Found(record) = outcome else {
+            return self.answer(lookup.session, lookup.re, Answer::Error(refusal::unavailable()));
+        };
+        if let Some(record) = record {
+            lookup.found.push(v1::Found {
+                client_message_id: lookup.cmid.to_bytes(),
+                seq: record.seq,
+                id: record.id,
+                server_time_ms: record.server_time_ms(),
+            });
+        }
+        if let Some(cmid) = lookup.left.pop() {
+            lookup.cmid = cmid;
+            return self.look_up(lookup);
+        }
+        lookup.found.reverse();
+        let result = v1::LookupResult { found: lookup.found };
+        self.answer(lookup.session, lookup.re, Answer::LookupResult(result));
+    }
+
+    pub(crate) fn conversations(&mut self, key: Key, conn: ConnRef, re: u64, request: v1::Conversations) {
+        let Some((user, _)) = self.identity_of(key) else { return };
+        let after = match (request.cursor.is_empty(), parse_cursor(&request.cursor)) {
+            (true, _) => None,
+            (false, Some(after)) => Some(after),
+            (false, None) => {
+                let error = refusal::invalid("conversations.cursor", "is none that this server gave");
+                return self.frame(conn, re, Answer::Error(error));
+            }
+        };
+        let limit = if request.limit == 0 { CONVERSATION_PAGE } else { request.limit.min(CONVERSATION_PAGE) };
+        self.begin_request(key);
+        let pending = Pending::Conversations { session: key, re };
+        self.ask(pending, |tag| StoreRequest::LoadUser { tag, user, after, limit });
+    }
+
+    pub(crate) fn conversations_read(&mut self, key: Key, re: u64, outcome: Outcome) {
+        let Outcome::User(page) = outcome else {
+            return self.answer(key, re, Answer::Error(refusal::unavailable()));
+        };
+        let Some((user, _)) = self.identity_of(key) else { return };
+        let last = page.entries.last().filter(|_| page.more);
+        let cursor = last.map_or(String::new(), |entry| cursor(entry.last.id, entry.conversation));
+        let entries = page.entries.iter().map(|entry| listed(&user, entry)).collect();
+        self.answer(key, re, Answer::ConversationPage(v1::ConversationPage { entries, cursor }));
+    }
+}
+
+/// A lookup on its way: ids are asked for one after the other, so one request never floods the store.
+#[derive(Debug)]
+pub(crate) struct LookupRead {
+    pub session: Key,
+    pub re: u64,
+    conversation: ConversationId,
+    sender: UserKey,
+    device: DeviceId,
+    left: Vec<ClientMessageId>,
+    cmid: ClientMessageId,
+    found: Vec<v1::Found>,
+}
+
+/// With whether the reader sees the client message id: only in its own messages.
+fn shown(user: &UserKey, record: Arc<Record>) -> (Arc<Record>, bool) {
+    let own = record.sender == *user;
+    (record, own)
+}
+
+/// The records of a range that are for this device, and skips for its own ones.
+fn fetched(read: &PageRead, to: Seq, records: Vec<Arc<Record>>) -> RecordPage {
+    let mut page = RecordPage { peer: read.peer.clone(), records: Vec::new(), skips: Vec::new(), next_before_seq: 0 };
+    for record in records.into_iter().filter(|record| record.seq <= to) {
+        if record.sender != read.user || record.device != read.device {
+            page.records.push(shown(&read.user, record));
+            continue;
+        }
+        match page.skips.last_mut().filter(|skip| skip.to_seq + 1 == record.seq) {
+            Some(skip) => skip.to_seq = record.seq,
+            None => page.skips.push(v1::Skip { from_seq: record.seq, to_seq: record.seq }),
+        }
+    }
+    page
+}
+
+fn listed(user: &UserKey, entry: &UserEntry) -> v1::ConversationEntry {
+    let preview = match &entry.last.body {
+        Body::Text(text) => String::from_utf8_lossy(text).chars().take(PREVIEW_CHARS).collect(),
+        Body::Payload(_) => String::new(),
+    };
+    v1::ConversationEntry {
+        conversation: Some(wire_peer(entry.kind.peer_of(user))),
+        last_seq: entry.head,
+        last_id: entry.last.id,
+        read_seq: entry.read,
+        preview,
+        ..Default::default()
+    }
+}
+
+/// Opaque to clients: the place after which the next page goes on.
+fn cursor(id: RecordId, conversation: ConversationId) -> String {
+    format!("{id:016x}{:032x}", u128::from_be_bytes(conversation.0))
+}
+
+fn parse_cursor(cursor: &str) -> Option<(RecordId, ConversationId)> {
+    if cursor.len() != 48 || !cursor.is_ascii() {
+        return None;
+    }
+    let id = u64::from_str_radix(&cursor[..16], 16).ok()?;
+    let conversation = u128::from_str_radix(&cursor[16..], 16).ok()?;
+    Some((id, ConversationId(conversation.to_be_bytes())))
+}

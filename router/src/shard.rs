@@ -1,0 +1,242 @@
+//! One shard's state, and who handles what. No rules of its own.
+
+use crate::boundary::{ConnRef, Counters, Input, Now, Output, Settings, ShardId};
+use crate::conversation::Conversation;
+use crate::envelope::{Envelope, SessionRef};
+use crate::pending::Pending;
+use crate::session::Session;
+use crate::slab::{Key, Slab};
+use crate::user::User;
+use crate::wheel::Wheel;
+use hashbrown::HashMap;
+use ringpost_persist::{Outcome, StoreAnswer, StoreRequest, Tag};
+use ringpost_proto::id::{ConversationId, UserKey};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+/// The shard on which a user's sessions live.
+pub fn home_of_user(user: &UserKey, shards: ShardId) -> ShardId {
+    (user.spread() % u64::from(shards.max(1))) as ShardId
+}
+
+/// The shard that proposes a conversation's appends.
+pub fn home_of_conversation(conversation: ConversationId, shards: ShardId) -> ShardId {
+    (conversation.spread() % u64::from(shards.max(1))) as ShardId
+}
+
+/// Seeded per process: clients choose the names that are hashed, and a world must replay.
+#[derive(Clone, Debug)]
+pub(crate) struct Seeded(foldhash::fast::FixedState);
+
+impl Seeded {
+    fn new(seed: u64) -> Self {
+        Self(foldhash::fast::FixedState::with_seed(seed))
+    }
+}
+
+impl BuildHasher for Seeded {
+    type Hasher = <foldhash::fast::FixedState as BuildHasher>::Hasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        self.0.build_hasher()
+    }
+}
+
+/// One shard of the router; see the crate's contract.
+#[derive(Debug)]
+pub struct Router {
+    pub(crate) settings: Settings,
+    pub(crate) now: Now,
+    pub(crate) outputs: VecDeque<Output>,
+    /// Envelopes to this very shard.
+    local: VecDeque<Envelope>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) by_conn: HashMap<ConnRef, Key, Seeded>,
+    pub(crate) users: HashMap<UserKey, User, Seeded>,
+    pub(crate) conversations: Slab<Box<Conversation>>,
+    pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
+    /// What each outstanding store request is for.
+    pub(crate) pending: Slab<Pending>,
+    pub(crate) session_wheel: Wheel,
+    pub(crate) conversation_wheel: Wheel,
+    pub(crate) counters: Counters,
+    pub(crate) random: u64,
+}
+
+impl Router {
+    pub fn new(settings: Settings, now: Now) -> Self {
+        let hasher = Seeded::new(settings.seed);
+        Self {
+            now,
+            outputs: VecDeque::new(),
+            local: VecDeque::new(),
+            sessions: Slab::default(),
+            by_conn: HashMap::with_hasher(hasher.clone()),
+            users: HashMap::with_hasher(hasher.clone()),
+            conversations: Slab::default(),
+            by_conversation: HashMap::with_hasher(hasher),
+            pending: Slab::default(),
+            session_wheel: Wheel::new(now.mono_ms),
+            conversation_wheel: Wheel::new(now.mono_ms),
+            counters: Counters::default(),
+            random: settings.seed ^ 0x9e37_79b9_7f4a_7c15,
+            settings,
+        }
+    }
+
+    /// Takes one input. Afterwards drain [`Router::poll_output`] until it gives `None`.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.now = now;
+        match input {
+            Input::Open { conn, id, identity, hello } => self.open(conn, id, identity, *hello),
+            Input::Request { conn, id, request } => self.request(conn, id, request),
+            Input::Renewed { conn, id, identity } => self.renewed(conn, id, identity),
+            Input::Closed { conn } => self.closed(conn),
+            Input::Store(answer) => self.store_answer(answer),
+            Input::Envelope(envelope) => self.envelope(*envelope),
+            Input::Timer => self.timers(),
+            Input::Drain => self.drain(),
+        }
+        while let Some(envelope) = self.local.pop_front() {
+            self.envelope(envelope);
+        }
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timer`] is due at the latest, on the monotonic clock.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sessions that said hello and are not closed yet.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Conversations held in memory.
+    pub fn conversation_count(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// Store requests without an answer yet.
+    pub fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn envelope(&mut self, envelope: Envelope) {
+        match envelope {
+            Envelope::Propose { conversation, from, re, proposal } => self.propose(conversation, from, re, proposal),
+            Envelope::Outcome { to, re, outcome } => self.send_outcome(to, re, outcome),
+            Envelope::Committed { conversation, kind, user, record } => {
+                self.committed(conversation, kind, user, record);
+            }
+            Envelope::Delivered { conversation, kind, user, device, seq } => {
+                self.conversation_delivered(conversation, kind, user, device, seq);
+            }
+            Envelope::Read { conversation, kind, user, from, re, seq } => {
+                self.conversation_read(conversation, kind, user, from, re, seq);
+            }
+            Envelope::ReadDone { conversation, kind, user, to, re, seq, moved } => {
+                self.read_done(conversation, kind, user, to, re, seq, moved);
+            }
+            Envelope::Tick { conversation, kind, user, delivered, read } => {
+                self.tick(conversation, kind, user, delivered, read);
+            }
+            Envelope::Conn(output) => self.outputs.push_back(output),
+        }
+    }
+
+    fn store_answer(&mut self, answer: StoreAnswer) {
+        let Some(pending) = self.pending.remove(Key::from_u64(answer.tag)) else { return };
+        self.resume(pending, answer.outcome);
+    }
+
+    fn resume(&mut self, pending: Pending, outcome: Outcome) {
+        match pending {
+            Pending::LoadUser { session } => self.user_loaded(session, outcome),
+            Pending::Pump { session, conversation } => self.pump_read(session, conversation, outcome),
+            Pending::Page(page) => self.page_read(page, outcome),
+            Pending::Lookup(lookup) => self.looked_up(lookup, outcome),
+            Pending::Conversations { session, re } => self.conversations_read(session, re, outcome),
+            Pending::LoadConversation { conversation } => self.conversation_loaded(conversation, outcome),
+            Pending::Append { conversation } => self.appended(conversation, outcome),
+            Pending::ReadSlot { conversation } => self.slot_read(conversation, outcome),
+            Pending::FindCmid { conversation, waiting } => self.cmid_found(conversation, *waiting, outcome),
+            Pending::Raise { raises } => self.raised(raises, outcome),
+        }
+    }
+
+    fn timers(&mut self) {
+        let mut due = Vec::new();
+        self.session_wheel.advance(self.now.mono_ms, |slot| due.push(slot));
+        for slot in due.drain(..) {
+            if let Some(key) = self.sessions.key_at(slot) {
+                self.session_deadline(key);
+            }
+        }
+        self.conversation_wheel.advance(self.now.mono_ms, |slot| due.push(slot));
+        for slot in due {
+            if let Some(key) = self.conversations.key_at(slot) {
+                self.conversation_deadline(key);
+            }
+        }
+    }
+
+    /// Asks the store; `request` gets its tag from what waits for the answer.
+    pub(crate) fn ask(&mut self, pending: Pending, request: impl FnOnce(Tag) -> StoreRequest) {
+        let tag = self.pending.insert(pending).to_u64();
+        self.outputs.push_back(Output::Store(request(tag)));
+    }
+
+    /// To a connection, wherever it is.
+    pub(crate) fn emit(&mut self, conn: ConnRef, output: Output) {
+        if conn.shard == self.settings.shard {
+            self.outputs.push_back(output);
+        } else {
+            let envelope = Box::new(Envelope::Conn(output));
+            self.outputs.push_back(Output::Envelope { shard: conn.shard, envelope });
+        }
+    }
+
+    /// To a shard, this one included.
+    pub(crate) fn post(&mut self, shard: ShardId, envelope: Envelope) {
+        if shard == self.settings.shard {
+            self.local.push_back(envelope);
+        } else {
+            self.outputs.push_back(Output::Envelope { shard, envelope: Box::new(envelope) });
+        }
+    }
+
+    pub(crate) fn post_to_user(&mut self, user: &UserKey, envelope: Envelope) {
+        self.post(home_of_user(user, self.settings.shards), envelope);
+    }
+
+    pub(crate) fn post_to_conversation(&mut self, conversation: ConversationId, envelope: Envelope) {
+        self.post(home_of_conversation(conversation, self.settings.shards), envelope);
+    }
+
+    pub(crate) fn session_ref(&self, key: Key) -> SessionRef {
+        SessionRef { shard: self.settings.shard, slot: key.slot, generation: key.generation }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now.unix_us / 1_000
+    }
+
+    /// The next number of a splitmix64 sequence from the seed.
+    pub(crate) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

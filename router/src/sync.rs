@@ -1,0 +1,294 @@
+//! The one pump: a session is a window plus, for conversations that it is behind in, the next seq.
+//!
+//! There is no separate live path: a new record is a head that moved, with its bytes still at hand. Guarantees: records of a
+//! conversation are pushed in order without a gap; nothing beyond the window is held, the log is the buffer; one read of the
+//! log a session at a time, the conversation with the newest record first.
+
+use crate::Router;
+use crate::boundary::Output;
+use crate::pending::Pending;
+use crate::session::{Pushed, PushedItem, State, TickPush, wire_peer};
+use crate::slab::Key;
+use ringpost_persist::{ConversationKind, Outcome, ReadRange, Record, StoreRequest};
+use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
+use ringpost_proto::v1;
+use ringpost_proto::v1::push::Item;
+use ringpost_proto::v1::server_frame::Answer;
+use std::sync::Arc;
+
+/// What a tick or read mark counts for in the window.
+const SMALL_PUSH: u32 = 64;
+const RETRY_MS: u64 = 1_000;
+
+/// A conversation that a session is behind in: `next` ... `head` are to be pushed.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    pub kind: Arc<ConversationKind>,
+    pub next: Seq,
+    pub head: Seq,
+    /// Id of the newest record: the newest conversation goes first.
+    pub last_id: RecordId,
+}
+
+impl Behind {
+    pub fn new(kind: Arc<ConversationKind>, next: Seq, head: Seq, last_id: RecordId) -> Self {
+        Self { kind, next, head, last_id }
+    }
+
+    pub fn extend(&mut self, head: Seq, last_id: RecordId) {
+        self.head = self.head.max(head);
+        self.last_id = self.last_id.max(last_id);
+    }
+}
+
+impl Router {
+    /// Pushes what there is room for; asks the log for more.
+    pub(crate) fn pump(&mut self, key: Key) {
+        self.push_small(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let room = session.has_room();
+        let (pushes, bytes) = (session.window_pushes, session.window_bytes);
+        let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
+        if work.reading || work.retry_ms.is_some() || work.loading.is_some() {
+            return;
+        }
+        while work.queue.last().is_some_and(|conversation| !work.behind.contains_key(conversation)) {
+            work.queue.pop();
+        }
+        let Some(&conversation) = work.queue.last() else { return self.sync_done(key) };
+        if !room {
+            return;
+        }
+        let Some(from) = work.behind.get(&conversation).map(|behind| behind.next) else { return };
+        let records = pushes.saturating_sub(work.outstanding.len() as u32);
+        let bytes = bytes.saturating_sub(work.outstanding_bytes);
+        work.reading = true;
+        let range = ReadRange::From { from, to: Seq::MAX };
+        self.ask(Pending::Pump { session: key, conversation }, |tag| StoreRequest::ReadLog {
+            tag,
+            conversation,
+            range,
+            records,
+            bytes,
+        });
+    }
+
+    pub(crate) fn pump_read(&mut self, key: Key, conversation: ConversationId, outcome: Outcome) {
+        let retry_ms = self.now.mono_ms + RETRY_MS;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
+        work.reading = false;
+        let Outcome::LogSlice { head, records } = outcome else {
+            work.retry_ms = Some(retry_ms);
+            return self.settle_session(key);
+        };
+        if let Some(behind) = work.behind.get_mut(&conversation) {
+            behind.head = behind.head.max(head);
+        }
+        for record in records {
+            if !self.push_next(key, conversation, record) {
+                break;
+            }
+        }
+        self.caught_up(key, conversation);
+        self.pump(key);
+        self.settle_session(key);
+    }
+
+    /// Pushes or skips one record that was read; `false`: it is not the next one, or there is no room.
+    fn push_next(&mut self, key: Key, conversation: ConversationId, record: Arc<Record>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let own = is_own(session, &record);
+        let room = session.has_room();
+        let Some(behind) = session.work().behind.get_mut(&conversation) else { return false };
+        if behind.next != record.seq || (!own && !room) {
+            return false;
+        }
+        behind.next += 1;
+        let kind = behind.kind.clone();
+        if !own {
+            if let Some((_, records)) = &mut session.work().backlog {
+                *records += 1;
+            }
+            self.push_record(key, conversation, kind, record);
+        }
+        true
+    }
+
+    /// If the session has come to the head, it is no longer behind. What it skipped at the end counts as delivered once
+    /// everything before is acknowledged.
+    fn caught_up(&mut self, key: Key, conversation: ConversationId) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let work = session.work();
+        let Some(behind) = work.behind.get(&conversation).filter(|behind| behind.next > behind.head) else { return };
+        let (kind, seq) = (behind.kind.clone(), behind.head);
+        work.behind.remove(&conversation);
+        let is_record = |pushed: &Pushed| matches!(pushed.item, PushedItem::Record { .. });
+        if !work.outstanding.iter().any(|pushed| pushed.conversation == conversation && is_record(pushed)) {
+            self.delivered(key, conversation, kind, seq);
+        }
+    }
+
+    /// A record was committed: every live session of the member gets it, now or from the log.
+    pub(crate) fn committed(
+        &mut self,
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        record: Arc<Record>,
+    ) {
+        let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
+        for key in sessions {
+            self.head_moved(key, conversation, &kind, &record);
+            self.settle_session(key);
+        }
+    }
+
+    fn head_moved(
+        &mut self,
+        key: Key,
+        conversation: ConversationId,
+        kind: &Arc<ConversationKind>,
+        record: &Arc<Record>,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (own, room) = (is_own(session, record), session.has_room());
+        if let Some(work) = &mut session.work {
+            if let Some(loading) = &mut work.loading {
+                return loading.note(conversation, kind, record.seq, record.id);
+            }
+            if let Some(behind) = work.behind.get_mut(&conversation) {
+                return behind.extend(record.seq, record.id);
+            }
+        }
+        if own {
+            return;
+        }
+        if room {
+            return self.push_record(key, conversation, kind.clone(), record.clone());
+        }
+        let work = session.work();
+        work.behind.insert(conversation, Behind::new(kind.clone(), record.seq, record.seq, record.id));
+        work.queue.push(conversation);
+    }
+
+    fn push_record(
+        &mut self,
+        key: Key,
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        record: Arc<Record>,
+    ) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let user = &session.identity.user;
+        let (conn, peer, own) = (session.conn, kind.peer_of(user).clone(), record.sender == *user);
+        let item = PushedItem::Record { seq: record.seq };
+        let n = session.push(now_ms, Pushed { conversation, kind, bytes: record.cost() as u32, item });
+        self.counters.pushes += 1;
+        self.emit(conn, Output::PushRecord { conn, n, peer, record, own });
+    }
+
+    /// Ticks and read marks that wait, as far as the window goes.
+    fn push_small(&mut self, key: Key) {
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else { return };
+            let ready = session.state == State::Open && session.has_room();
+            let Some(work) = session.work.as_mut().filter(|_| ready) else { return };
+            if work.loading.is_some() {
+                return;
+            }
+            if let Some((conversation, tick)) = work.ticks.pop_first() {
+                self.push_tick(key, conversation, tick);
+            } else if let Some((conversation, (kind, seq))) = work.marks.pop_first() {
+                self.push_mark(key, conversation, kind, seq);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn push_tick(&mut self, key: Key, conversation: ConversationId, tick: TickPush) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let peer = wire_peer(tick.kind.peer_of(&session.identity.user));
+        let item = PushedItem::Tick { delivered: tick.delivered, read: tick.read };
+        let wire = v1::Tick {
+            conversation: Some(peer),
+            delivered_seq: tick.delivered,
+            read_seq: tick.read,
+            member: String::new(),
+        };
+        self.counters.ticks += 1;
+        self.push_item(key, Pushed { conversation, kind: tick.kind, bytes: SMALL_PUSH, item }, Item::Tick(wire));
+    }
+
+    fn push_mark(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let peer = wire_peer(kind.peer_of(&session.identity.user));
+        let wire = v1::ReadMark { conversation: Some(peer), seq };
+        let pushed = Pushed { conversation, kind, bytes: SMALL_PUSH, item: PushedItem::Mark };
+        self.push_item(key, pushed, Item::ReadMark(wire));
+    }
+
+    fn push_item(&mut self, key: Key, pushed: Pushed, item: Item) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let n = session.push(now_ms, pushed);
+        let conn = session.conn;
+        self.frame(conn, 0, Answer::Push(v1::Push { n, item: Some(item) }));
+    }
+
+    /// The other side's progress, for all sessions of this user.
+    pub(crate) fn tick(
+        &mut self,
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        delivered: Seq,
+        read: Seq,
+    ) {
+        let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
+        for key in sessions {
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            let fresh = TickPush { kind: kind.clone(), delivered, read };
+            let tick = session.work().ticks.entry(conversation).or_insert(fresh);
+            tick.delivered = tick.delivered.max(delivered);
+            tick.read = tick.read.max(read);
+            self.push_small(key);
+            self.settle_session(key);
+        }
+    }
+
+    /// The user has read up to `seq`: tells its sessions but the one that said so.
+    pub(crate) fn push_marks(
+        &mut self,
+        conversation: ConversationId,
+        kind: &Arc<ConversationKind>,
+        user: &UserKey,
+        reader: Key,
+        seq: Seq,
+    ) {
+        let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { return };
+        for key in sessions.into_iter().filter(|key| *key != reader) {
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            let mark = session.work().marks.entry(conversation).or_insert((kind.clone(), seq));
+            mark.1 = mark.1.max(seq);
+            self.push_small(key);
+            self.settle_session(key);
+        }
+    }
+
+    /// Says once that the backlog found at hello was pushed.
+    fn sync_done(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let conn = session.conn;
+        let Some((conversations, records)) = session.work.as_mut().and_then(|work| work.backlog.take()) else { return };
+        self.frame(conn, 0, Answer::SyncDone(v1::SyncDone { conversations, records }));
+        self.settle_session(key);
+    }
+}
+
+/// A device is never pushed its own records: it knows them from SENT.
+fn is_own(session: &crate::session::Session, record: &Record) -> bool {
+    record.device == session.identity.device && record.sender == session.identity.user
+}

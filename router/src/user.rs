@@ -1,0 +1,62 @@
+//! A user on its home shard: which of its sessions are live, and how often each device was taken over lately.
+//!
+//! Guarantees: at most one live session a device. An entry exists only while a session does.
+
+use crate::slab::Key;
+use ringpost_proto::id::DeviceId;
+use ringpost_proto::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS};
+use smallvec::SmallVec;
+
+/// Devices whose takeovers are remembered at once; beyond that the least recent is forgotten.
+const REMEMBERED: usize = 8;
+
+#[derive(Debug, Default)]
+pub(crate) struct User {
+    /// Live sessions; one that was taken over is no longer here.
+    pub sessions: SmallVec<[Key; 2]>,
+    takeovers: Vec<Takeovers>,
+}
+
+#[derive(Debug)]
+struct Takeovers {
+    device: DeviceId,
+    /// Monotonic milliseconds, the latest last.
+    at_ms: SmallVec<[u64; TAKEOVERS]>,
+}
+
+impl User {
+    /// Whether `device` may be taken over now; remembers it if so.
+    pub fn take_over(&mut self, device: DeviceId, now_ms: u64) -> bool {
+        let all = &mut self.takeovers;
+        let at = all.iter().position(|t| t.device == device);
+        let mut entry = match at {
+            Some(at) => all.remove(at),
+            None => Takeovers { device, at_ms: SmallVec::new() },
+        };
+        entry.at_ms.retain(|at| now_ms.saturating_sub(*at) < TAKEOVER_WINDOW_MS);
+        let allowed = entry.at_ms.len() < TAKEOVERS;
+        if allowed {
+            entry.at_ms.push(now_ms);
+        }
+        if all.len() == REMEMBERED {
+            all.remove(0);
+        }
+        all.push(entry);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fourth_takeover_within_a_minute_is_refused_and_one_after_it_is_not() {
+        let (mut user, phone) = (User::default(), DeviceId::new("phone").unwrap());
+        assert!([0, 1_000, 2_000].into_iter().all(|at| user.take_over(phone, at)));
+        assert!(!user.take_over(phone, 3_000));
+        assert!(user.take_over(DeviceId::new("laptop").unwrap(), 3_000));
+        assert!(user.take_over(phone, 60_000));
+        assert!(!user.take_over(phone, 60_500));
+    }
+}
