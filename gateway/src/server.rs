@@ -1,38 +1,44 @@
 //! Starts and stops a gateway: store, shards, control plane.
 //!
-//! Order of start: what can be refused cheaply comes first (keys, admin address), then store, rings, listeners; readiness
-//! last. Order of stop: readiness off, sessions closed 4000 DRAINING, shards, store, control plane.
+//! Order of start: what can be refused cheaply comes first (keys, addresses), then rings, store, control plane; the shards
+//! accept last, and readiness follows. Order of stop: readiness off, sessions closed 4000 DRAINING, shards, control plane,
+//! store.
 
-use crate::auth::{self, KeyFileError, Tickets};
+mod error;
+mod threads;
+
+pub use error::StartError;
+
+use crate::auth::{self, Tickets};
 use crate::config::Config;
 use crate::control::health::Phase;
-use crate::control::metrics::Sources;
-use crate::control::{Control, ControlError, Health, Shared};
-use ringpost_persist::embedded::{self, OpenError, Opened};
+use crate::control::metrics::{ShardStats, Sources};
+use crate::control::{Control, Health, Shared};
+use crate::mesh::{Inbox, Message};
+use crate::shard::stats::{Board, Snapshot};
+use crate::shard::{Clock, Setup, listen};
+use ringpost_persist::embedded::{self, EmbeddedStore, OpenError, Opened};
 use ringpost_persist::files::RealFiles;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+use std::time::{Duration, Instant};
+use threads::{Rings, Threads};
 use tokio::sync::mpsc;
 
-/// Why a gateway did not start. Each is one line that names the cause and, where there is one, the setting.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Keys(#[from] KeyFileError),
-    #[error(transparent)]
-    Store(#[from] OpenError),
-    #[error(transparent)]
-    Control(#[from] ControlError),
-}
-
-/// A running gateway.
+/// A running gateway. Dropped, it ends at once, without a word to its clients.
 pub struct Server {
     ready: Ready,
     health: Arc<Health>,
-    control: Control,
-    store: Opened,
+    drain_ms: u64,
+    boards: Vec<Arc<Board>>,
+    inboxes: Arc<[Inbox]>,
+    // In the order in which they end.
+    threads: Threads,
+    control: Option<Control>,
+    store: Option<EmbeddedStore>,
 }
 
 /// What a started gateway says: actual addresses, where a port was left to the kernel.
@@ -54,36 +60,101 @@ impl fmt::Display for Ready {
 impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let verifier = Arc::new(auth::verifier(&config)?);
-        let store = open_store(&config)?;
-        let health = Arc::new(Health::default());
-        let shared =
-            Shared { verifier, tickets: Arc::new(Tickets::default()), health: Arc::clone(&health), dev: config.dev };
-        let (_requests, queue) = mpsc::channel(config.edge_requests as usize);
-        let control = Control::start(
-            &config,
-            shared,
-            Sources { shards: Vec::new(), store: Some(Arc::clone(store.store.stats())) },
-            queue,
-        )?;
-        let ready = Ready {
-            listen: config.listen,
-            admin: control.admin(),
-            shards: config.derived.shards,
-            data: config.data.clone(),
+        let (listeners, listen) =
+            listen::listeners(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let rings = Rings::make(&config)?;
+        let inboxes = Arc::clone(&rings.inboxes);
+        let Opened { store, .. } = open_store(&config)?;
+        let (health, tickets) = (Arc::new(Health::default()), Arc::new(Tickets::default()));
+        let (edge, requests) = mpsc::channel(config.edge_requests as usize);
+        let boards: Vec<_> = inboxes.iter().map(|_| Arc::new(Board::default())).collect();
+        let shards = boards.iter().zip(&rings.bells).map(|(board, bell)| {
+            let bell = bell.clone();
+            ShardStats { board: Arc::clone(board), wake: Box::new(move || bell.ring()) }
+        });
+        let sources = Sources { shards: shards.collect(), store: Some(Arc::clone(store.stats())) };
+        let shared = Shared {
+            verifier: Arc::clone(&verifier),
+            tickets: Arc::clone(&tickets),
+            health: Arc::clone(&health),
+            dev: config.dev,
         };
+        let control = Control::start(&config, shared, sources, requests)?;
+        let ready = Ready { listen, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
+        let drain_ms = config.drain_ms;
+        let setup = Setup {
+            verifier,
+            tickets,
+            health: Arc::clone(&health),
+            edge,
+            clock: Clock::default(),
+            full: AtomicU16::new(0),
+            config,
+        };
+        let threads = rings.start(Arc::new(setup), listeners, &boards);
         health.enter(Phase::Serving);
-        Ok(Self { ready, health, control, store })
+        Ok(Self { ready, health, drain_ms, boards, inboxes, threads, control: Some(control), store: Some(store) })
     }
 
     pub fn ready(&self) -> &Ready {
         &self.ready
     }
 
+    /// The sum over all shards, as of now (or of a second ago, where a shard is too busy to answer at once).
+    pub fn stats(&self) -> Snapshot {
+        let before: Vec<u64> = self.boards.iter().map(|board| board.published()).collect();
+        for (board, inbox) in self.boards.iter().zip(self.inboxes.iter()) {
+            board.want();
+            inbox.bell().ring();
+        }
+        let start = Instant::now();
+        let late = || self.boards.iter().zip(&before).any(|(board, before)| board.published() == *before);
+        while late() && start.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut sum = Snapshot::default();
+        self.boards.iter().for_each(|board| sum.merge(&board.read()));
+        sum
+    }
+
     /// Closes every session with 4000 DRAINING, then ends. Takes at most `drain_ms` and a moment.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.health.enter(Phase::Draining);
-        self.control.stop();
-        drop(self.store);
+        self.inboxes.iter().for_each(|inbox| post(inbox, || Message::Drain));
+        let start = Instant::now();
+        while self.stats().open() > 0 && start.elapsed() < Duration::from_millis(self.drain_ms) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.end();
+    }
+
+    /// Ends at once: no close frames, no answers. What was acknowledged is durable.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.inboxes.iter().for_each(|inbox| post(inbox, || Message::Stop));
+        self.threads.join();
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
+        self.store = None;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.control.is_some() {
+            self.end();
+        }
+    }
+}
+
+/// Until there is room: a shard empties its inbox every turn.
+fn post(inbox: &Inbox, message: impl Fn() -> Message) {
+    while !inbox.post(message()) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -1,0 +1,42 @@
+//! Everything that one shard says to another: one closed enum. Each variant says what would be lost with it; inside one
+//! process nothing is.
+
+use crate::transport::websocket::Decoder;
+use ringpost_proto::v1;
+use ringpost_proto::wire::Encoding;
+use ringpost_router::envelope::Envelope;
+use ringpost_router::{Identity, Input, Output};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub enum Message {
+    /// From router to router: see [`Envelope`].
+    Envelope(Box<Envelope>),
+    /// From the shard that holds a connection to the one whose router has the session. Lost: a request without an answer.
+    Input(Box<Input>),
+    /// The way back. Lost: a frame; the client asks again or gets it at its next sync.
+    Output(Box<Output>),
+    /// What belongs to a socket that has moved here. Lost: the socket is closed when its time to authenticate is over.
+    Letter(Box<Letter>),
+    /// Close every session with DRAINING, accept nothing more.
+    Drain,
+    /// End the shard.
+    Stop,
+}
+
+const _: () = assert!(size_of::<Message>() <= 16);
+
+/// A connection on its way to the shard of its user: the socket goes from ring to ring, this through the inbox.
+#[derive(Debug)]
+pub struct Letter {
+    /// The same as the socket's.
+    pub tag: u64,
+    pub encoding: Encoding,
+    pub decoder: Decoder,
+    pub identity: Arc<Identity>,
+    /// The hello and its request number.
+    pub hello: Box<v1::Hello>,
+    pub id: u64,
+    /// Bytes that came after the hello.
+    pub bytes: Vec<u8>,
+}

@@ -1,0 +1,294 @@
+//! From accept to the end of a connection: states, deadlines, pauses, closing.
+
+use super::Shard;
+use super::conn::{State, flag};
+use super::stats::Stat;
+use crate::ring::{Handle, RecvEnd};
+use crate::transport::websocket::{Opcode, encode};
+use ringpost_proto::close::CloseCode;
+
+/// From the close frame, or the last byte of an answer, to the end of the socket: the peer sees a FIN at once and has this
+/// long to take what is on its way.
+const CLOSE_MS: u64 = 1_000;
+
+/// From an HTTP request to its answer; the control plane's own time-out is shorter.
+const HTTP_MS: u64 = 60_000;
+
+/// Silence beyond two heartbeats before a session is given up, milliseconds.
+const HEARTBEAT_GRACE_MS: u64 = 5_000;
+
+impl Shard {
+    pub(super) fn accepted(&mut self, handle: Handle) {
+        self.conns.insert(handle, State::Head(None), self.now.mono_ms);
+        self.stats.add(Stat::Accepted, 1);
+        self.stats.add(Stat::ConnHead, 1);
+        self.wheel.arm(handle.slot, self.now.mono_ms + self.setup.config.authenticate_ms);
+        // A fresh handle is usable.
+        let _ = self.ring.recv(handle);
+    }
+
+    /// Moves a connection into another state; what it was in before.
+    pub(super) fn enter(&mut self, handle: Handle, state: State) -> Option<State> {
+        let conn = self.conns.get(handle)?;
+        let after = state.gauge();
+        let before = std::mem::replace(&mut conn.state, state);
+        if before.gauge() != after {
+            if let Some(gauge) = before.gauge() {
+                self.stats.sub(gauge, 1);
+            }
+            if let Some(gauge) = after {
+                self.stats.add(gauge, 1);
+            }
+        }
+        Some(before)
+    }
+
+    /// Begins the idle clock of a WebSocket; the first ping is jittered, so that sessions that came together part.
+    pub(super) fn start_heartbeat(&mut self, handle: Handle) {
+        let heartbeat = self.setup.config.heartbeat_ms;
+        let first = heartbeat / 2 + self.below(heartbeat / 2);
+        self.wheel.arm(handle.slot, self.now.mono_ms + first);
+    }
+
+    /// Deadlines that have passed.
+    pub(super) fn fire_timers(&mut self) {
+        let mut due = Vec::new();
+        self.wheel.advance(self.now.mono_ms, |slot| due.push(slot));
+        for slot in due {
+            if let Some((handle, _)) = self.conns.at(slot) {
+                self.deadline(handle);
+            }
+        }
+    }
+
+    fn deadline(&mut self, handle: Handle) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        match &conn.state {
+            State::Head(_) | State::Http(_) => self.abort(handle, Stat::ClosedTimeout),
+            State::Hello(_) => self.close_session(handle, CloseCode::Unauthenticated, "no hello in time"),
+            // The socket may be with the other shard already: the answer comes.
+            State::Moving(moving) if moving.sent => self.wheel.arm(handle.slot, self.now.mono_ms + CLOSE_MS),
+            State::Moving(_) | State::Arriving => self.abort(handle, Stat::ClosedInternal),
+            State::Echo | State::Open { .. } => self.heartbeat(handle),
+            State::Closing { .. } => self.ring.close(handle),
+            State::Free | State::Departed => {}
+        }
+    }
+
+    /// Pings after a heartbeat of silence, gives up after two and a grace; and sees to it that a send moves.
+    fn heartbeat(&mut self, handle: Handle) {
+        let (now, heartbeat) = (self.now.mono_ms as u32, self.setup.config.heartbeat_ms);
+        let progress_ms = self.setup.config.progress_ms;
+        let taken = self.ring.sent_so_far(handle);
+        let Some(conn) = self.conns.get(handle) else { return };
+        let mut next = u64::MAX;
+        if conn.is(flag::WATCHED) {
+            match taken {
+                None => conn.clear(flag::WATCHED),
+                Some(taken) if taken as u32 != conn.progress => {
+                    conn.progress = taken as u32;
+                    conn.since = now;
+                }
+                Some(_) if u64::from(now.wrapping_sub(conn.since)) >= progress_ms => {
+                    return self.close_session(handle, CloseCode::SlowConsumer, "what was sent is not read");
+                }
+                Some(_) => {}
+            }
+            if conn.is(flag::WATCHED) {
+                next = progress_ms - u64::from(now.wrapping_sub(conn.since));
+            }
+        }
+        if conn.is(flag::PAUSED) {
+            // Whoever is not read cannot be heard.
+            conn.last_heard = now;
+        }
+        let silent = u64::from(now.wrapping_sub(conn.last_heard));
+        let limit = 2 * heartbeat + HEARTBEAT_GRACE_MS;
+        if silent >= limit {
+            return self.close_session(handle, CloseCode::HeartbeatMissed, "nothing heard for two heartbeats");
+        }
+        let ping = silent >= heartbeat && !conn.is(flag::PINGED);
+        if ping {
+            conn.set(flag::PINGED);
+        }
+        let wait = if conn.is(flag::PINGED) { limit - silent } else { heartbeat - silent.min(heartbeat - 1) };
+        self.wheel.arm(handle.slot, self.now.mono_ms + next.min(wait));
+        if ping {
+            self.write(handle, |out| encode::message(out, Opcode::Ping, b""));
+        }
+    }
+
+    /// Stops reading for one of the reasons in `flag::PAUSED`.
+    pub(super) fn pause(&mut self, handle: Handle, why: u8) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        let was = conn.is(flag::PAUSED);
+        conn.set(why);
+        if !was {
+            // Closing sockets are past pausing.
+            let _ = self.ring.pause_recv(handle);
+        }
+    }
+
+    /// One reason less; reading goes on when none is left, later in this turn.
+    pub(super) fn unpause(&mut self, handle: Handle, why: u8) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        if conn.is(why) {
+            conn.clear(why);
+            if !conn.is(flag::PAUSED) {
+                self.resume.push(handle);
+            }
+        }
+    }
+
+    /// Connections that were paused and are not any more: first what had arrived, then the socket.
+    pub(super) fn resume_paused(&mut self) {
+        for handle in std::mem::take(&mut self.resume) {
+            let now = self.now.mono_ms as u32;
+            let Some(conn) = self.conns.get(handle).filter(|conn| !conn.is(flag::PAUSED)) else { continue };
+            conn.last_heard = now;
+            let stash = conn.stash.take();
+            let eof = conn.is(flag::EOF);
+            if let Some(mut stash) = stash {
+                self.feed(handle, &mut stash.bytes);
+            }
+            let paused = self.conns.get(handle).is_none_or(|conn| conn.is(flag::PAUSED));
+            if !paused {
+                match eof {
+                    true => self.ended(handle, Stat::ClosedPeer),
+                    // Refused only where the socket is being closed.
+                    false => drop(self.ring.recv(handle)),
+                }
+            }
+        }
+    }
+
+    /// Nothing more comes from the socket, for now or for good.
+    pub(super) fn recv_ended(&mut self, handle: Handle, why: RecvEnd) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        match why {
+            RecvEnd::Paused => {
+                if let State::Moving(moving) = &mut conn.state {
+                    moving.quiet = true;
+                    self.depart_if_quiet(handle);
+                }
+            }
+            // What had arrived before is looked at first.
+            RecvEnd::Eof if conn.is(flag::PAUSED) => conn.set(flag::EOF),
+            RecvEnd::Eof => self.ended(handle, Stat::ClosedPeer),
+            RecvEnd::Error(_) => self.ended(handle, Stat::ClosedReset),
+        }
+    }
+
+    /// The peer's side is over: so is ours, but for what a closing connection still has to say.
+    fn ended(&mut self, handle: Handle, why: Stat) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        conn.set(flag::EOF);
+        match conn.state {
+            State::Closing { .. } if conn.is(flag::SENDING) || !conn.out.is_empty() => {}
+            State::Closing { .. } => self.ring.close(handle),
+            // A client that has sent its request and shut down its side may still read the answer.
+            State::Http(_) if why == Stat::ClosedPeer => {}
+            _ => self.abort(handle, why),
+        }
+    }
+
+    /// Ends a WebSocket with a close frame; the router hears of it.
+    pub(super) fn close_session(&mut self, handle: Handle, code: CloseCode, reason: &str) {
+        self.close_websocket(handle, code as u16, reason, stat_of(code));
+    }
+
+    pub(super) fn close_websocket(&mut self, handle: Handle, code: u16, reason: &str, why: Stat) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        if matches!(conn.state, State::Closing { .. } | State::Departed) {
+            return;
+        }
+        encode::close(&mut conn.out, code, reason);
+        self.close_after_output(handle, why, true);
+    }
+
+    /// Ends a connection once everything written has gone out.
+    pub(super) fn close_after_output(&mut self, handle: Handle, why: Stat, linger: bool) {
+        self.leave(handle, State::Closing { why, linger });
+        self.wheel.arm(handle.slot, self.now.mono_ms + CLOSE_MS);
+        // Also to see the end at once where nothing is left to send.
+        self.write(handle, |_| {});
+        if let Some(conn) = self.conns.get(handle) {
+            conn.stash = None;
+            if conn.is(flag::PAUSED) {
+                // Read again, to drop what comes.
+                conn.clear(flag::PAUSED);
+                let _ = self.ring.recv(handle);
+            }
+        }
+    }
+
+    /// Ends a connection at once: there is nobody to talk to.
+    pub(super) fn abort(&mut self, handle: Handle, why: Stat) {
+        let closing = self.conns.get(handle).is_some_and(|conn| matches!(conn.state, State::Closing { .. }));
+        if !closing {
+            self.leave(handle, State::Closing { why, linger: false });
+        }
+        self.ring.close(handle);
+    }
+
+    /// Enters the last state; a session's router hears of it.
+    fn leave(&mut self, handle: Handle, state: State) {
+        if let Some(State::Open { home }) = self.enter(handle, state) {
+            self.session_closed(handle, home);
+        }
+    }
+
+    /// The last byte of a closing connection is with the kernel.
+    pub(super) fn finish_close(&mut self, handle: Handle) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        let State::Closing { linger, .. } = conn.state else { return };
+        if !linger || conn.is(flag::EOF) {
+            return self.ring.close(handle);
+        }
+        if !conn.is(flag::SHUT) {
+            conn.set(flag::SHUT);
+            self.ring.shutdown(handle);
+        }
+    }
+
+    /// Every operation has completed and the slot is free.
+    pub(super) fn closed(&mut self, handle: Handle) {
+        self.wheel.cancel(handle.slot);
+        let Some(conn) = self.conns.remove(handle) else { return };
+        if let Some(gauge) = conn.state.gauge() {
+            self.stats.sub(gauge, 1);
+        }
+        match conn.state {
+            State::Closing { why, .. } => self.stats.add(why, 1),
+            State::Departed => {}
+            _ => {
+                debug_assert!(false, "closed in state {:?}", conn.state);
+                self.stats.add(Stat::ClosedInternal, 1);
+            }
+        }
+        self.recycle(conn.out.into());
+    }
+
+    /// The deadline of an HTTP exchange.
+    pub(super) fn arm_http(&mut self, handle: Handle) {
+        self.wheel.arm(handle.slot, self.now.mono_ms + HTTP_MS);
+    }
+}
+
+fn stat_of(code: CloseCode) -> Stat {
+    match code {
+        CloseCode::Normal => Stat::ClosedNormal,
+        CloseCode::Unsupported => Stat::ClosedUnsupported,
+        CloseCode::Draining => Stat::ClosedDraining,
+        CloseCode::HeartbeatMissed => Stat::ClosedHeartbeat,
+        CloseCode::SlowConsumer => Stat::ClosedSlow,
+        CloseCode::Overloaded => Stat::ClosedOverloaded,
+        CloseCode::Internal => Stat::ClosedInternal,
+        CloseCode::Replaced => Stat::ClosedReplaced,
+        CloseCode::Unauthenticated => Stat::ClosedUnauthenticated,
+        CloseCode::TokenExpired => Stat::ClosedTokenExpired,
+        CloseCode::DeviceRevoked => Stat::ClosedDeviceRevoked,
+        CloseCode::DeviceInUse => Stat::ClosedDeviceInUse,
+        CloseCode::Protocol => Stat::ClosedProtocol,
+    }
+}

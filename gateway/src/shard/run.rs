@@ -1,0 +1,223 @@
+//! The loop: sleep in the ring, then completions, mail, answers, deadlines, and everything that follows from them.
+
+use super::conn::Slab;
+use super::edge::EdgePort;
+use super::moving::Meetings;
+use super::stats::{Board, Snapshot, Stat};
+use super::{Setup, Shard};
+use crate::mesh::{Bell, Inbox, Mesh, Message};
+use crate::ring::{Completion, Ring};
+use ringpost_router::ShardId;
+use ringpost_router::wheel::Wheel;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often counters are published unasked, milliseconds.
+const PUBLISH_MS: u64 = 1_000;
+
+/// Messages and answer steps taken from each queue in one turn.
+const MAIL: usize = 1024;
+
+/// After an accept failed for want of something.
+const ACCEPT_AGAIN_MS: u64 = 100;
+
+/// While messages wait for room in another shard's inbox.
+const SPILL_RETRY: Duration = Duration::from_millis(1);
+
+/// What one shard is made of, besides what it shares with all.
+pub struct Parts {
+    pub id: ShardId,
+    pub ring: Ring,
+    pub listener: OwnedFd,
+    pub bell: Bell,
+    pub inboxes: Arc<[Inbox]>,
+    pub port: Arc<EdgePort>,
+    pub board: Arc<Board>,
+    /// For jitter.
+    pub seed: u64,
+}
+
+impl Shard {
+    pub fn new(setup: Arc<Setup>, parts: Parts) -> Self {
+        let Parts { id, mut ring, listener, bell, inboxes, port, board, seed } = parts;
+        ring.listen(listener);
+        let now = setup.clock.now();
+        Self {
+            id,
+            mesh: Mesh::new(id, inboxes, &mut ring),
+            ring,
+            bell,
+            conns: Slab::default(),
+            wheel: Wheel::new(now.mono_ms),
+            now,
+            port,
+            edge_in_flight: 0,
+            meetings: Meetings::default(),
+            held: VecDeque::new(),
+            dirty: Vec::new(),
+            resume: Vec::new(),
+            spare: Vec::new(),
+            scratch: Vec::new(),
+            stats: Snapshot::default(),
+            board,
+            published_ms: 0,
+            answered: 0,
+            accept_again_ms: None,
+            full: false,
+            draining: false,
+            stopping: false,
+            random: seed | 1,
+            setup,
+        }
+    }
+
+    /// Runs until told to stop. An error is the ring's and fatal.
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.stopping {
+            self.sleep()?;
+            self.now = self.setup.clock.now();
+            self.take_completions();
+            self.take_mail();
+            self.take_edge();
+            self.fire_timers();
+            self.resume_paused();
+            self.flush_outboxes();
+            self.mesh.flush(&mut self.ring);
+            self.housekeeping();
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Submits what the last turn asked for and waits for the next event, in one system call.
+    fn sleep(&mut self) -> io::Result<()> {
+        self.bell.park();
+        let busy = !self.dirty.is_empty()
+            || !self.resume.is_empty()
+            || self.mesh.has_mail()
+            || !self.port.is_empty()
+            || self.board.wanted() != self.answered
+            || (!self.held.is_empty() && !self.mesh.is_congested());
+        let timeout = if busy { Duration::ZERO } else { self.until_next_deadline() };
+        let turned = self.ring.turn(Some(timeout));
+        self.bell.unpark();
+        turned
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        if self.mesh.spilled() > 0 {
+            return SPILL_RETRY;
+        }
+        let deadlines = [self.wheel.next_ms(), self.accept_again_ms, Some(self.published_ms + PUBLISH_MS)];
+        let next = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
+        // From the clock, for this turn has taken its time.
+        Duration::from_millis(next.saturating_sub(self.setup.clock.now().mono_ms))
+    }
+
+    /// One batch. While messages to other shards pile up, what clients send waits in its receive buffers, of which there
+    /// are only so many: the kernel stops reading, and the clients' own sends fill up.
+    fn take_completions(&mut self) {
+        while !self.mesh.is_congested()
+            && let Some(held) = self.held.pop_front()
+        {
+            self.completion(held);
+        }
+        while let Some(completion) = self.ring.poll() {
+            let input = matches!(completion, Completion::Received { .. } | Completion::RecvEnded { .. });
+            if input && (self.mesh.is_congested() || !self.held.is_empty()) {
+                self.held.push_back(completion);
+            } else {
+                self.completion(completion);
+            }
+        }
+    }
+
+    fn completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { handle, mut bytes } => self.received(handle, &mut bytes),
+            Completion::Sent { handle, payload, result } => self.sent(handle, payload, result),
+            Completion::Accepted { handle } => self.accepted(handle),
+            Completion::RecvEnded { handle, why } => self.recv_ended(handle, why),
+            Completion::Closed { handle } => self.closed(handle),
+            Completion::Arrived { handle, tag } => self.arrived(handle, tag),
+            Completion::Departed { handle, result } => self.departed(handle, result),
+            Completion::AcceptFailed { .. } => self.accept_again_ms = Some(self.now.mono_ms + ACCEPT_AGAIN_MS),
+            Completion::Connected { .. } => debug_assert!(false, "a server does not connect"),
+        }
+    }
+
+    fn take_mail(&mut self) {
+        for _ in 0..MAIL {
+            let Some(message) = self.mesh.receive() else { break };
+            match message {
+                Message::Letter(letter) => self.letter(letter),
+                Message::Drain => self.drain(),
+                Message::Stop => self.stopping = true,
+                Message::Envelope(_) | Message::Input(_) | Message::Output(_) => {}
+            }
+        }
+    }
+
+    fn take_edge(&mut self) {
+        for _ in 0..MAIL {
+            let Some(part) = self.port.pop() else { break };
+            self.edge_step(part);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.ring.set_accepting(false);
+    }
+
+    fn housekeeping(&mut self) {
+        if self.accept_again_ms.is_some_and(|at| at <= self.now.mono_ms) {
+            self.accept_again_ms = None;
+            self.ring.accept_again();
+        }
+        let full = !self.ring.has_room();
+        if full != self.full {
+            self.full = full;
+            let before = match full {
+                true => self.setup.full.fetch_add(1, Ordering::AcqRel) + 1,
+                false => self.setup.full.fetch_sub(1, Ordering::AcqRel) - 1,
+            };
+            self.setup.health.set_full(before == self.mesh.shards());
+        }
+        let wanted = self.board.wanted();
+        if wanted != self.answered || self.now.mono_ms >= self.published_ms + PUBLISH_MS {
+            self.answered = wanted;
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.published_ms = self.now.mono_ms;
+        let ring = self.ring.counters();
+        let config = &self.setup.config;
+        for (stat, value) in [
+            (Stat::RingOverflow, ring.overflows),
+            (Stat::RingNoBuffers, ring.no_buffers),
+            (Stat::RingRearmed, ring.rearmed),
+            (Stat::RingStale, ring.stale),
+            (Stat::RingSubmissions, ring.submissions),
+            (Stat::RingCompletions, ring.completions),
+            (Stat::RingEnters, ring.enters),
+            (Stat::RingInFlight, u64::from(ring.in_flight)),
+            (Stat::RingSlots, u64::from(self.ring.occupied())),
+            (Stat::RingSlotsTotal, u64::from(config.derived.descriptors_per_shard)),
+            (Stat::RingBuffersOut, self.ring.buffers_out() as u64),
+            (Stat::RingBuffersTotal, u64::from(config.buffers)),
+            (Stat::MeshSent, self.mesh.sent),
+            (Stat::MeshSpilled, self.mesh.delayed),
+            (Stat::MeshSpill, self.mesh.spilled() as u64),
+        ] {
+            self.stats.set(stat, value);
+        }
+        self.board.publish(&self.stats);
+    }
+}
