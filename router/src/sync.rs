@@ -170,6 +170,14 @@ impl Router {
         let work = session.work();
         work.behind.insert(conversation, Behind::new(kind.clone(), record.seq, record.seq, record.id));
         work.queue.push(conversation);
+        if work.queue.len() > 2 * work.behind.len() + 64 {
+            // Names of conversations that are no longer behind, or are there twice: the last one counts.
+            let mut seen = std::collections::BTreeSet::new();
+            let mut newest_first: Vec<_> = std::mem::take(&mut work.queue).into_iter().rev().collect();
+            newest_first.retain(|conversation| work.behind.contains_key(conversation) && seen.insert(*conversation));
+            newest_first.reverse();
+            work.queue = newest_first;
+        }
     }
 
     fn push_record(
