@@ -165,9 +165,10 @@ impl Ledger {
         self.totals.refused += 1;
     }
 
-    /// A record was pushed again on the same connection.
-    pub fn pushed_twice(&mut self) {
-        self.totals.duplicated += 1;
+    /// A record came after a later one of the same connection: again if message `number` was delivered before, else late.
+    pub fn pushed_late(&mut self, number: u32) {
+        let delivered = self.messages.get(number as usize).is_some_and(|message| message.push_seq > 0);
+        *(if delivered { &mut self.totals.duplicated } else { &mut self.totals.out_of_order }) += 1;
     }
 
     pub fn damaged(&mut self) {
@@ -265,6 +266,16 @@ mod tests {
         assert_eq!(ledger.delivered(0, 1, 1, 1), Event::Wrong);
         assert_eq!(ledger.totals().out_of_order, 1);
         assert_eq!(ledger.totals().delivered, 2);
+    }
+
+    #[test]
+    fn a_late_push_is_a_duplicate_or_out_of_order_by_what_was_delivered() {
+        let mut ledger = ledger();
+        ledger.delivered(1, 1, 1, 2);
+        ledger.pushed_late(0);
+        ledger.pushed_late(1);
+        let totals = ledger.totals();
+        assert_eq!((totals.out_of_order, totals.duplicated), (1, 1));
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub struct Connect {
     /// After holding, this many random pairs exchange a message, one each way.
     #[arg(long, default_value_t = 0)]
     pairs: u32,
-    /// More growth of the gateway's resident memory per session than this is a failure; needs --server-pid.
-    #[arg(long, requires = "server_pid")]
+    /// More growth of the gateway's resident memory per session than this is a failure; needs --server-pid or
+    /// --admin.
+    #[arg(long)]
     max_bytes_per_session: Option<u64>,
     /// How long opening all of them may take.
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]

@@ -43,10 +43,10 @@ pub struct Common {
     /// Write the report to this file as JSON, too.
     #[arg(long)]
     pub json: Option<PathBuf>,
-    /// Process of the gateway, to tell its memory and processor time.
+    /// Process of the gateway, to tell its memory and processor time; without it --admin tells them.
     #[arg(long)]
     pub server_pid: Option<u32>,
-    /// Admin listener of the gateway, to tell messages per fdatasync.
+    /// Admin listener of the gateway, to tell messages per fdatasync, memory and processor time.
     #[arg(long)]
     pub admin: Option<SocketAddr>,
     /// No progress on stderr.
@@ -213,7 +213,8 @@ impl Run {
 
     /// Processor time of the gateway and of this process so far.
     pub fn cpu(&self) -> Cpu {
-        let server = self.common.server_pid.and_then(limits::cpu);
+        let told = || Some(Duration::from_secs_f64(self.metrics().ok()??.sum("process_cpu_seconds_total").max(0.0)));
+        let server = self.common.server_pid.map_or_else(told, limits::cpu);
         Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default() }
     }
 
@@ -223,9 +224,10 @@ impl Run {
         Metrics::read(admin).map(Some).map_err(|error| RunError::Admin { admin, error })
     }
 
-    /// Resident memory of the gateway.
+    /// Resident memory of the gateway in bytes; `None` where neither --server-pid nor --admin tells it.
     pub fn server_rss(&self) -> Option<u64> {
-        self.common.server_pid.and_then(limits::rss)
+        let told = || Some(self.metrics().ok()??.sum("process_resident_memory_bytes") as u64);
+        self.common.server_pid.map_or_else(told, limits::rss)
     }
 }
 

@@ -178,14 +178,15 @@ impl<'a> Chat<'a> {
     fn watch(&mut self, user: User, frame: &mut v1::ServerFrame) {
         match &mut frame.answer {
             Some(Answer::Push(push)) => {
-                if let Some(Item::Record(record)) = &push.item
-                    && let Some(talker) = self.talkers.get_mut(user as usize)
+                let Some(Item::Record(record)) = &push.item else { return };
+                let Some(talker) = self.talkers.get_mut(user as usize) else { return };
+                if record.seq <= talker.pushed
+                    && let Some(Body::Text(text)) = &record.body
+                    && let Recognised::Ours(number) = self.texts.recognise(text)
                 {
-                    if record.seq <= talker.pushed {
-                        self.ledger.pushed_twice();
-                    }
-                    talker.pushed = talker.pushed.max(record.seq);
+                    self.ledger.pushed_late(number);
                 }
+                talker.pushed = talker.pushed.max(record.seq);
             }
             // The server spreads those that come back after a crash; a load tool may be told to be quicker.
             Some(Answer::Welcome(welcome)) => {

@@ -1,0 +1,121 @@
+//! The load tool against servers that fail on purpose: every failure is told by its name.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use support::faulty::{self, Fault};
+use support::{Dir, flood, plain_server};
+
+fn echo(mut stream: TcpStream, change: impl Fn(&mut [u8])) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        change(&mut buffer[..count]);
+        if stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_echo_with_wrong_bytes_is_not_an_answer() {
+    let dir = Dir::new();
+    let honest = plain_server(|stream| echo(stream, |_| {}));
+    let arguments = "ping --echo --connections 8 --active 8 --rate 200 --duration 1s";
+    let (status, report) = flood(&dir, &format!("tcp://{honest}"), arguments);
+    assert_eq!(status, 0, "{report}");
+    assert_eq!(report["latencies"]["round_trip"]["count"], 200);
+    let lying = plain_server(|stream| echo(stream, |bytes| bytes[0] ^= 1));
+    let (status, report) = flood(&dir, &format!("tcp://{lying}"), arguments);
+    assert_eq!(status, 1);
+    assert!(report["missed"].to_string().contains("were wrong"), "{report}");
+}
+
+#[test]
+fn a_server_that_is_not_there_refuses_and_is_no_local_error() {
+    let dir = Dir::new();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // closed again at once
+    let (status, report) = flood(&dir, &format!("ws://{address}"), "connect --connections 20 --hold 0s");
+    assert_eq!(status, 1);
+    assert_eq!((&report["connections"]["attempted"], &report["connections"]["refused"]), (&20.into(), &20.into()));
+    assert_eq!(report["connections"]["local_errors"], serde_json::json!({}));
+}
+
+#[test]
+fn a_source_that_this_machine_does_not_have_is_a_local_error() {
+    let dir = Dir::new();
+    let server = plain_server(|stream| echo(stream, |_| {}));
+    let arguments = "connect --connections 5 --hold 0s --source 192.0.2.1";
+    let (status, report) = flood(&dir, &format!("ws://{server}"), arguments);
+    assert_eq!(status, 1);
+    assert_eq!(report["connections"]["local_errors"]["EADDRNOTAVAIL"], 5, "{report}");
+    assert_eq!(report["connections"]["refused"], 0);
+}
+
+#[test]
+fn a_server_that_says_nothing_times_out() {
+    let dir = Dir::new();
+    let server = plain_server(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    let arguments = "connect --connections 5 --hold 0s --patience 300ms";
+    let (status, report) = flood(&dir, &format!("ws://{server}"), arguments);
+    assert_eq!(status, 1);
+    assert_eq!((&report["connections"]["timed_out"], &report["connections"]["established"]), (&5.into(), &0.into()));
+}
+
+#[test]
+fn another_answer_than_101_is_a_refusal_with_its_status() {
+    let dir = Dir::new();
+    let server = plain_server(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+    });
+    let (status, report) = flood(&dir, &format!("ws://{server}"), "connect --connections 5 --hold 0s");
+    assert_eq!(status, 1);
+    assert_eq!(report["connections"]["refused"], 5);
+    assert_eq!(report["connections"]["reasons"]["HTTP/1.1 503 Service Unavailable"], 5);
+}
+
+#[test]
+fn a_target_beyond_the_ports_is_refused_before_anything_is_opened() {
+    let arguments = ["connect", "--url", "ws://127.0.0.1:1", "--connections", "200000", "--source", "127.0.0.9"];
+    let output = Command::new(env!("CARGO_BIN_EXE_flood")).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("net.ipv4.ip_local_port_range"), "{stderr}");
+}
+
+/// A run against a gateway with this fault: its status and its account of the messages.
+fn chat_against(fault: Fault) -> (i32, Value) {
+    let dir = Dir::new();
+    let url = format!("ws://{}", faulty::start(fault));
+    flood(&dir, &url, "chat --users 20 --rate 200 --duration 1s --settle 1s")
+}
+
+#[test]
+fn an_honest_gateway_passes() {
+    let (status, report) = chat_against(Fault::None);
+    assert_eq!(status, 0, "{report}");
+    assert_eq!((&report["messages"]["sent"], &report["messages"]["delivered"]), (&200.into(), &200.into()));
+}
+
+#[test]
+fn every_breach_of_the_delivery_contract_is_told_by_its_name() {
+    for (fault, name) in [
+        (Fault::Lost, "missing"),
+        (Fault::PushedTwice, "duplicated"),
+        (Fault::StoredTwice, "duplicated"),
+        (Fault::Swapped, "out_of_order"),
+        (Fault::Changed, "damaged"),
+        (Fault::WrongPosition, "contradicted"),
+        (Fault::Ignored, "unanswered"),
+        (Fault::Refused, "refused"),
+    ] {
+        let (status, report) = chat_against(fault);
+        assert_eq!(status, 1, "{fault:?}: {report}");
+        assert!(report["messages"][name].as_u64().unwrap() > 0, "{fault:?}: {report}");
+    }
+}
