@@ -9,6 +9,7 @@ import { account, touch } from './store.js';
 const WELCOME_MS = 10_000;
 const BACKOFF_MS = { least: 1_000, most: 60_000 };
 const FETCH_RECORDS = 100;
+const ACK_EVERY = 16; // pushes, while more are waiting to be stored; well inside the window
 const ID_EPOCH_MS = Date.UTC(2024, 0, 1);
 
 const CLOSE = { NORMAL: 1000, UNSUPPORTED: 1003, DRAINING: 4000, REPLACED: 4500, TOKEN_EXPIRED: 4502, DEVICE_IN_USE: 4504 };
@@ -242,10 +243,13 @@ export class Client extends EventTarget {
       this.#requests.delete(frame.re);
       await answer?.(frame);
     }
-    if (this.#stored > this.#acked && (this.#queued === 0 || this.#stored - this.#acked >= 16)) {
-      this.#socket?.send(JSON.stringify({ ack: { push: String(this.#stored) } }));
-      this.#acked = this.#stored;
-    }
+    if (this.#queued === 0 || this.#stored - this.#acked >= ACK_EVERY) this.#ack();
+  }
+
+  #ack() {
+    if (this.#stored <= this.#acked || this.#socket?.readyState !== WebSocket.OPEN) return;
+    this.#socket.send(JSON.stringify({ ack: { push: String(this.#stored) } }));
+    this.#acked = this.#stored;
   }
 
   async #pushed({ record, tick, readMark }) {
@@ -328,6 +332,7 @@ export class Client extends EventTarget {
   #tellRead(conversation) {
     const seq = conversation.myRead;
     if (seq <= conversation.myReadDone) return;
+    this.#ack(); // a position beyond what was acknowledged would be clamped
     this.#request({ read: { conversation: { user: conversation.peer }, seq: String(seq) } }, async ({ ok }) => {
       if (!ok) return; // told again after the next welcome
       conversation.myReadDone = Math.max(conversation.myReadDone, seq);
