@@ -79,7 +79,7 @@ settings! {
     node: String = "local", Bounds::Length(1, 64);
     /// This node's number inside record ids; no two nodes of one store may share it.
     worker: u16 = 0, Bounds::Range(0, 8_191);
-    /// Sessions that this process holds at most; tables are sized for it. Readiness ends when it is reached.
+    /// Sessions that this process is sized for. Readiness ends when they are reached; the tables have an eighth of room above, then connections wait in the backlog.
     max_sessions: u32 = 30_000, Bounds::Range(1, 16_000_000);
     /// Threads of the data plane, one ring each. 0: as many as cores, and more where the limit of open files caps a ring below its share of max_sessions.
     shards: u16 = 0, Bounds::Range(0, 1_024);

@@ -16,8 +16,10 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Health {
     phase: AtomicU8,
-    /// Every shard's table is full.
+    /// Every shard's table is full: no connection is accepted any more.
     full: AtomicBool,
+    /// As many sessions are open as the process is sized for.
+    reached: AtomicBool,
     /// The store refuses appends: free space.
     storage_full: AtomicBool,
 }
@@ -48,6 +50,10 @@ impl Health {
         self.full.store(full, Ordering::Release);
     }
 
+    pub fn set_reached(&self, reached: bool) {
+        self.reached.store(reached, Ordering::Release);
+    }
+
     pub fn set_storage_full(&self, full: bool) {
         self.storage_full.store(full, Ordering::Release);
     }
@@ -56,7 +62,8 @@ impl Health {
         let why = match self.phase() {
             Phase::Starting => "starting",
             Phase::Draining => "draining",
-            Phase::Serving if self.full.load(Ordering::Acquire) => "max_sessions is reached",
+            Phase::Serving if self.full.load(Ordering::Acquire) => "every table of connections is full",
+            Phase::Serving if self.reached.load(Ordering::Acquire) => "max_sessions is reached",
             Phase::Serving if self.storage_full.load(Ordering::Acquire) => "the disk is nearly full",
             Phase::Serving => "",
         };
@@ -74,9 +81,13 @@ mod tests {
         assert_eq!(health.readiness().why, "starting");
         health.enter(Phase::Serving);
         assert!(health.readiness().ready);
-        health.set_full(true);
+        health.set_reached(true);
         assert_eq!(health.readiness().why, "max_sessions is reached");
+        health.set_full(true);
+        assert_eq!(health.readiness().why, "every table of connections is full");
         health.set_full(false);
+        health.set_reached(false);
+        assert!(health.readiness().ready);
         health.set_storage_full(true);
         assert!(!health.readiness().ready);
     }

@@ -20,7 +20,7 @@ pub async fn run(health: Arc<Health>, sources: Arc<Sources>, max_sessions: u32) 
 
 fn look(health: &Health, sources: &Sources, max_sessions: u64) {
     let sessions: u64 = sources.shards.iter().map(|shard| shard.board.read().value(Stat::ConnOpen)).sum();
-    health.set_full(sessions >= max_sessions);
+    health.set_reached(sessions >= max_sessions);
     health.set_storage_full(sources.store.as_ref().is_some_and(|store| store.is_full.load(Relaxed)));
 }
 
