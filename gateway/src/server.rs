@@ -64,7 +64,7 @@ impl Server {
             listen::listeners(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let rings = Rings::make(&config)?;
         let inboxes = Arc::clone(&rings.inboxes);
-        let Opened { store, .. } = open_store(&config)?;
+        let Opened { store, ports, incarnation, .. } = open_store(&config)?;
         let (health, tickets) = (Arc::new(Health::default()), Arc::new(Tickets::default()));
         let (edge, requests) = mpsc::channel(config.edge_requests as usize);
         let boards: Vec<_> = inboxes.iter().map(|_| Arc::new(Board::default())).collect();
@@ -88,10 +88,11 @@ impl Server {
             health: Arc::clone(&health),
             edge,
             clock: Clock::default(),
+            store_incarnation: incarnation,
             full: AtomicU16::new(0),
             config,
         };
-        let threads = rings.start(Arc::new(setup), listeners, &boards);
+        let threads = rings.start(Arc::new(setup), listeners, ports, &boards);
         health.enter(Phase::Serving);
         Ok(Self { ready, health, drain_ms, boards, inboxes, threads, control: Some(control), store: Some(store) })
     }

@@ -5,17 +5,15 @@ use crate::transport::websocket::Decoder;
 use ringpost_proto::v1;
 use ringpost_proto::wire::Encoding;
 use ringpost_router::envelope::Envelope;
-use ringpost_router::{Identity, Input, Output};
+use ringpost_router::{Identity, Input};
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub enum Message {
-    /// From router to router: see [`Envelope`].
+    /// From router to router, or from a router to a connection that is elsewhere: see [`Envelope`].
     Envelope(Box<Envelope>),
     /// From the shard that holds a connection to the one whose router has the session. Lost: a request without an answer.
     Input(Box<Input>),
-    /// The way back. Lost: a frame; the client asks again or gets it at its next sync.
-    Output(Box<Output>),
     /// What belongs to a socket that has moved here. Lost: the socket is closed when its time to authenticate is over.
     Letter(Box<Letter>),
     /// Close every session with DRAINING, accept nothing more.

@@ -9,6 +9,7 @@ use crate::shard::edge::EdgePort;
 use crate::shard::run::Parts;
 use crate::shard::stats::Board;
 use crate::shard::{Setup, Shard, listen};
+use ringpost_persist::embedded::StorePort;
 use ringpost_router::ShardId;
 use rustix::thread::CpuSet;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ struct Start {
     bell: Bell,
     port: Arc<EdgePort>,
     board: Arc<Board>,
+    store: StorePort,
     seed: u64,
 }
 
@@ -76,11 +78,17 @@ impl Rings {
     }
 
     /// Turns the threads into shards, which accept from now on.
-    pub fn start(self, setup: Arc<Setup>, listeners: Vec<OwnedFd>, boards: &[Arc<Board>]) -> Threads {
+    pub fn start(
+        self,
+        setup: Arc<Setup>,
+        listeners: Vec<OwnedFd>,
+        ports: Vec<StorePort>,
+        boards: &[Arc<Board>],
+    ) -> Threads {
         let mut threads = Vec::new();
         let Self { threads: waiting, inboxes, bells } = self;
-        let parts = waiting.into_iter().zip(listeners).zip(bells).zip(boards);
-        for (((thread, listener), bell), board) in parts {
+        let parts = waiting.into_iter().zip(listeners).zip(bells).zip(ports).zip(boards);
+        for ((((thread, listener), bell), store), board) in parts {
             let wake = bell.clone();
             let start = Start {
                 setup: Arc::clone(&setup),
@@ -89,6 +97,7 @@ impl Rings {
                 port: EdgePort::new(Box::new(move || wake.ring())),
                 bell,
                 board: Arc::clone(board),
+                store,
                 seed: getrandom::u64().unwrap_or(1),
             };
             let (sender, handle) = thread;
@@ -126,9 +135,9 @@ fn shard(
     }
     // An error: another ring failed, the start is over.
     let Ok(start) = start.recv() else { return };
-    let Start { setup, listener, inboxes, bell, port, board, seed } = start;
+    let Start { setup, listener, inboxes, bell, port, board, store, seed } = start;
     let abort = AbortOnPanic(id);
-    let shard = Shard::new(setup, Parts { id, ring, listener, bell, inboxes, port, board, seed });
+    let shard = Shard::new(setup, Parts { id, ring, listener, bell, inboxes, port, board, store, seed });
     if let Err(error) = shard.run() {
         // A shard without a ring holds sessions that nobody serves: better that all reconnect.
         eprintln!("shard {id}: io_uring failed ({error}); aborting");

@@ -215,4 +215,9 @@ impl Slab {
         let conn = self.get(handle)?;
         Some(std::mem::replace(conn, Conn::empty()))
     }
+
+    /// Slots that exist.
+    pub fn slots(&self) -> u32 {
+        (self.chunks.len() * CHUNK) as u32
+    }
 }

@@ -1,17 +1,17 @@
 //! One shard: a thread with a ring, its connections, timers and inbox, and its share of the router.
 //!
 //! Owns: the loop ([`run`]) and the slab of connections ([`conn`]). A message's way through the files: [`lifecycle`]
-//! (accepted) -> [`http`] (request head) -> [`upgrade`] -> [`websocket`] (frames) -> [`session`] (requests to the router,
-//! outputs from it) -> [`outbox`] (bytes to the socket); [`moving`] brings a socket to the shard of its user.
+//! (accepted) -> [`http`] (request head) -> [`upgrade`] -> [`websocket`] (messages) -> [`session`] (requests to the
+//! router) -> [`effects`] (what it decided) -> [`outbox`] (bytes to the socket); [`moving`] brings a socket to the shard of
+//! its user.
 //! Guarantees: one `io_uring_enter` per turn; nothing here waits for anything else; whatever a peer does is bounded: one
 //! turn handles at most one batch of completions, of which one connection has at most 32 (the kernel's own limit for a
 //! multishot recv). accepted + arrived = open + closed + departed holds at the end of every turn. Never does: decide who
 //! gets what (the router's), or block.
 
-#![allow(dead_code)] // The router follows.
-
 mod conn;
 pub mod edge;
+mod effects;
 mod http;
 mod lifecycle;
 pub mod listen;
@@ -31,8 +31,10 @@ use crate::ring::{Completion, Handle, Ring};
 use conn::Slab;
 use edge::{EdgePort, EdgeQueue};
 use moving::Meetings;
+use ringpost_persist::StoreAnswer;
+use ringpost_persist::embedded::StorePort;
 use ringpost_router::wheel::Wheel;
-use ringpost_router::{Now, ShardId};
+use ringpost_router::{Input, Now, Router, ShardId};
 use stats::{Board, Snapshot};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub struct Setup {
     pub health: Arc<Health>,
     pub edge: EdgeQueue,
     pub clock: Clock,
+    /// Tells clients whether their positions are of this store.
+    pub store_incarnation: [u8; 16],
     /// Shards whose table is full: readiness ends when all are.
     pub full: AtomicU16,
 }
@@ -81,6 +85,13 @@ pub struct Shard {
     /// Deadlines of connections by slot.
     wheel: Wheel,
     now: Now,
+    router: Router,
+    /// Inputs that follow from outputs.
+    inputs: VecDeque<Input>,
+    deciding: bool,
+    store: StorePort,
+    /// An answer that was found while going to sleep.
+    early: Option<StoreAnswer>,
     port: Arc<EdgePort>,
     /// Requests with the control plane.
     edge_in_flight: usize,

@@ -1,14 +1,16 @@
 //! The loop: sleep in the ring, then completions, mail, answers, deadlines, and everything that follows from them.
 
-use super::conn::Slab;
+use super::conn::{Slab, State};
 use super::edge::EdgePort;
 use super::moving::Meetings;
 use super::stats::{Board, Snapshot, Stat};
 use super::{Setup, Shard};
 use crate::mesh::{Bell, Inbox, Mesh, Message};
 use crate::ring::{Completion, Ring};
-use ringpost_router::ShardId;
+use ringpost_persist::embedded::StorePort;
+use ringpost_proto::close::CloseCode;
 use ringpost_router::wheel::Wheel;
+use ringpost_router::{Input, Router, Settings, ShardId};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,17 +39,26 @@ pub struct Parts {
     pub inboxes: Arc<[Inbox]>,
     pub port: Arc<EdgePort>,
     pub board: Arc<Board>,
-    /// For jitter.
+    pub store: StorePort,
+    /// For jitter, session ids and hashes.
     pub seed: u64,
 }
 
 impl Shard {
     pub fn new(setup: Arc<Setup>, parts: Parts) -> Self {
-        let Parts { id, mut ring, listener, bell, inboxes, port, board, seed } = parts;
+        let Parts { id, mut ring, listener, bell, inboxes, port, board, store, seed } = parts;
         ring.listen(listener);
         let now = setup.clock.now();
+        let answers = bell.clone();
+        store.set_waker(Arc::new(move || answers.ring()));
+        let router = Router::new(settings(&setup, id, inboxes.len() as ShardId, seed), now);
         Self {
             id,
+            router,
+            inputs: VecDeque::new(),
+            deciding: false,
+            store,
+            early: None,
             mesh: Mesh::new(id, inboxes, &mut ring),
             ring,
             bell,
@@ -83,9 +94,12 @@ impl Shard {
             self.take_completions();
             self.take_mail();
             self.take_edge();
+            self.take_answers();
             self.fire_timers();
+            self.fire_router();
             self.resume_paused();
             self.flush_outboxes();
+            self.store.flush();
             self.mesh.flush(&mut self.ring);
             self.housekeeping();
         }
@@ -96,7 +110,9 @@ impl Shard {
     /// Submits what the last turn asked for and waits for the next event, in one system call.
     fn sleep(&mut self) -> io::Result<()> {
         self.bell.park();
-        let busy = !self.dirty.is_empty()
+        self.early = self.early.take().or_else(|| self.store.poll());
+        let busy = self.early.is_some()
+            || !self.dirty.is_empty()
             || !self.resume.is_empty()
             || self.mesh.has_mail()
             || !self.port.is_empty()
@@ -112,7 +128,12 @@ impl Shard {
         if self.mesh.spilled() > 0 {
             return SPILL_RETRY;
         }
-        let deadlines = [self.wheel.next_ms(), self.accept_again_ms, Some(self.published_ms + PUBLISH_MS)];
+        let deadlines = [
+            self.wheel.next_ms(),
+            self.router.next_deadline_ms(),
+            self.accept_again_ms,
+            Some(self.published_ms + PUBLISH_MS),
+        ];
         let next = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
         // From the clock, for this turn has taken its time.
         Duration::from_millis(next.saturating_sub(self.setup.clock.now().mono_ms))
@@ -157,7 +178,8 @@ impl Shard {
                 Message::Letter(letter) => self.letter(letter),
                 Message::Drain => self.drain(),
                 Message::Stop => self.stopping = true,
-                Message::Envelope(_) | Message::Input(_) | Message::Output(_) => {}
+                Message::Envelope(envelope) => self.envelope(envelope),
+                Message::Input(input) => self.decide(*input),
             }
         }
     }
@@ -169,9 +191,22 @@ impl Shard {
         }
     }
 
+    /// Nothing new, and a word to everybody.
     fn drain(&mut self) {
         self.draining = true;
         self.ring.set_accepting(false);
+        self.decide(Input::Drain);
+        for slot in 0..self.conns.slots() {
+            let Some((handle, conn)) = self.conns.at(slot) else { continue };
+            match conn.state {
+                State::Echo | State::Hello(_) => {
+                    self.close_session(handle, CloseCode::Draining, "this node is draining");
+                }
+                State::Head(None) => self.abort(handle, Stat::ClosedDraining),
+                // Answers are finished, sessions are the router's, sockets on their way are closed where they arrive.
+                _ => {}
+            }
+        }
     }
 
     fn housekeeping(&mut self) {
@@ -197,6 +232,7 @@ impl Shard {
 
     fn publish(&mut self) {
         self.published_ms = self.now.mono_ms;
+        self.copy_router_counters();
         let ring = self.ring.counters();
         let config = &self.setup.config;
         for (stat, value) in [
@@ -219,5 +255,22 @@ impl Shard {
             self.stats.set(stat, value);
         }
         self.board.publish(&self.stats);
+    }
+}
+
+fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settings {
+    let config = &setup.config;
+    Settings {
+        shard,
+        shards,
+        node: config.node.as_str().into(),
+        worker: config.worker,
+        store_incarnation: setup.store_incarnation,
+        heartbeat_ms: config.heartbeat_ms,
+        window_pushes: config.window_pushes,
+        window_bytes: config.window_bytes,
+        progress_ms: config.progress_ms,
+        crash_slot_ms: config.crash_slot_ms,
+        seed,
     }
 }

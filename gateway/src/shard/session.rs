@@ -1,30 +1,121 @@
-//! Sessions: frames to the router, and what the router says back to frames.
+//! Sessions, inward: frames of a client become inputs of the router that has its session.
 
-#![allow(dead_code, clippy::boxed_local)] // The router follows.
 use super::Shard;
+use super::conn::State;
+use crate::auth::AuthError;
+use crate::mesh::Message;
 use crate::ring::Handle;
 use bytes::Bytes;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1;
-use ringpost_router::{Identity, ShardId};
+use ringpost_proto::v1::client_frame::Request as Wire;
+use ringpost_proto::wire::{self, Encoding};
+use ringpost_router::{Identity, Input, Request, ShardId, home_of_user};
 use std::sync::Arc;
 
 impl Shard {
-    pub(super) fn frame(&mut self, handle: Handle, _payload: Bytes) {
-        self.close_session(handle, CloseCode::Overloaded, "no sessions yet");
+    /// One message of a client that may be a frame.
+    pub(super) fn frame(&mut self, handle: Handle, payload: Bytes) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        let encoding = conn.encoding;
+        let frame = match wire::decode_client(encoding, payload) {
+            Ok(frame) => frame,
+            Err(error) => return self.close_session(handle, CloseCode::Protocol, error.reason()),
+        };
+        match conn.state {
+            State::Hello(_) => match frame.request {
+                Some(Wire::Hello(hello)) => self.hello(handle, frame.id, Box::new(hello)),
+                _ => self.close_session(handle, CloseCode::Unauthenticated, "the first frame must be hello"),
+            },
+            State::Open { home } => self.request_of(handle, home, encoding, frame),
+            _ => {}
+        }
     }
 
+    /// The first frame: who it is, and where that user's home is.
+    fn hello(&mut self, handle: Handle, id: u64, hello: Box<v1::Hello>) {
+        let Some(conn) = self.conns.get(handle) else { return };
+        let State::Hello(known) = &mut conn.state else { return };
+        let identity = match known.take() {
+            Some(identity) => Ok(identity),
+            None if hello.token.is_empty() => Err(AuthError::Invalid("no token")),
+            None => self.setup.verifier.verify(&hello.token, self.unix_ms()).map(Arc::new),
+        };
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(error) => return self.close_unauthenticated(handle, error),
+        };
+        let home = home_of_user(&identity.user, self.mesh.shards());
+        match home == self.id {
+            true => self.open(handle, home, identity, id, hello),
+            false => self.start_move(handle, home, identity, id, hello),
+        }
+    }
+
+    /// Hands an authenticated connection to the router of its user.
     pub(super) fn open(
         &mut self,
         handle: Handle,
-        _home: ShardId,
-        _identity: Arc<Identity>,
-        _id: u64,
+        home: ShardId,
+        identity: Arc<Identity>,
+        id: u64,
         hello: Box<v1::Hello>,
     ) {
-        drop(hello);
-        self.close_session(handle, CloseCode::Overloaded, "no sessions yet");
+        self.enter(handle, State::Open { home });
+        self.start_heartbeat(handle);
+        let conn = self.conn_ref(handle);
+        self.route(home, Input::Open { conn, id, identity, hello });
     }
 
-    pub(super) fn session_closed(&mut self, _handle: Handle, _home: ShardId) {}
+    /// The connection of a session is ending.
+    pub(super) fn session_closed(&mut self, handle: Handle, home: ShardId) {
+        let conn = self.conn_ref(handle);
+        self.route(home, Input::Closed { conn });
+    }
+
+    fn request_of(&mut self, handle: Handle, home: ShardId, encoding: Encoding, frame: v1::ClientFrame) {
+        let (conn, id) = (self.conn_ref(handle), frame.id);
+        let request = match frame.request {
+            Some(Wire::Ack(ack)) => Request::Ack { push: ack.push, ranges: !ack.ranges.is_empty() },
+            Some(Wire::Ping(_)) => Request::Ping,
+            Some(Wire::Bye(_)) => Request::Bye,
+            Some(Wire::Send(mut send)) => {
+                if encoding == Encoding::Json && send.client_message_id.is_empty() {
+                    send.client_message_id = made_id(self.unix_ms());
+                }
+                Request::Send(Box::new(send))
+            }
+            Some(Wire::Lookup(lookup)) => Request::Lookup(Box::new(lookup)),
+            Some(Wire::Read(read)) => Request::Read(Box::new(read)),
+            Some(Wire::Fetch(fetch)) => Request::Fetch(Box::new(fetch)),
+            Some(Wire::History(history)) => Request::History(Box::new(history)),
+            Some(Wire::Conversations(page)) => Request::Conversations(Box::new(page)),
+            Some(Wire::Renew(renew)) => {
+                let identity = self.setup.verifier.verify(&renew.token, self.unix_ms()).ok().map(Arc::new);
+                return self.route(home, Input::Renewed { conn, id, identity });
+            }
+            Some(Wire::Hello(_)) => Request::Unexpected { hello: true },
+            None => Request::Unexpected { hello: false },
+        };
+        self.route(home, Input::Request { conn, id, request });
+    }
+
+    /// To the router that has the session: this shard's, or another's where the socket could not move.
+    fn route(&mut self, home: ShardId, input: Input) {
+        match home == self.id {
+            true => self.decide(input),
+            false => self.mesh.send(home, Message::Input(Box::new(input))),
+        }
+    }
+}
+
+/// A UUIDv7 (RFC 9562 section 5.7) for who typed a send by hand; a retry gets another one and is stored twice.
+fn made_id(unix_ms: u64) -> Bytes {
+    let mut id = [0; 16];
+    // Without randomness the time alone tells them apart, nearly.
+    let _ = getrandom::fill(&mut id);
+    id[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
+    id[6] = id[6] & 0x0f | 0x70;
+    id[8] = id[8] & 0x3f | 0x80;
+    Bytes::copy_from_slice(&id)
 }

@@ -1,0 +1,145 @@
+//! Sessions, outward: the router decides, and what it says becomes frames, store requests, envelopes.
+
+use super::Shard;
+use super::conn::{State, flag};
+use super::stats::Stat;
+use crate::mesh::Message;
+use crate::ring::Handle;
+use ringpost_persist::{Outcome, Record, StoreAnswer, StoreRequest};
+use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+use ringpost_proto::wire::{self, Encoding};
+use ringpost_router::envelope::Envelope;
+use ringpost_router::{ConnRef, Input, Output, RecordPage, ShardId};
+
+/// Answers of the store taken in one turn.
+const ANSWERS: usize = 1024;
+
+impl Shard {
+    /// Feeds the router one input and carries out what follows. What follows may be further inputs: they queue, so that the
+    /// outputs of one input are drained before the next goes in.
+    pub(super) fn decide(&mut self, input: Input) {
+        self.inputs.push_back(input);
+        if std::mem::replace(&mut self.deciding, true) {
+            return;
+        }
+        while let Some(input) = self.inputs.pop_front() {
+            self.router.handle(self.now, input);
+            while let Some(output) = self.router.poll_output() {
+                self.carry_out(output);
+            }
+        }
+        self.deciding = false;
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Store(request) => self.ask_store(request),
+            Output::Envelope { shard, envelope } => self.post(shard, envelope),
+            Output::Sent { conn, re, sent } => {
+                let frame = v1::ServerFrame { re, answer: Some(Answer::Sent(sent)) };
+                self.tell(conn, |encoding, out| wire::encode_server(encoding, &frame, out));
+            }
+            Output::Frame { conn, frame } => {
+                self.tell(conn, |encoding, out| wire::encode_server(encoding, &frame, out))
+            }
+            Output::PushRecord { conn, n, peer, record, own } => self.tell(conn, |encoding, out| {
+                let cmid = own.then_some(&record.cmid.0);
+                wire::push_record(encoding, n, peer.user(), cmid, shared(encoding, &record), out);
+            }),
+            Output::Page { conn, re, page } => self.tell(conn, |encoding, out| write_page(encoding, re, &page, out)),
+            Output::Close { conn, code, reason } => self.close_session(handle_of(conn), code, reason),
+            Output::Reading { conn, on: true } => self.unpause(handle_of(conn), flag::PAUSED_LOGIC),
+            Output::Reading { conn, on: false } => self.pause(handle_of(conn), flag::PAUSED_LOGIC),
+            Output::Established { .. } => self.stats.add(Stat::Established, 1),
+        }
+    }
+
+    /// A frame for a connection of this shard that has a session; one that is gone hears nothing.
+    fn tell(&mut self, conn: ConnRef, payload: impl FnOnce(Encoding, &mut Vec<u8>)) {
+        let handle = handle_of(conn);
+        debug_assert_eq!(conn.shard, self.id, "outputs for other shards are envelopes");
+        let Some(conn) = self.conns.get(handle).filter(|conn| matches!(conn.state, State::Open { .. })) else { return };
+        let encoding = conn.encoding;
+        self.write_message(handle, encoding, |out| payload(encoding, out));
+    }
+
+    /// Another shard's envelope.
+    pub(super) fn envelope(&mut self, envelope: Box<Envelope>) {
+        if !matches!(*envelope, Envelope::Conn(_)) {
+            return self.decide(Input::Envelope(envelope));
+        }
+        if let Envelope::Conn(output) = *envelope {
+            self.carry_out(output);
+        }
+    }
+
+    fn post(&mut self, to: ShardId, envelope: Box<Envelope>) {
+        match to == self.id {
+            true => self.inputs.push_back(Input::Envelope(envelope)),
+            false => self.mesh.send(to, Message::Envelope(envelope)),
+        }
+    }
+
+    /// A store that has no room for another answer is an answer, too.
+    fn ask_store(&mut self, request: StoreRequest) {
+        if let Err(request) = self.store.submit(request) {
+            self.stats.add(Stat::StoreBusy, 1);
+            let answer = StoreAnswer { tag: request.tag(), outcome: Outcome::Unavailable };
+            self.inputs.push_back(Input::Store(answer));
+        }
+    }
+
+    pub(super) fn take_answers(&mut self) {
+        for _ in 0..ANSWERS {
+            let Some(answer) = self.early.take().or_else(|| self.store.poll()) else { break };
+            self.decide(Input::Store(answer));
+        }
+    }
+
+    /// Deadlines of the router.
+    pub(super) fn fire_router(&mut self) {
+        if self.router.next_deadline_ms().is_some_and(|at_ms| at_ms <= self.now.mono_ms) {
+            self.decide(Input::Timer);
+        }
+    }
+
+    /// What the router counts.
+    pub(super) fn copy_router_counters(&mut self) {
+        let counters = self.router.counters();
+        for (stat, value) in [
+            (Stat::Sends, counters.sends),
+            (Stat::SendsDuplicate, counters.sends_duplicate),
+            (Stat::SendsRefused, counters.sends_refused),
+            (Stat::Appends, counters.appends),
+            (Stat::AppendConflicts, counters.append_conflicts),
+            (Stat::AppendUnknown, counters.append_unknown),
+            (Stat::Pushes, counters.pushes),
+            (Stat::Acks, counters.acks),
+            (Stat::Ticks, counters.ticks),
+            (Stat::Syncs, counters.syncs),
+            (Stat::Takeovers, counters.takeovers),
+            (Stat::SlowConsumers, counters.slow_consumers),
+        ] {
+            self.stats.set(stat, value);
+        }
+    }
+}
+
+fn handle_of(conn: ConnRef) -> Handle {
+    Handle { slot: conn.slot, generation: conn.generation }
+}
+
+/// The part of a record's encoding that all receivers share, made at most once.
+fn shared(encoding: Encoding, record: &Record) -> &bytes::Bytes {
+    let cell = match encoding {
+        Encoding::Protobuf => &record.shared.protobuf,
+        Encoding::Json => &record.shared.json,
+    };
+    cell.get_or_init(|| wire::shared_record(encoding, &record.to_wire()))
+}
+
+fn write_page(encoding: Encoding, re: u64, page: &RecordPage, out: &mut Vec<u8>) {
+    let records = page.records.iter().map(|(record, own)| (own.then_some(&record.cmid.0), shared(encoding, record)));
+    wire::page(encoding, re, page.peer.user(), records, &page.skips, page.next_before_seq, out);
+}
