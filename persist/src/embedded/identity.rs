@@ -30,6 +30,9 @@ pub(super) fn incarnation(files: &dyn Files, dir: &Path, entropy: &mut Entropy) 
     let path = dir.join("identity");
     let names = files.list(dir).map_err(OpenError::io("list", dir))?;
     if names.iter().any(|name| name == "identity") {
+        // The process before this one may have been killed before its last names were durable; what is now built on them
+        // must not outlive them.
+        files.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
         return read(files, &path);
     }
     if names.iter().any(|name| name.starts_with("wal-") && name.ends_with(".log")) {

@@ -39,6 +39,17 @@ fn ten_thousand_crashes_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_store_that_dies_at_its_birth_opens_again() {
+    for first in 0..25 {
+        for second in 0..25 {
+            for seed in 0..16 {
+                world::birth(seed, [first, second]).unwrap_or_else(|e| panic!("{first}, {second}, {seed}: {e:?}"));
+            }
+        }
+    }
+}
+
+#[test]
 fn an_unsynced_remainder_cut_zeroed_stale_or_garbled_loses_nothing_that_was_acknowledged() {
     for remainder in Remainder::ALL {
         let report = crashes(100_000, 1_000, &Plan { remainders: &[remainder], lies: Lies::default() });

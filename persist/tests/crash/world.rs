@@ -97,17 +97,31 @@ pub struct World {
     report: Report,
 }
 
+/// Two crashes, at the given operations of the first and of the second start; then the store must open.
+pub fn birth(seed: u64, crashes: [u64; 2]) -> Result<(), Violation> {
+    let mut world = World::new(seed);
+    for (n, operation) in crashes.into_iter().enumerate() {
+        world.files.crash_after(operation);
+        match world.open() {
+            Ok(recovery) => {
+                world.recovered(&recovery)?;
+                world.write_until_the_crash(recovery.committer);
+            }
+            Err(_) if world.files.has_crashed() => {}
+            Err(error) => return Err(Violation::Refused(error)),
+        }
+        if seed >> n & 1 == 0 {
+            world.files.lose_power(&mut world.prng, Remainder::Pages);
+        } else {
+            world.files.kill();
+        }
+    }
+    let recovery = world.open().map_err(Violation::Refused)?;
+    world.recovered(&recovery)
+}
+
 pub fn run(seed: u64, plan: &Plan<'_>) -> Result<Report, Violation> {
-    let mut world = World {
-        prng: Prng::new(seed),
-        files: CrashFiles::new(),
-        logs: Default::default(),
-        registers: Registers::new(),
-        under_way: Writes::default(),
-        starts: 0,
-        written: 0,
-        report: Report::default(),
-    };
+    let mut world = World::new(seed);
     let mut incarnation = None;
     for _ in 0..RESTARTS {
         if world.prng.chance(1_500) {
@@ -137,6 +151,19 @@ pub fn run(seed: u64, plan: &Plan<'_>) -> Result<Report, Violation> {
 }
 
 impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            prng: Prng::new(seed),
+            files: CrashFiles::new(),
+            logs: Default::default(),
+            registers: Registers::new(),
+            under_way: Writes::default(),
+            starts: 0,
+            written: 0,
+            report: Report::default(),
+        }
+    }
+
     fn open(&mut self) -> Result<Recovery, OpenError> {
         let mut entropy = self.prng.clone();
         self.prng.next_u64();

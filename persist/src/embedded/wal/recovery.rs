@@ -32,7 +32,7 @@ struct Reader<'a> {
 
 impl Wal {
     /// Reads every batch of the log in `dir` in order, gives each payload to `each`, makes durable what was accepted, and
-    /// starts a new segment.
+    /// starts a new segment. The names in `dir` are durable already.
     pub(in crate::embedded) fn open(
         files: Arc<dyn Files>,
         dir: PathBuf,
@@ -62,7 +62,6 @@ impl Wal {
             // What was read may be in the page cache only: it must outlive the segment that builds on it.
             let name = dir.join(segment_name(*number));
             file.sync_data().map_err(OpenError::io("sync", &name))?;
-            files.sync_dir(&dir).map_err(OpenError::io("sync", &dir))?;
         }
         let number = last.as_ref().map_or(0, |(number, _)| *number) + 1;
         let header = Header { incarnation, number, salt: entropy(), first_lsn: lsn + 1, previous: checksum };

@@ -1,0 +1,113 @@
+//! Messages per second and CPU per message of group commits on this machine's disk:
+//! `cargo bench -p ringpost-persist [-- DIRECTORY]`.
+//!
+//! For each size of a group: 250-byte texts to 1,000 conversations, through the committer alone (no queues, no threads),
+//! so that the figures are those of encoding, one write, one fdatasync, and applying.
+
+use bytes::Bytes;
+use ringpost_persist::embedded::Options;
+use ringpost_persist::embedded::committer::Committer;
+use ringpost_persist::files::RealFiles;
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, SharedEncodings, StoreRequest, content_hash};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::v1::kind::Value;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CONVERSATIONS: usize = 1_000;
+const BODY: usize = 250;
+const RUN: Duration = Duration::from_secs(2);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let dir = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let dir = dir.map_or_else(std::env::temp_dir, PathBuf::from).join(format!("ringpost-bench-{}", std::process::id()));
+    println!(
+        "records of {BODY} B; messages per commit: messages/s, us CPU a message, us a commit (mean), bytes a message"
+    );
+    for group in [1, 16, 64, 256] {
+        let line = measure(&dir, group);
+        std::fs::remove_dir_all(&dir)?;
+        println!("{group:>4}: {}", line?);
+    }
+    Ok(())
+}
+
+fn measure(dir: &Path, group: usize) -> Result<String, Box<dyn Error>> {
+    let mut committer = Committer::open(Arc::new(RealFiles), &mut Options::new(dir, 0))?.committer;
+    let phone = DeviceId::new("phone")?;
+    let user = |n: usize| UserKey::new("default", &format!("user{n:04}"));
+    let users = (0..=CONVERSATIONS).map(user).collect::<Result<Vec<_>, _>>()?;
+    let kind = |two: &[UserKey]| Arc::new(ConversationKind::Direct([two[0].clone(), two[1].clone()]));
+    let kinds: Vec<_> = users.windows(2).map(kind).collect();
+    let mut heads = vec![0; CONVERSATIONS];
+    let (mut messages, mut commits, mut bytes, mut cpu) = (0_u64, 0_u64, 0, 0);
+    let mut answers = Vec::new();
+    let started = Instant::now();
+    let mut next = 0;
+    while started.elapsed() < RUN {
+        let requests: Vec<_> = (0..group)
+            .map(|_| {
+                next = (next + 1) % CONVERSATIONS;
+                let head: &mut Seq = &mut heads[next];
+                *head += 1;
+                append(next, &kinds[next], *head, &users[next], phone)
+            })
+            .collect();
+        let before = cpu_ns()?;
+        requests.into_iter().for_each(|request| committer.stage(0, request));
+        bytes += committer.commit(&mut answers)?.bytes;
+        cpu += cpu_ns()? - before;
+        assert!(answers.iter().all(|(_, answer)| matches!(answer.outcome, Outcome::Appended { .. })));
+        answers.clear();
+        messages += group as u64;
+        commits += 1;
+    }
+    let took = started.elapsed();
+    Ok(format!(
+        "{:.0}, {:.2}, {:.0}, {:.0}",
+        messages as f64 / took.as_secs_f64(),
+        cpu as f64 / 1_000.0 / messages as f64,
+        took.as_micros() as f64 / commits as f64,
+        bytes as f64 / messages as f64
+    ))
+}
+
+fn append(n: usize, kind: &Arc<ConversationKind>, seq: Seq, sender: &UserKey, device: DeviceId) -> StoreRequest {
+    let body = Body::Text(Bytes::from(vec![b'x'; BODY]));
+    let mut cmid = [0; 16];
+    cmid[..8].copy_from_slice(&seq.to_le_bytes());
+    cmid[8..].copy_from_slice(&(n as u64).to_le_bytes());
+    let record = Record {
+        seq,
+        id: seq,
+        us: seq,
+        ordinal: seq,
+        sender: sender.clone(),
+        device,
+        cmid: ClientMessageId(cmid),
+        content_hash: content_hash(Value::Text, 0, &body),
+        previous_hash: [0; 16],
+        kind: Value::Text,
+        ref_seq: 0,
+        body,
+        trace: None,
+        shared: SharedEncodings::default(),
+    };
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&(n as u64).to_le_bytes());
+    StoreRequest::Append {
+        tag: 0,
+        conversation: ConversationId(id),
+        kind: Arc::clone(kind),
+        expected_head: seq - 1,
+        records: vec![Arc::new(record)],
+    }
+}
+
+/// What this thread has run so far (proc_pid_schedstat).
+fn cpu_ns() -> Result<u64, Box<dyn Error>> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(stat.split(' ').next().unwrap_or_default().parse()?)
+}
