@@ -5,8 +5,10 @@
 mod support;
 
 use rustix::process::Signal;
+use serde_json::json;
 use std::net::TcpListener;
 use std::process::Command;
+use support::ws::Client;
 use support::{Dir, Gateway, finish, http, refused, ringpost, serve};
 
 #[test]
@@ -76,4 +78,51 @@ fn after_a_stop_the_same_directory_and_ports_serve_again() {
     first.wait();
     let second = Gateway::start_in(&data, &["--listen", &listen, "--admin", &admin]);
     assert_eq!(second.get("/readyz").status, 200);
+}
+
+#[test]
+fn without_dev_only_tokens_of_the_key_file_count() {
+    let dir = Dir::new();
+    dir.file("internal.key", "0123456789abcdef0123456789abcdef\n");
+    let keys = dir.file("keys.toml", "[[keys]]\nid = \"internal\"\nalg = \"HS256\"\nsecret_file = \"internal.key\"\n");
+    let keys = keys.to_str().unwrap();
+    let mut command = ringpost();
+    command.args(["serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--data", &dir.path("data")]);
+    command.args(["--token-keys", keys, "--token-issuer=us"]);
+    let gateway = Gateway::spawn(command);
+    let ticket = |arguments: &[&str]| {
+        let output = finish(ringpost().args(["token", "--user", "alice"]).args(arguments));
+        let bearer = format!("Bearer {}", std::str::from_utf8(&output.stdout).unwrap().trim());
+        http(gateway.listen, "POST", "/v1/ticket", &[("authorization", &bearer)], "").status
+    };
+    assert_eq!(ticket(&["--token-keys", keys, "--token-issuer=us", "--key=internal"]), 200);
+    assert_eq!(ticket(&["--token-keys", keys, "--token-issuer=them"]), 401);
+    assert_eq!(ticket(&[]), 401, "a development token");
+    assert_eq!(http(gateway.listen, "POST", "/v1/dev/token", &[], "{\"user\":\"alice\"}").status, 404);
+}
+
+#[test]
+fn a_signal_while_sessions_talk_loses_nothing_acknowledged() {
+    let dir = Dir::new();
+    let data = dir.0.join("data");
+    let mut gateway = Gateway::start_in(&data, &[]);
+    let mut alice = Client::open(gateway.listen, &gateway.dev_token("alice", "web"));
+    for n in 1..=20 {
+        alice.send(&json!({"id": n.to_string(), "send": {"to": {"user": "bob"}, "text": format!("m{n}")}}));
+    }
+    // The first answers are there; the others are cut off wherever they are.
+    assert_eq!(alice.answer("1")["sent"]["seq"], "1");
+    gateway.signal(Signal::TERM);
+    let (frames, code) = alice.closed();
+    assert_eq!(code, 4000);
+    let acknowledged = 1 + frames.iter().filter(|frame| frame["sent"].is_object()).count();
+    assert!(gateway.wait().success());
+    let gateway = Gateway::start_in(&data, &[]);
+    let mut bob = Client::open(gateway.listen, &gateway.dev_token("bob", "web"));
+    bob.send(&json!({"id": "7", "history": {"conversation": {"user": "alice"}}}));
+    let page = bob.answer("7");
+    let texts: Vec<_> = page["page"]["records"].as_array().unwrap().iter().rev().map(|r| r["text"].clone()).collect();
+    assert!(texts.len() >= acknowledged, "{acknowledged} acknowledged, {texts:?} stored");
+    let sent: Vec<_> = (1..=texts.len()).map(|n| json!(format!("m{n}"))).collect();
+    assert_eq!(texts, sent);
 }
