@@ -65,12 +65,17 @@ fn measure(dir: &Path, group: usize) -> Result<String, Box<dyn Error>> {
         commits += 1;
     }
     let took = started.elapsed();
+    drop(committer);
+    let found = Committer::open(Arc::new(RealFiles), &mut Options::new(dir, 0))?.report;
+    assert_eq!(found.records, messages);
     Ok(format!(
-        "{:.0}, {:.2}, {:.0}, {:.0}",
+        "{:.0}, {:.2}, {:.0}, {:.0}; {:.0} MiB read back in {} ms",
         messages as f64 / took.as_secs_f64(),
         cpu as f64 / 1_000.0 / messages as f64,
         took.as_micros() as f64 / commits as f64,
-        bytes as f64 / messages as f64
+        bytes as f64 / messages as f64,
+        bytes as f64 / f64::from(1 << 20),
+        found.millis
     ))
 }
 

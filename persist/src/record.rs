@@ -33,6 +33,14 @@ impl Body {
             Self::Text(bytes) | Self::Payload(bytes) => bytes,
         }
     }
+
+    /// A copy in an allocation of its own: these bytes may be a small part of a large buffer, which they keep alive.
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Text(bytes) => Self::Text(Bytes::copy_from_slice(bytes)),
+            Self::Payload(bytes) => Self::Payload(Bytes::copy_from_slice(bytes)),
+        }
+    }
 }
 
 /// One entry of a conversation's log, as committed. Never changes.
@@ -75,6 +83,27 @@ impl Record {
     /// What a record costs in memory and in windows: its body and 160 B for the rest.
     pub fn cost(&self) -> usize {
         self.body.bytes().len() + 160
+    }
+
+    /// The same record without the wire encodings that somebody made: they are as large as the record itself, so a store
+    /// keeps its own copy of what it is given and gives copies away. The bytes of the body are shared.
+    pub fn without_encodings(&self) -> Self {
+        Self {
+            seq: self.seq,
+            id: self.id,
+            us: self.us,
+            ordinal: self.ordinal,
+            sender: self.sender.clone(),
+            device: self.device,
+            cmid: self.cmid,
+            content_hash: self.content_hash,
+            previous_hash: self.previous_hash,
+            kind: self.kind,
+            ref_seq: self.ref_seq,
+            body: self.body.clone(),
+            trace: self.trace,
+            shared: SharedEncodings::default(),
+        }
     }
 
     /// What a client is told, without the fields that depend on who it is (conversation, client message id).

@@ -9,7 +9,7 @@ mod conversation;
 mod user_list;
 
 use crate::{ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, UserEntry, UserPage};
-use conversation::Conversation;
+use conversation::{Conversation, lend};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
@@ -56,7 +56,7 @@ impl Index {
         self.conversations.keys().copied()
     }
 
-    /// The records 1..=head.
+    /// The records 1..=head, the index's own: not to be encoded.
     pub fn log(&self, conversation: &ConversationId) -> &[Arc<Record>] {
         self.conversations.get(conversation).map_or(&[], Conversation::log)
     }
@@ -135,7 +135,7 @@ impl Index {
             }
             StoreRequest::FindCmid { conversation, sender, device, cmid, .. } => {
                 let found = self.conversations.get(conversation);
-                Outcome::Found(found.and_then(|c| c.find(sender, device, cmid, &self.hasher)).cloned())
+                Outcome::Found(found.and_then(|c| c.find(sender, device, cmid, &self.hasher)).map(lend))
             }
             StoreRequest::Cas { .. } | StoreRequest::Take { .. } | StoreRequest::Sweep { .. } => Outcome::Unimplemented,
         })
