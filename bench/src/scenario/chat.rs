@@ -178,15 +178,16 @@ impl<'a> Chat<'a> {
     fn watch(&mut self, user: User, frame: &mut v1::ServerFrame) {
         match &mut frame.answer {
             Some(Answer::Push(push)) => {
-                let Some(Item::Record(record)) = &push.item else { return };
+                // Records of earlier runs may be of other conversations.
+                let Some(Item::Record(v1::Record { seq, body: Some(Body::Text(text)), .. })) = &push.item else {
+                    return;
+                };
+                let Recognised::Ours(number) = self.texts.recognise(text) else { return };
                 let Some(talker) = self.talkers.get_mut(user as usize) else { return };
-                if record.seq <= talker.pushed
-                    && let Some(Body::Text(text)) = &record.body
-                    && let Recognised::Ours(number) = self.texts.recognise(text)
-                {
+                if *seq <= talker.pushed {
                     self.ledger.pushed_late(number);
                 }
-                talker.pushed = talker.pushed.max(record.seq);
+                talker.pushed = talker.pushed.max(*seq);
             }
             // The server spreads those that come back after a crash; a load tool may be told to be quicker.
             Some(Answer::Welcome(welcome)) => {
