@@ -5,6 +5,7 @@ use super::conn::{State, flag};
 use super::stats::Stat;
 use crate::mesh::Message;
 use crate::ring::Handle;
+use bytes::Bytes;
 use ringpost_persist::{Outcome, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
@@ -45,7 +46,7 @@ impl Shard {
             }
             Output::PushRecord { conn, n, peer, record, own } => self.tell(conn, |encoding, out| {
                 let cmid = own.then_some(&record.cmid.0);
-                wire::push_record(encoding, n, peer.user(), cmid, shared(encoding, &record), out);
+                wire::push_record(encoding, n, peer.user(), cmid, &shared(encoding, &record), out);
             }),
             Output::Page { conn, re, page } => self.tell(conn, |encoding, out| write_page(encoding, re, &page, out)),
             Output::Close { conn, code, reason } => self.close_session(handle_of(conn), code, reason),
@@ -130,16 +131,14 @@ fn handle_of(conn: ConnRef) -> Handle {
     Handle { slot: conn.slot, generation: conn.generation }
 }
 
-/// The part of a record's encoding that all receivers share, made at most once.
-fn shared(encoding: Encoding, record: &Record) -> &bytes::Bytes {
-    let cell = match encoding {
-        Encoding::Protobuf => &record.shared.protobuf,
-        Encoding::Json => &record.shared.json,
-    };
-    cell.get_or_init(|| wire::shared_record(encoding, &record.to_wire()))
+/// The part of a record's encoding that does not depend on the receiver. A direct record has one or two receivers, so it is
+/// made anew for each: kept with the record, it would double what the store holds.
+fn shared(encoding: Encoding, record: &Record) -> Bytes {
+    wire::shared_record(encoding, &record.to_wire())
 }
 
 fn write_page(encoding: Encoding, re: u64, page: &RecordPage, out: &mut Vec<u8>) {
-    let records = page.records.iter().map(|(record, own)| (own.then_some(&record.cmid.0), shared(encoding, record)));
-    wire::page(encoding, re, page.peer.user(), records, &page.skips, page.next_before_seq, out);
+    let shared: Vec<Bytes> = page.records.iter().map(|(record, _)| shared(encoding, record)).collect();
+    let cmids = page.records.iter().map(|(record, own)| own.then_some(&record.cmid.0));
+    wire::page(encoding, re, page.peer.user(), cmids.zip(&shared), &page.skips, page.next_before_seq, out);
 }

@@ -5,6 +5,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// Connections that the kernel completes before a shard accepts them; net.core.somaxconn may cap it.
 pub const BACKLOG: i32 = 4096;
@@ -19,8 +20,24 @@ pub fn listeners(config: &Config) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
     Ok((sockets, address))
 }
 
-/// Binds once without SO_REUSEPORT, which would also share a port with another gateway of the same user.
+/// How long a port that is taken is asked for again: the kernel takes the sockets of a ring down in the background, a
+/// moment after the process that had it was killed.
+const TAKEN_FOR: Duration = Duration::from_secs(3);
+
 fn reserve(address: SocketAddr) -> io::Result<SocketAddr> {
+    let start = Instant::now();
+    loop {
+        match reserve_now(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < TAKEN_FOR => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Binds once without SO_REUSEPORT, which would also share a port with another gateway of the same user.
+fn reserve_now(address: SocketAddr) -> io::Result<SocketAddr> {
     let socket = tcp(address)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
