@@ -42,8 +42,12 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, fatal: &Fatal) {
             if closing {
                 return;
             }
-            thread::park();
-            continue;
+            if !committer.is_full() {
+                thread::park();
+                continue;
+            }
+            // Looked at without work as well: a balancer may send none until readiness says that there is room again.
+            thread::park_timeout(SPACE_INTERVAL);
         }
         if started.duration_since(space_checked) > SPACE_INTERVAL {
             space_checked = started;

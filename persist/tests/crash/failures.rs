@@ -7,7 +7,9 @@ use ringpost_persist::files::Space;
 use ringpost_persist::files::crash::{CrashFiles, Operation};
 use ringpost_persist::{Outcome, StoreRequest};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -83,4 +85,19 @@ fn under_the_floor_appends_are_refused_and_everything_else_goes_on() {
     files.set_space(Space { free: 50, total: 1_000 });
     committer.check_space();
     assert!(matches!(ask(&mut committer, append(0, 1, vec![record_of(2, 2, 10)])), Outcome::Appended { head: 2 }));
+}
+
+#[test]
+fn room_is_noticed_also_by_a_store_that_nobody_asks() {
+    let files = CrashFiles::new();
+    files.set_space(Space { free: 49, total: 1_000 });
+    let opened = embedded::open(Arc::new(files.clone()), options()).unwrap();
+    assert!(opened.store.stats().is_full.load(Ordering::Relaxed));
+    files.set_space(Space { free: 50, total: 1_000 });
+    // A store that only looks when it works would stay full for ever.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while opened.store.stats().is_full.load(Ordering::Relaxed) {
+        assert!(Instant::now() < deadline, "still full");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
