@@ -2,7 +2,7 @@
 //!
 //! A store takes requests in batches and answers each exactly once, in any order, but for the append answers of one
 //! conversation, which come in the order of their requests. Every answer may be `Unavailable` (nothing is known to have
-//! changed and nothing will); only `Append`, `Cas` and `Take` may be `Unknown` (it may land later).
+//! changed and nothing will); only `Append`, `Cas` and `Take` may be `Unknown` (it may land later); an `Append` may be `Full`.
 //!
 //! Guarantees of an answer:
 //! - `Appended`: the records are durable and every later read of any kind sees them.

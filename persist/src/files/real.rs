@@ -2,7 +2,7 @@
 
 use super::{File, Files, Space};
 use rustix::fs::{FallocateFlags, FlockOperation};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,18 +14,11 @@ pub struct RealFiles;
 
 impl Files for RealFiles {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
+        let made: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
         fs::create_dir_all(dir)?;
-        // The entry in the directory above, and its entry above that: any of them may be new.
-        for above in fs::canonicalize(dir)?.ancestors().skip(1) {
-            // A directory that we may not open was there before.
-            match fs::File::open(above) {
-                Ok(above) => above.sync_all()?,
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-                Err(error) => return Err(error),
-            }
+        for new in made {
+            let above = new.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            self.sync_dir(above)?;
         }
         Ok(())
     }
@@ -97,7 +90,7 @@ impl File for RealFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+        match retry_on_intr(|| rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len)) {
             // File systems without it: the length is set, the blocks come with the writes.
             Err(Errno::OPNOTSUPP) => self.0.set_len(len),
             done => Ok(done?),

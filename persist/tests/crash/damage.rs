@@ -1,6 +1,6 @@
 //! Damage of what had been durable: the store refuses to open and says where.
 
-use crate::world::{append, record_of};
+use crate::world::{append, conversation, record_of};
 use ringpost_persist::embedded::committer::{Committer, Recovery};
 use ringpost_persist::embedded::{OpenError, Options, segment_name};
 use ringpost_persist::files::SECTOR;
@@ -82,6 +82,42 @@ fn damage_before_the_last_batch_refuses_and_names_segment_and_offset() {
     }
     assert!(places > 50, "{places}");
     assert_eq!(records(&open(&files, 100).unwrap()), 16);
+}
+
+#[test]
+fn one_wrong_bit_anywhere_is_refused_or_costs_the_last_batch_at_most() {
+    let files = four_segments(1);
+    let (mut refused, mut cut, mut harmless) = (0, 0, 0);
+    for segment in 1..=4 {
+        let good = content(&files, segment);
+        for at in (0..good.len()).step_by(5) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            files.tamper(&path(segment), Some(bad));
+            match open(&files, 100) {
+                Err(_) => refused += 1,
+                Ok(recovery) => {
+                    let index = recovery.committer.index();
+                    let index = index.read().unwrap();
+                    let log = index.log(&conversation(0));
+                    for (record, seq) in log.iter().zip(1..) {
+                        let written = record_of(seq, seq, 300 * (1 + (seq as usize - 1) % 8));
+                        assert_eq!(record.body, written.body, "byte {at} of segment {segment}: record {seq}");
+                    }
+                    match log.len() {
+                        16 => harmless += 1,
+                        15 => cut += 1,
+                        other => panic!("byte {at} of segment {segment}: {other} records"),
+                    }
+                    // What was opened has made a segment of its own.
+                    files.tamper(&path(5), None);
+                }
+            }
+        }
+        files.tamper(&path(segment), Some(good));
+    }
+    // Padding, reserved space, the last batch.
+    assert!(refused > 1_000 && cut > 50 && harmless > 100, "{refused}, {cut}, {harmless}");
 }
 
 #[test]
