@@ -11,7 +11,7 @@ import { Server, packages, root } from '../lib/server.mjs';
 
 const { chromium } = packages('playwright-core');
 const PATIENCE_MS = 30_000;
-const artefacts = process.env.RINGPOST_ARTEFACTS ?? join(root, 'artefacts');
+const artefacts = process.env.ARTEFACTS ?? join(root, 'artefacts');
 const flags = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-quic'];
 flags.push('--disable-component-update', '--disable-sync');
 mkdirSync(artefacts, { recursive: true });

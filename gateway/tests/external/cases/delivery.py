@@ -43,6 +43,9 @@ async def vanish(server, wait_until_gone):
     relay.close()
 
 
+DURABLE_S = 2.5  # acks are written within 2 s; a cut before that brings acknowledged records again, which clients drop
+
+
 async def O10_unacked_comes_again(server):
     """sent but not acknowledged comes again, also older ones; no ack moves past a gap"""
     carol = await Session.open(server, "carol")
@@ -62,6 +65,7 @@ async def O10_unacked_comes_again(server):
     dan, numbers = await dan_gets(range(1, 16))
     await dan.ack(numbers[5])
     await carol.tick(delivered=5)
+    await asyncio.sleep(DURABLE_S)
     dan.abort()
     dan, numbers = await dan_gets(range(6, 16))
     answer = await dan.request({"ack": {"ranges": [{"from": str(numbers[8]), "to": str(numbers[9])}]}})
@@ -70,22 +74,20 @@ async def O10_unacked_comes_again(server):
     assert answer["error"]["code"] == "INVALID", answer
     dan.abort()
 
-    # Another device of the same user has a cursor of its own: it begins at the head of its first day and acks from there.
+    # Another device of the same user acknowledges everything: its cursor is its own.
     tablet = await Session.open(server, "dan", "tablet")
     await carol.send("dan", "text 16")
-    n, seq, _ = await tablet.record()
-    assert seq == 16
-    await tablet.ack(n)
+    await tablet.records(16)
     await carol.tick(delivered=16)
 
     dan, numbers = await dan_gets(range(6, 17))
     for _ in range(2):
         await dan.ack(numbers[10])
-    await dan.request({"ping": {}})
+    await asyncio.sleep(DURABLE_S)
     dan.abort()
     dan, numbers = await dan_gets(range(11, 17))
     await dan.ack(numbers[16])
-    await dan.request({"ping": {}})
+    await asyncio.sleep(DURABLE_S)
     dan.abort()
     dan = await Session.open(server, "dan")
     await carol.send("dan", "text 17")

@@ -200,22 +200,23 @@ class Session:
             pass
         code = (self.ws.close_code or 1006, self.ws.close_reason or "")
         self.closed.set_result(code)
-        for waiting in self._answers.values():
-            if not waiting.done():
-                waiting.set_exception(ConnectionError(f"closed {code}"))
-        self._answers.clear()
 
     async def tell(self, body):
         """A frame that wants no answer."""
         await self.ws.send(self.codec.encode(body))
 
     async def request(self, body, timeout=PATIENCE_S):
-        if self.closed.done():
-            raise ConnectionError(f"closed {self.closed.result()}")
         number, self._next = self._next, self._next + 1
         waiting = self._answers[number] = asyncio.get_running_loop().create_future()
-        await self.ws.send(self.codec.encode({"id": str(number), **body}))
-        return await asyncio.wait_for(waiting, timeout)
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await self.ws.send(self.codec.encode({"id": str(number), **body}))
+        await asyncio.wait({waiting, self.closed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        self._answers.pop(number, None)
+        if self.closed.done():
+            raise ConnectionError(f"closed {self.closed.result()}")
+        raise TimeoutError(f"{self.user}/{self.device}: no answer to {body} in {timeout} s")
 
     async def send(self, peer, text, cmid=None):
         """The `sent` answer. What the gateway calls retryable is retried with the same id and bytes."""
@@ -273,6 +274,11 @@ class Session:
             seen.append((int(tick.get("deliveredSeq", 0)), int(tick.get("readSeq", 0))))
             if seen[-1][0] >= delivered and seen[-1][1] >= read:
                 return seen
+
+    async def follow(self):
+        """Acknowledges whatever is pushed, until cancelled: for sessions that only send."""
+        while True:
+            await self.ack((await self.pushes.get())["n"])
 
     async def history(self, peer):
         """All records of the conversation, oldest first, page by page."""

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 
 export const root = resolve(import.meta.dirname, '../../../..');
 const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
-export const packages = createRequire(join(process.env.RINGPOST_NODE ?? join(target, 'external/node'), 'package.json'));
+export const packages = createRequire(join(process.env.EXTERNAL_PACKAGES ?? join(target, 'external/node'), 'package.json'));
 
 /** `ringpost serve --dev` in a process of its own, with a data directory that outlives a kill. */
 export class Server {
