@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the free space is looked at while there is work.
+/// How often the free space is looked at while there is work, or none is left.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads of one port in a row, after which its answers are announced and the next port has its turn.
 const READS_IN_A_ROW: usize = 64;
