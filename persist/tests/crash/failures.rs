@@ -101,26 +101,3 @@ fn room_is_noticed_also_by_a_store_that_nobody_asks() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
-
-#[test]
-fn a_full_store_finds_out_by_itself_that_there_is_room_again() {
-    let files = CrashFiles::new();
-    files.set_space(Space { free: 1, total: 1_000 });
-    let mut opened = embedded::open(Arc::new(files.clone()), options()).unwrap();
-    let stats = Arc::clone(opened.store.stats());
-    assert!(stats.is_full.load(Ordering::Relaxed));
-    opened.ports[0].submit(append(0, 0, vec![record_of(1, 1, 10)])).unwrap();
-    opened.ports[0].flush();
-    let answer = loop {
-        if let Some(answer) = opened.ports[0].poll() {
-            break answer;
-        }
-        std::thread::yield_now();
-    };
-    assert!(matches!(answer.outcome, Outcome::Full));
-    files.set_space(Space { free: 900, total: 1_000 });
-    // Nobody asks it anything; the test ends when it has noticed.
-    while stats.is_full.load(Ordering::Relaxed) {
-        std::thread::yield_now();
-    }
-}
