@@ -9,6 +9,7 @@ use ringpost_persist::{
 };
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,6 +143,17 @@ fn a_directory_that_cannot_be_made_is_named() {
     let error = embedded::open(Arc::new(RealFiles), Options::new("/dev/null/store", 1)).err().expect("opened");
     let line = error.to_string();
     assert!(line.contains("/dev/null/store") && line.lines().count() == 1, "{line}");
+}
+
+#[test]
+fn what_people_wrote_is_for_the_servers_user_only() {
+    let dir = TempDir::new();
+    drop(open(&dir.0));
+    let files = std::fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.chain([dir.0.clone()]) {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    }
 }
 
 #[test]

@@ -5,17 +5,17 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::{Errno, retry_on_intr};
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Plain calls, no buffers of its own.
+/// Plain calls, no buffers of its own. What it makes is for its own user only: these files hold what people wrote.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealFiles;
 
 impl Files for RealFiles {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let made: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
-        fs::create_dir_all(dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         for new in made {
             let above = new.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
             self.sync_dir(above)?;
@@ -24,7 +24,7 @@ impl Files for RealFiles {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -59,7 +59,7 @@ impl Files for RealFiles {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         // Never truncated or removed: the lock is on the open file, its content and name mean nothing.
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(file))
     }
