@@ -39,19 +39,26 @@ def flood(server, options, sent):
 async def check(server, lines):
     """Compares acknowledged lines with what the server has. Returns (missing, stored twice), each with its reasons."""
     missing, twice = [], []
-    conversations = collections.defaultdict(list)
+    by_pair, by_user = collections.defaultdict(list), collections.defaultdict(list)
     for line in lines:
-        conversations[tuple(sorted((line["from"], line["to"])))].append(line)
+        by_pair[tuple(sorted((line["from"], line["to"])))].append(line)
+    for pair in by_pair:
+        by_user[pair[0]].append(pair)
 
-    async def one(pair, acknowledged):
-        session = await Session.open(server, pair[0], "auditor")
-        rows = await session.history(pair[1])
+    async def one_user(user):
+        session = await Session.open(server, user, "auditor")
+        following = asyncio.create_task(session.follow())
+        for pair in by_user[user]:
+            compare(pair, await session.history(pair[1]))
+        following.cancel()
         await session.close()
+
+    def compare(pair, rows):
         seqs = [int(row["seq"]) for row in rows]
         if seqs != list(range(1, len(rows) + 1)):
             missing.append(f"{pair}: positions are not 1..{len(rows)}: {seqs[:20]}")
         by_seq = dict(zip(seqs, rows))
-        for line in acknowledged:
+        for line in by_pair[pair]:
             row = by_seq.get(int(line["seq"]))
             digest = row and hashlib.sha256(row["text"].encode()).hexdigest()
             if not row or (row["from"], row["id"], digest) != (line["from"], str(line["id"]), line["sha256"]):
@@ -60,9 +67,9 @@ async def check(server, lines):
         counts = collections.Counter((row["from"], row["text"]) for row in rows)
         twice.extend(f"{pair}: {what} {count} times" for what, count in counts.items() if count > 1)
 
-    todo = list(conversations.items())
-    for start in range(0, len(todo), 8):
-        await asyncio.gather(*(one(*entry) for entry in todo[start : start + 8]))
+    users = list(by_user)
+    for start in range(0, len(users), 8):
+        await asyncio.gather(*(one_user(user) for user in users[start : start + 8]))
     return missing, twice
 
 
