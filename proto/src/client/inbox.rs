@@ -16,9 +16,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Records held beyond a gap, per conversation. Later ones are fetched again.
 const HELD_RECORDS: usize = 128;
+/// Fetches and reads without an answer; with the sends in flight they are the wire's 32.
+const ASKING: usize = 8;
 /// Ranges of own seqs remembered beyond a gap, per conversation. A fetch skips over forgotten ones.
 const OWN_RANGES: usize = 64;
 
+/// How long after its answer a read is durable for certain, milliseconds.
+const DURABLE_MS: u64 = 2_500;
 /// Pushes without an ack that a client follows: far beyond any window.
 const UNACKED: usize = 4_096;
 
@@ -43,12 +47,14 @@ pub struct Inbox {
     delivery: u64,
     stored: u64,
     session: u32,
+    /// An unknown conversation begins at 1, instead of where the server does.
+    from_start: bool,
 }
 
 #[derive(Debug)]
 struct Conversation {
     peer: Peer,
-    /// Everything up to here was given to the app or is our own. `None`: the first push tells where we are.
+    /// Everything up to here was given to the app or is our own. `None`: nothing is known of it.
     received: Option<Seq>,
     stored: Seq,
     delivered_tick: Seq,
@@ -86,6 +92,8 @@ struct Pending {
 enum Ask {
     Fetch,
     Read(Seq),
+    /// Answered at `due_ms`, and durable within [`DURABLE_MS`] of that: asked again if the server went away before.
+    Settling(Seq),
 }
 
 /// The session broke the protocol; the caller drops the connection.
@@ -93,13 +101,20 @@ enum Ask {
 pub struct Violation;
 
 impl Inbox {
-    /// A new session begins: push numbers start again, and the server streams from what was acknowledged.
-    pub fn opened(&mut self, now_ms: u64) {
+    /// A new session begins: push numbers start again, and the server streams from what was acknowledged. `heard_ms`: when
+    /// the server was last heard on the session before.
+    pub fn opened(&mut self, now_ms: u64, heard_ms: u64) {
         self.session += 1;
         (self.last_push, self.acked, self.ack_sent) = (0, 0, 0);
         self.unacked = VecDeque::new();
+        self.forget_settled(heard_ms);
         self.requests.retain(|request| request.what != Ask::Fetch);
-        self.requests.iter_mut().for_each(|request| request.due_ms = now_ms);
+        for request in &mut self.requests {
+            if let Ask::Settling(seq) = request.what {
+                request.what = Ask::Read(seq);
+            }
+            request.due_ms = now_ms;
+        }
         for conversation in &mut self.conversations {
             if let Some(gap) = &mut conversation.gap {
                 gap.held = BTreeMap::new();
@@ -115,6 +130,10 @@ impl Inbox {
     pub fn have(&self, most: usize) -> Vec<v1::Position> {
         let recent = self.conversations.iter().filter(|c| c.stored > 0 && c.moved_in + 1 >= self.session);
         recent.take(most).map(|c| v1::Position { conversation: Some(wire(&c.peer)), seq: c.stored }).collect()
+    }
+
+    pub fn begin_at_first(&mut self) {
+        self.from_start = true;
     }
 
     /// What an app that kept its state tells after a restart.
@@ -173,7 +192,8 @@ impl Inbox {
     fn record(&mut self, slot: Slot, record: v1::Record, auto_store: bool, events: &mut VecDeque<Event>) {
         let Some(c) = self.conversations.get_mut(slot as usize) else { return };
         let seq = record.seq;
-        let received = *c.received.get_or_insert(seq.saturating_sub(1));
+        let first = if self.from_start { 1 } else { seq };
+        let received = *c.received.get_or_insert(first.saturating_sub(1));
         if seq <= received {
             return;
         }
@@ -331,7 +351,7 @@ impl Inbox {
         let slot = self.slot(peer);
         let Some(c) = self.conversations.get_mut(slot as usize).filter(|c| c.read_mark < seq) else { return };
         c.read_mark = seq;
-        self.requests.retain(|request| !(request.slot == slot && matches!(request.what, Ask::Read(_))));
+        self.requests.retain(|request| request.slot != slot || request.what == Ask::Fetch);
         self.requests.push(Pending { id: fresh(next_id), slot, what: Ask::Read(seq), due_ms: now_ms });
     }
 
@@ -386,11 +406,27 @@ impl Inbox {
         self.conversations.get(slot as usize)?.received
     }
 
-    /// `ok` for a read; false: it is none of ours.
-    pub fn ok(&mut self, re: u64) -> bool {
-        let before = self.requests.len();
-        self.requests.retain(|request| request.id != re || request.what == Ask::Fetch);
-        self.requests.len() < before
+    /// `ok` for a read.
+    pub fn ok(&mut self, now_ms: u64, re: u64) {
+        self.forget_settled(now_ms);
+        if let Some(request) = self.requests.iter_mut().find(|request| request.id == re)
+            && let Ask::Read(seq) = request.what
+        {
+            request.what = Ask::Settling(seq);
+            request.due_ms = now_ms;
+        }
+    }
+
+    /// Reads that were answered long enough before the server was last heard are durable.
+    fn forget_settled(&mut self, heard_ms: u64) {
+        let settled =
+            |request: &Pending| matches!(request.what, Ask::Settling(_)) && request.due_ms + DURABLE_MS <= heard_ms;
+        self.requests.retain(|request| !settled(request));
+    }
+
+    /// Requests that want an answer, as many as may be on their way at a time.
+    fn asking(&self) -> impl Iterator<Item = &Pending> {
+        self.requests.iter().filter(|request| !matches!(request.what, Ask::Settling(_))).take(ASKING)
     }
 
     /// An error for one of our requests: later again, or given up. `Err` gives it back if it is none of ours.
@@ -410,12 +446,13 @@ impl Inbox {
             let ack = v1::Ack { push: self.acked, ranges: Vec::new() };
             return Some(v1::ClientFrame { id: 0, request: Some(Request::Ack(ack)) });
         }
-        let request = self.requests.iter_mut().take(8).find(|request| request.due_ms <= now_ms)?;
+        let id = self.asking().find(|request| request.due_ms <= now_ms)?.id;
+        let request = self.requests.iter_mut().find(|request| request.id == id)?;
         request.due_ms = now_ms + RETRY_MS;
         let c = self.conversations.get(request.slot as usize)?;
         let conversation = Some(wire(&c.peer));
         let body = match request.what {
-            Ask::Read(seq) => Request::Read(v1::Read { conversation, seq }),
+            Ask::Read(seq) | Ask::Settling(seq) => Request::Read(v1::Read { conversation, seq }),
             Ask::Fetch => {
                 let from_seq = c.received.unwrap_or(0) + 1;
                 let gap = c.gap.as_ref();
@@ -428,11 +465,11 @@ impl Inbox {
     }
 
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.requests.iter().take(8).map(|request| request.due_ms).min()
+        self.asking().map(|request| request.due_ms).min()
     }
 
     pub fn has_requests(&self) -> bool {
-        !self.requests.is_empty()
+        self.asking().next().is_some()
     }
 
     /// Everything up to here was received from `peer`, and of it stored.

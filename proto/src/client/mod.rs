@@ -104,6 +104,8 @@ pub struct Client {
     next_id: u64,
     /// When the server was last heard.
     heard_ms: u64,
+    /// The same on the connection before this one.
+    heard_before_ms: u64,
     /// When the first request after that was said.
     asked_ms: u64,
     heartbeat_ms: u32,
@@ -129,6 +131,7 @@ impl Client {
             random: Random::new(seed),
             next_id: 0,
             heard_ms: start_ms,
+            heard_before_ms: 0,
             asked_ms: 0,
             heartbeat_ms: HEARTBEAT_MS as u32,
             crash_slot_ms: 0,
@@ -139,6 +142,13 @@ impl Client {
             renewal: None,
             events: VecDeque::new(),
         }
+    }
+
+    /// Before the first connection: the app has kept all that this device ever got, so that a conversation which it does
+    /// not know begins at 1. Without this it begins where the server says that the device is.
+    pub fn keeps_everything(mut self) -> Self {
+        self.inbox.get_or_insert_default().begin_at_first();
+        self
     }
 
     /// Before the first connection: the app has everything of this conversation up to `seq`.
@@ -178,7 +188,10 @@ impl Client {
     /// The connection ended with this close code ([`ABNORMAL`] if it had none), or could not be opened.
     pub fn disconnected(&mut self, now_ms: u64, code: u16) {
         let lived_ms = match self.link {
-            Link::Online { since_ms } => now_ms.saturating_sub(since_ms),
+            Link::Online { since_ms } => {
+                self.heard_before_ms = self.heard_ms;
+                now_ms.saturating_sub(since_ms)
+            }
             Link::Greeting { .. } | Link::Connecting | Link::Dropping => 0,
             Link::Waiting { .. } | Link::NeedsToken | Link::Stopped => return,
         };
@@ -329,7 +342,7 @@ impl Client {
         self.heartbeat_ms = u32::try_from(welcome.heartbeat_ms).unwrap_or(u32::MAX).max(1_000);
         self.crash_slot_ms = u32::try_from(welcome.crash_slot_ms).unwrap_or(u32::MAX);
         if let Some(inbox) = &mut self.inbox {
-            inbox.opened(now_ms);
+            inbox.opened(now_ms, self.heard_before_ms);
         }
         if let Some(outbox) = &mut self.outbox {
             outbox.reconnected(now_ms);
@@ -366,7 +379,7 @@ impl Client {
             }
             Answer::Ok(_) => {
                 if let Some(inbox) = &mut self.inbox {
-                    inbox.ok(re);
+                    inbox.ok(now_ms, re);
                 }
             }
             Answer::Error(error) => self.error(now_ms, re, error),
@@ -445,6 +458,9 @@ impl Client {
     }
 
     fn give_up(&mut self) {
+        if self.is_online() {
+            self.heard_before_ms = self.heard_ms;
+        }
         self.link = Link::Dropping;
         self.events.push_back(Event::Drop);
     }

@@ -305,6 +305,12 @@ fn a_client_without_state_begins_where_the_server_does_and_a_restored_one_where_
     bench.push(1, record(57));
     assert_eq!(bench.records(), [57]);
 
+    let mut bench = Bench { client: Client::new(0, 1, true).keeps_everything(), now: 0 };
+    bench.open(v1::Welcome::default());
+    bench.push(1, record(3));
+    assert_eq!(bench.records(), [0; 0]);
+    assert!(matches!(bench.one_frame().request, Some(Request::Fetch(v1::Fetch { from_seq: 1, to_seq: 2, .. }))));
+
     let mut bench = Bench::new(true);
     bench.client.restore(&bob(), 55);
     assert_eq!(bench.open(v1::Welcome::default()).have, [v1::Position { conversation: to_bob(), seq: 55 }]);
@@ -358,7 +364,16 @@ fn a_read_is_repeated_until_it_is_durable_and_the_newest_counts() {
     bench.open(v1::Welcome::default());
     assert_eq!(bench.one_frame(), read);
     bench.answer(read.id, Answer::Ok(v1::Ok {}));
-    bench.now += 60_000;
+    bench.now += 20_000;
+    assert_eq!(bench.frames(), []);
+    bench.cut(ABNORMAL);
+    bench.open(v1::Welcome::default());
+    assert_eq!(bench.one_frame(), read, "the server was not heard since: it may have crashed");
+    bench.answer(read.id, Answer::Ok(v1::Ok {}));
+    bench.now += 20_000;
+    bench.client.activity(bench.now);
+    bench.cut(ABNORMAL);
+    bench.open(v1::Welcome::default());
     assert_eq!(bench.frames(), []);
 }
 
