@@ -45,8 +45,16 @@ pub enum Envelope {
         seq: Seq,
         moved: bool,
     },
-    /// To a sender's home: the other side's progress. Lost: told at the next sync.
-    Tick { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, delivered: Seq, read: Seq },
+    /// To a sender's home: the other side's progress, for sessions opened at `opened_since_ms` or later. Lost: told at the
+    /// next sync.
+    Tick {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        delivered: Seq,
+        read: Seq,
+        opened_since_ms: u64,
+    },
     /// To the shard that holds a connection: do this there.
     Conn(Output),
 }

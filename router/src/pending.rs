@@ -8,16 +8,37 @@ use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 
 #[derive(Debug)]
 pub(crate) enum Pending {
-    LoadUser { session: Key },
-    Pump { session: Key, conversation: ConversationId },
+    LoadUser {
+        session: Key,
+    },
+    Pump {
+        session: Key,
+        conversation: ConversationId,
+    },
     Page(Box<PageRead>),
     Lookup(Box<LookupRead>),
-    Conversations { session: Key, re: u64 },
-    LoadConversation { conversation: Key },
-    Append { conversation: Key },
-    ReadSlot { conversation: Key },
-    FindCmid { conversation: Key, waiting: Box<Waiting> },
-    Raise { raises: Vec<Raise> },
+    Conversations {
+        session: Key,
+        re: u64,
+    },
+    LoadConversation {
+        conversation: Key,
+    },
+    Append {
+        conversation: Key,
+    },
+    ReadSlot {
+        conversation: Key,
+    },
+    FindCmid {
+        conversation: Key,
+        waiting: Box<Waiting>,
+    },
+    /// `since_ms`: when the first of them moved.
+    Raise {
+        raises: Vec<Raise>,
+        since_ms: u64,
+    },
 }
 
 /// A fetch or history request on its way.

@@ -147,8 +147,8 @@ impl Router {
             Envelope::ReadDone { conversation, kind, user, to, re, seq, moved } => {
                 self.read_done(conversation, kind, user, to, re, seq, moved);
             }
-            Envelope::Tick { conversation, kind, user, delivered, read } => {
-                self.tick(conversation, kind, user, delivered, read);
+            Envelope::Tick { conversation, kind, user, delivered, read, opened_since_ms } => {
+                self.tick(conversation, kind, user, delivered, read, opened_since_ms);
             }
             Envelope::Conn(output) => self.outputs.push_back(output),
         }
@@ -170,7 +170,7 @@ impl Router {
             Pending::Append { conversation } => self.appended(conversation, outcome),
             Pending::ReadSlot { conversation } => self.slot_read(conversation, outcome),
             Pending::FindCmid { conversation, waiting } => self.cmid_found(conversation, *waiting, outcome),
-            Pending::Raise { raises } => self.raised(raises, outcome),
+            Pending::Raise { raises, since_ms } => self.raised(raises, since_ms, outcome),
         }
     }
 

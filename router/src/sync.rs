@@ -246,7 +246,7 @@ impl Router {
         self.frame(conn, 0, Answer::Push(v1::Push { n, item: Some(item) }));
     }
 
-    /// The other side's progress, for all sessions of this user.
+    /// The other side's progress, for the sessions of this user that were opened at `opened_since_ms` or later.
     pub(crate) fn tick(
         &mut self,
         conversation: ConversationId,
@@ -254,14 +254,16 @@ impl Router {
         user: UserKey,
         delivered: Seq,
         read: Seq,
+        opened_since_ms: u64,
     ) {
         let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
+        let fresh = TickPush { kind, delivered, read };
         for key in sessions {
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            let fresh = TickPush { kind: kind.clone(), delivered, read };
-            let tick = session.work().ticks.entry(conversation).or_insert(fresh);
-            tick.delivered = tick.delivered.max(delivered);
-            tick.read = tick.read.max(read);
+            if session.opened_ms < opened_since_ms {
+                continue;
+            }
+            session.work().ticks.entry(conversation).or_insert(fresh.clone()).extend(&fresh);
             self.push_small(key);
             self.settle_session(key);
         }

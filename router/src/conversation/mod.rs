@@ -29,6 +29,8 @@ const TAIL_MOST: usize = 4_096;
 const QUEUE: usize = 1_024;
 /// A conversation with nothing to do is dropped from memory after this.
 const IDLE_MS: u64 = 600_000;
+/// Between two tries to read a conversation that acks wait for.
+const LOAD_RETRY_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Conversation {
@@ -50,9 +52,13 @@ pub(crate) struct Conversation {
     delivered: SmallVec<[DeviceProgress; 2]>,
     /// By member.
     read: [Seq; 2],
+    /// How far each member says to have read; beyond what was delivered it counts when that is.
+    read_asked: [Seq; 2],
     read_dirty: [bool; 2],
     /// When dirty registers are written, and when there was last something to do.
     flush_ms: Option<u64>,
+    /// Since when a register is ahead of the store.
+    ahead_ms: Option<u64>,
     /// The log could not be read: ask it again then.
     retry_ms: Option<u64>,
     used_ms: u64,
@@ -91,6 +97,12 @@ enum Early {
     Read { user: UserKey, from: SessionRef, re: u64, seq: Seq },
 }
 
+impl Early {
+    fn is_ack(&self) -> bool {
+        matches!(self, Self::Delivered { .. })
+    }
+}
+
 #[derive(Debug)]
 struct DeviceProgress {
     member: u8,
@@ -115,8 +127,10 @@ impl Conversation {
             early: Vec::new(),
             delivered: SmallVec::new(),
             read: [0; 2],
+            read_asked: [0; 2],
             read_dirty: [false; 2],
             flush_ms: None,
+            ahead_ms: None,
             retry_ms: None,
             used_ms: now_ms,
         }
@@ -205,31 +219,21 @@ impl Router {
         let room = Conversation::new(id, kind.clone(), self.now.mono_ms);
         let key = self.conversations.insert(Box::new(room));
         self.by_conversation.insert(id, key);
-        let pending = Pending::LoadConversation { conversation: key };
-        self.ask(pending, |tag| StoreRequest::LoadConversation { tag, conversation: id });
+        self.load_conversation(key);
         self.arm_conversation(key);
         key
+    }
+
+    fn load_conversation(&mut self, key: Key) {
+        let Some(conversation) = self.conversations.get(key).map(|room| room.id) else { return };
+        let pending = Pending::LoadConversation { conversation: key };
+        self.ask(pending, |tag| StoreRequest::LoadConversation { tag, conversation });
     }
 
     pub(crate) fn conversation_loaded(&mut self, key: Key, outcome: Outcome) {
         let Some(room) = self.conversations.get_mut(key) else { return };
         let Outcome::Conversation(state) = outcome else {
-            // Nobody is kept waiting: sends are refused, acks come again with the next one.
-            let (id, queue) = (room.id, std::mem::take(&mut room.queue));
-            let early = std::mem::take(&mut room.early);
-            self.by_conversation.remove(&id);
-            self.conversations.remove(key);
-            self.conversation_wheel.cancel(key.slot);
-            for waiting in queue {
-                self.refuse(&waiting, refusal::unavailable());
-            }
-            for early in early {
-                if let Early::Read { from, re, .. } = early {
-                    let outcome = SendOutcome::Refused(Box::new(refusal::unavailable()));
-                    self.post(from.shard, Envelope::Outcome { to: from, re, outcome });
-                }
-            }
-            return;
+            return self.load_failed(key);
         };
         if let Some(state) = state {
             room.load(*state);
@@ -245,6 +249,32 @@ impl Router {
             }
         }
         self.append_next(key);
+    }
+
+    /// Nobody is kept waiting: sends and reads are refused. Acks may have no successor, so for them it is tried again.
+    fn load_failed(&mut self, key: Key) {
+        let retry_ms = self.now.mono_ms + LOAD_RETRY_MS;
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let (id, queue) = (room.id, std::mem::take(&mut room.queue));
+        let (acks, reads) = std::mem::take(&mut room.early).into_iter().partition(Early::is_ack);
+        room.early = acks;
+        if room.early.is_empty() {
+            self.by_conversation.remove(&id);
+            self.conversations.remove(key);
+            self.conversation_wheel.cancel(key.slot);
+        } else {
+            room.retry_ms = Some(retry_ms);
+            self.arm_conversation(key);
+        }
+        for waiting in queue {
+            self.refuse(&waiting, refusal::unavailable());
+        }
+        for early in reads {
+            if let Early::Read { from, re, .. } = early {
+                let outcome = SendOutcome::Refused(Box::new(refusal::unavailable()));
+                self.post(from.shard, Envelope::Outcome { to: from, re, outcome });
+            }
+        }
     }
 
     pub(crate) fn arm_conversation(&mut self, key: Key) {
@@ -264,7 +294,7 @@ impl Router {
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.retry_ms.is_some_and(|at| now_ms >= at) {
             room.retry_ms = None;
-            self.read_slot(key);
+            if room.phase == Phase::Loading { self.load_conversation(key) } else { self.read_slot(key) }
         }
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.is_idle() && now_ms >= room.used_ms + IDLE_MS {

@@ -7,10 +7,13 @@ use crate::pending::Pending;
 use crate::slab::Key;
 use ringpost_persist::{ConversationKind, Outcome, Raise, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
+/// By how much the monotonic clocks of two shards may differ, each read once a turn.
+const CLOCKS_MS: u64 = 1_000;
 /// Acks and reads held while a conversation is loaded; beyond that they are dropped and come again at the next sync.
 const EARLY: usize = 256;
 
@@ -39,6 +42,18 @@ impl Conversation {
         progress.delivered = seq;
         progress.dirty = true;
         true
+    }
+
+    /// Read implies delivered, so it moves as far as was asked for and delivered. Returns whether it moved.
+    fn advance_read(&mut self, member: u8) -> bool {
+        let at = usize::from(member);
+        let read = self.read_asked[at].min(self.delivered_to(member));
+        let moved = read > self.read[at];
+        if moved {
+            self.read[at] = read;
+            self.read_dirty[at] = true;
+        }
+        moved
     }
 
     /// Whether a record in (after, to] was sent by someone else than `member`; if that is no longer in memory: yes.
@@ -101,7 +116,8 @@ impl Router {
             return;
         }
         let after = room.delivered_to(member);
-        let tells = after > before && room.has_others_records(member, before, after);
+        let read = room.advance_read(member);
+        let tells = read || after > before && room.has_others_records(member, before, after);
         self.note_dirty(key);
         if tells {
             self.tell_peer(key, member);
@@ -123,31 +139,46 @@ impl Router {
         if room.phase == Phase::Loading && room.early.len() < EARLY {
             return room.early.push(Early::Read { user, from, re, seq });
         }
-        // Read implies delivered: beyond that it is clamped.
-        let seq = seq.min(room.delivered_to(member));
+        let asked = &mut room.read_asked[usize::from(member)];
+        *asked = seq.max(*asked);
         let before = room.read[usize::from(member)];
-        let moved = seq > before;
-        let mut tells = false;
-        if moved {
-            room.read[usize::from(member)] = seq;
-            room.read_dirty[usize::from(member)] = true;
-            tells = room.has_others_records(member, before, seq);
-            self.note_dirty(key);
-        }
+        let moved = room.advance_read(member);
+        let seq = room.read[usize::from(member)];
+        let tells = moved && room.has_others_records(member, before, seq);
+        self.note_dirty(key);
         self.post(from.shard, Envelope::ReadDone { conversation: id, kind, user, to: from, re, seq, moved });
         if tells {
             self.tell_peer(key, member);
         }
     }
 
+    /// A session that was opened after a tick and before its registers were in the store has heard neither.
+    fn tell_newcomers(&mut self, key: Key, raises: &[Raise], since_ms: u64) {
+        let Some(room) = self.conversations.get(key) else { return };
+        let moved = |raise: &Raise| match &raise.key {
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => room.member(user),
+            _ => None,
+        };
+        let mut members: SmallVec<[u8; 2]> = raises.iter().filter_map(moved).collect();
+        members.sort_unstable();
+        members.dedup();
+        // The clocks of two shards are read at different times.
+        let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
+        members.into_iter().for_each(|member| self.tell(key, member, opened_since_ms));
+    }
+
     /// The other member hears how far this one is.
     fn tell_peer(&mut self, key: Key, member: u8) {
+        self.tell(key, member, 0);
+    }
+
+    fn tell(&mut self, key: Key, member: u8, opened_since_ms: u64) {
         let Some(room) = self.conversations.get(key) else { return };
         let (delivered, read) = (room.delivered_to(member), room.read[usize::from(member)]);
         let (conversation, kind) = (room.id, room.kind.clone());
         let peer = kind.members().iter().enumerate().find(|(at, _)| *at != usize::from(member));
         let Some(user) = peer.map(|(_, user)| user.clone()) else { return };
-        self.post_to_user(&user.clone(), Envelope::Tick { conversation, kind, user, delivered, read });
+        self.post_to_user(&user.clone(), Envelope::Tick { conversation, kind, user, delivered, read, opened_since_ms });
     }
 
     /// Registers moved: they are written soon, together.
@@ -156,6 +187,9 @@ impl Router {
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.used_ms = now_ms;
         let dirty = room.delivered.iter().any(|progress| progress.dirty) || room.read_dirty.contains(&true);
+        if dirty {
+            room.ahead_ms.get_or_insert(now_ms);
+        }
         if dirty && room.flush_ms.is_none() {
             room.flush_ms = Some(now_ms + FLUSH_MS);
             self.arm_conversation(key);
@@ -167,7 +201,8 @@ impl Router {
         room.flush_ms = None;
         let raises = room.dirty_registers();
         if !raises.is_empty() {
-            let pending = Pending::Raise { raises: raises.clone() };
+            let since_ms = room.ahead_ms.take().unwrap_or(0);
+            let pending = Pending::Raise { raises: raises.clone(), since_ms };
             self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
         }
     }
@@ -179,13 +214,14 @@ impl Router {
 
     /// Registers that could not be written are written with the next ones. If the conversation was dropped from memory
     /// meanwhile, they are pushed and acknowledged again at the next sync.
-    pub(crate) fn raised(&mut self, raises: Vec<Raise>, outcome: Outcome) {
-        if matches!(outcome, Outcome::Raised) {
-            return;
-        }
+    pub(crate) fn raised(&mut self, raises: Vec<Raise>, since_ms: u64, outcome: Outcome) {
         let Some(id) = raises.first().map(|raise| raise.key.conversation()) else { return };
         let Some(&key) = self.by_conversation.get(&id) else { return };
+        if matches!(outcome, Outcome::Raised) {
+            return self.tell_newcomers(key, &raises, since_ms);
+        }
         let Some(room) = self.conversations.get_mut(key) else { return };
+        room.ahead_ms = Some(room.ahead_ms.map_or(since_ms, |at| at.min(since_ms)));
         for raise in raises {
             match raise.key {
                 RegisterKey::Delivered(_, user, device) => {

@@ -79,6 +79,6 @@ impl Router {
             },
             Raise { key: RegisterKey::TickRead(conversation, user, device), value: read, stamp: read },
         ];
-        self.ask(Pending::Raise { raises: Vec::new() }, |tag| StoreRequest::Raise { tag, raises });
+        self.ask(Pending::Raise { raises: Vec::new(), since_ms: 0 }, |tag| StoreRequest::Raise { tag, raises });
     }
 }

@@ -143,7 +143,10 @@ impl Router {
         work.backlog = Some((loading.read.len() as u32, 0));
         work.behind = loading.read;
         work.queue = queue.into_iter().map(|(_, conversation)| conversation).collect();
-        work.ticks = loading.ticks;
+        for (conversation, tick) in loading.ticks {
+            // One that came while the conversations were read may say more, or less, than what was read.
+            work.ticks.entry(conversation).and_modify(|live| live.extend(&tick)).or_insert(tick);
+        }
         let welcome = self.welcome_frame(&identity.user, identity.device, window, resumed, reset);
         self.frame(conn, loading.hello_id, Answer::Welcome(welcome));
         self.emit(conn, Output::Established { conn });

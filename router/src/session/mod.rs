@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub conn: ConnRef,
     pub identity: Arc<Identity>,
     pub state: State,
+    /// Monotonic milliseconds.
+    pub opened_ms: u64,
     told_renew: bool,
     reading: bool,
     pub unanswered: u32,
@@ -80,6 +82,13 @@ pub(crate) struct TickPush {
     pub kind: Arc<ConversationKind>,
     pub delivered: Seq,
     pub read: Seq,
+}
+
+impl TickPush {
+    pub fn extend(&mut self, other: &Self) {
+        self.delivered = self.delivered.max(other.delivered);
+        self.read = self.read.max(other.read);
+    }
 }
 
 /// One push without an ack.

@@ -34,6 +34,7 @@ impl Router {
         let key = self.sessions.insert(Session {
             conn,
             state: State::Loading,
+            opened_ms: self.now.mono_ms,
             told_renew: false,
             reading: true,
             unanswered: 0,
