@@ -1,0 +1,415 @@
+//! The clients: the conforming client of proto/ on each device, under an app that stores what it is given, and their end
+//! of the network.
+
+use super::asks::ASKED;
+use super::network::{Direction, Link, LinkId, encoded};
+use super::oracle::{Oracle, Sending, Verdict, ensure};
+use super::plan::{MS, SECOND};
+use super::world::{Down, Event, World};
+use ringpost_proto::client::{ABNORMAL, Client, Event as Told, Outcome, Peer};
+use ringpost_proto::id::ClientMessageId;
+use ringpost_proto::v1::{self, kind::Value as Kind};
+use ringpost_proto::wire::{decode_client, encode_client};
+
+/// How often the node's transport pings a client.
+const HEARTBEAT_US: u64 = 30 * SECOND;
+/// After this much silence the node's transport takes a client for gone, with the default heartbeat.
+pub const HEARTBEAT_MISSED_US: u64 = 65 * SECOND;
+
+pub struct Device {
+    pub user: usize,
+    pub client: Client,
+    /// Counts the lives of its process.
+    pub life: u32,
+    /// The process is not running.
+    pub away: bool,
+    pub link: Option<LinkId>,
+    /// Of the token that it has, Unix milliseconds.
+    exp_ms: u64,
+    /// When its timer is set.
+    pub armed: u64,
+    /// It reads nothing before this time.
+    pub stalled_until: u64,
+    pub auto_store: bool,
+    /// What the app keeps until its outcome; survives the process.
+    pub unsent: Vec<v1::Send>,
+    /// What the app marked as read, by peer; survives the process, which says it again.
+    pub reads: Vec<u64>,
+    /// Given and not stored: delivery, peer, seq.
+    pub unstored: Vec<(u64, usize, u64)>,
+    pub seed: u64,
+}
+
+impl Device {
+    pub fn new(oracle: &Oracle, at: usize, start: u64, seed: u64) -> Self {
+        let auto_store = seed & 1 == 0;
+        Self {
+            user: oracle.devices[at].0,
+            client: client(start / MS, seed, auto_store),
+            life: 0,
+            away: false,
+            link: None,
+            exp_ms: 0,
+            armed: u64::MAX,
+            stalled_until: 0,
+            auto_store,
+            unsent: Vec::new(),
+            reads: vec![0; oracle.users.len()],
+            unstored: Vec::new(),
+            seed,
+        }
+    }
+}
+
+/// Half of the apps say that they keep everything, and are then sure where a conversation begins.
+pub fn client(start_ms: u64, seed: u64, auto_store: bool) -> Client {
+    let client = Client::new(start_ms, seed, auto_store);
+    if seed & 2 == 0 { client.keeps_everything() } else { client }
+}
+
+impl World {
+    // ---- the app ----
+
+    pub fn app_sends(&mut self, device: usize, to: usize, bytes: usize) -> Verdict {
+        let number = self.oracle.sends.len() as u64;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        id[8..].copy_from_slice(&self.dice.roll().to_be_bytes());
+        // The version bits of UUIDv4: an id without a time.
+        id[6] = 0x40 | id[6] & 0x0f;
+        let cmid = ClientMessageId(id);
+        let text = format!("message {number} {}", "x".repeat(bytes));
+        let body =
+            if number.is_multiple_of(4) { v1::send::Body::Payload(text.into()) } else { v1::send::Body::Text(text) };
+        self.oracle.sends.insert(cmid, Sending { device, to, body: body.clone(), seq: None });
+        let send = v1::Send {
+            to: Some(self.wire_peer(to)),
+            client_message_id: cmid.to_bytes(),
+            kind: if number.is_multiple_of(4) { Kind::Data } else { Kind::Text } as i32,
+            body: Some(body),
+            ..Default::default()
+        };
+        self.devices[device].unsent.push(send.clone());
+        self.coverage.sends += 1;
+        if !self.devices[device].away {
+            self.devices[device].client.send(send).map_err(|full| full.to_string())?;
+            self.turn(device)?;
+        }
+        Ok(())
+    }
+
+    pub fn app_reads(&mut self, device: usize, of: usize) -> Verdict {
+        if self.devices[device].away {
+            return Ok(());
+        }
+        if let Some(seq) = self.oracle.reads(device, of) {
+            let peer = self.peer_name(of);
+            let now_ms = self.now_ms();
+            // What the user's devices have agreed on before is not said again.
+            let user = self.devices[device].user;
+            let said = self.devices.iter().filter(|it| it.user == user).map(|it| it.reads[of]).max();
+            if self.settling && Some(seq) > said {
+                self.oracle.reads_for_good(device, of, seq);
+            }
+            self.trace(|| format!("  device {device} reads {seq} of u{of}"));
+            self.devices[device].reads[of] = seq;
+            self.devices[device].client.read(now_ms, &peer, seq);
+            self.turn(device)?;
+        }
+        Ok(())
+    }
+
+    pub fn app_stored(&mut self, device: usize, life: u32, delivery: u64) -> Verdict {
+        if self.devices[device].life != life || self.devices[device].away {
+            return Ok(());
+        }
+        for (at, peer, seq) in std::mem::take(&mut self.devices[device].unstored) {
+            if at <= delivery {
+                self.oracle.stored(device, peer, seq);
+            } else {
+                self.devices[device].unstored.push((at, peer, seq));
+            }
+        }
+        self.devices[device].client.stored(delivery);
+        self.turn(device)
+    }
+
+    /// The link of a device whose session is open.
+    pub fn online(&self, device: usize) -> Option<LinkId> {
+        let it = &self.devices[device];
+        it.link.filter(|_| !it.away && it.client.is_online())
+    }
+
+    pub fn peer_name(&self, user: usize) -> Peer {
+        Peer::User(self.oracle.users[user].user().to_owned())
+    }
+
+    pub fn wire_peer(&self, user: usize) -> v1::Peer {
+        v1::Peer { peer: Some(self.peer_name(user)) }
+    }
+
+    // ---- the client ----
+
+    /// Drains the client after an input, and sets its timer.
+    pub fn turn(&mut self, device: usize) -> Verdict {
+        loop {
+            while let Some(told) = self.devices[device].client.poll_event() {
+                self.trace(|| format!("  device {device} is told {told:?}"));
+                self.told(device, told)?;
+            }
+            let now_ms = self.now_ms();
+            let Some(frame) = self.devices[device].client.poll_transmit(now_ms) else { break };
+            if let Some(link) = self.devices[device].link {
+                self.coverage.count_request(&frame);
+                self.send_up(link, frame);
+            }
+        }
+        self.arm_device(device);
+        Ok(())
+    }
+
+    fn told(&mut self, device: usize, told: Told) -> Verdict {
+        let life = self.devices[device].life;
+        match told {
+            Told::Connect => {
+                let later = self.dice.between(100, self.plan.latency_us * 2);
+                self.at(self.now + later, Event::Dialled { device, life });
+            }
+            Told::Drop => {
+                self.abandon(device);
+                let now_ms = self.now_ms();
+                self.devices[device].client.disconnected(now_ms, ABNORMAL);
+            }
+            Told::Welcome { resumed } => self.coverage.mark(if resumed { "resumed" } else { "welcome" }),
+            Told::Record { delivery, record } => {
+                let peer = self.oracle.given(&self.store, device, &record)?;
+                if self.devices[device].auto_store {
+                    self.oracle.stored(device, peer, record.seq);
+                } else {
+                    self.devices[device].unstored.push((delivery, peer, record.seq));
+                    self.store_later(device, delivery);
+                }
+            }
+            Told::Tick { delivery, peer, delivered, read } => {
+                let Peer::User(name) = &peer else { return Err("a tick of a group".into()) };
+                let peer = self.oracle.user(name).ok_or("a tick of nobody")?;
+                self.oracle.ticked(device, peer, delivered, read)?;
+                self.store_later(device, delivery);
+            }
+            Told::ReadMark { delivery, .. } => self.store_later(device, delivery),
+            Told::Outcome { send, outcome } => {
+                let Outcome::Sent(sent) = outcome else {
+                    return Err(format!("device {device}: a valid send failed: {outcome:?}"));
+                };
+                if sent.duplicate {
+                    self.coverage.mark("sent as a duplicate");
+                }
+                let cmid = ClientMessageId::from_bytes(&send.client_message_id).ok_or("an outcome without id")?;
+                self.oracle.outcome(cmid, &sent)?;
+                self.devices[device].unsent.retain(|other| other.client_message_id != send.client_message_id);
+            }
+            Told::Reset { peer, head } => return Err(format!("{peer:?} was reset to {head}: nothing was lost")),
+            Told::TokenWanted { exp_ms } => {
+                let forgets = exp_ms != 0 && self.dice.percent(self.plan.forgetful) && !self.settling;
+                if !forgets {
+                    let later = self.dice.between(10 * MS, 5 * SECOND);
+                    self.at(self.now + later, Event::Token { device, life });
+                }
+            }
+            Told::Stopped { code } => {
+                self.coverage.mark("client stopped");
+                ensure(code != 4505 && code != 1003, || format!("device {device} was closed with {code}"))?;
+                let later = self.dice.between(SECOND, 10 * SECOND);
+                self.at(self.now + later, Event::Comeback { device, life });
+            }
+            Told::Error(error) => self.trace(|| format!("  device {device} heard {error:?}")),
+            Told::Synced => self.coverage.mark("synced"),
+        }
+        Ok(())
+    }
+
+    fn store_later(&mut self, device: usize, delivery: u64) {
+        if !self.devices[device].auto_store {
+            let life = self.devices[device].life;
+            let slow = !self.settling && self.dice.percent(1);
+            let later = if slow { self.dice.between(0, 10 * SECOND) } else { self.dice.between(0, 20 * MS) };
+            self.at(self.now + later, Event::Stored { device, life, delivery });
+        }
+    }
+
+    pub fn arm_device(&mut self, device: usize) {
+        let it = &mut self.devices[device];
+        let Some(at_ms) = it.client.next_timeout_ms().filter(|_| !it.away) else { return };
+        let at = (at_ms * MS).max(self.now + MS);
+        if at < it.armed {
+            it.armed = at;
+            self.at(at, Event::DeviceTimer { device });
+        }
+    }
+
+    pub fn device_timer(&mut self, device: usize) -> Verdict {
+        if self.now < self.devices[device].armed {
+            return Ok(());
+        }
+        self.devices[device].armed = u64::MAX;
+        if self.devices[device].away {
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        self.devices[device].client.timeout(now_ms);
+        self.turn(device)
+    }
+
+    pub fn dialled(&mut self, device: usize, life: u32) -> Verdict {
+        if self.devices[device].life != life || self.devices[device].away {
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        let unix_ms = self.clocks().unix_us / 1_000;
+        let it = &mut self.devices[device];
+        if !self.node.up || self.node.draining {
+            self.coverage.mark("refused while down");
+            let retry_ms = self.dice.between(0, 2_000);
+            it.client.refused(now_ms, retry_ms);
+            return self.turn(device);
+        }
+        if it.exp_ms == 0 {
+            it.exp_ms = unix_ms + self.plan.token_ms;
+        }
+        let home = (self.oracle.users[it.user].spread() % u64::from(self.plan.shards)) as u16;
+        let stray = self.dice.percent(self.plan.strays);
+        let shard = if stray { (self.dice.roll() % u64::from(self.plan.shards)) as u16 } else { home };
+        let link = self.links.len();
+        let conn = self.node.accept(shard, link);
+        self.links.push(Link {
+            device,
+            epoch: self.node.epoch,
+            conn,
+            home,
+            exp_ms: it.exp_ms,
+            opened: false,
+            closing: false,
+            server_done: false,
+            paused: false,
+            waiting: Default::default(),
+            up: Direction::default(),
+            down: Direction::default(),
+        });
+        it.link = Some(link);
+        it.client.connected(now_ms, String::new());
+        self.at(self.now + HEARTBEAT_US, Event::Heartbeat { link });
+        self.turn(device)
+    }
+
+    pub fn new_token(&mut self, device: usize, life: u32) -> Verdict {
+        if self.devices[device].life != life || self.devices[device].away {
+            return Ok(());
+        }
+        self.coverage.mark("token renewed");
+        let exp_ms = self.clocks().unix_us / 1_000 + if self.settling { 3_600_000 } else { self.plan.token_ms };
+        let now_ms = self.now_ms();
+        self.devices[device].exp_ms = exp_ms;
+        self.devices[device].client.renew(now_ms, exp_ms.to_string());
+        self.turn(device)
+    }
+
+    /// After a close that says not to come back by oneself: the user starts the app again.
+    pub fn comeback(&mut self, device: usize, life: u32) -> Verdict {
+        if self.devices[device].life != life {
+            return Ok(());
+        }
+        if self.devices[device].away {
+            return self.revive(device);
+        }
+        let now_ms = self.now_ms();
+        self.devices[device].client.reconnect(now_ms);
+        self.turn(device)
+    }
+
+    /// The end of the world's faults: every device runs.
+    pub fn come_back(&mut self, device: usize) -> Verdict {
+        self.devices[device].stalled_until = 0;
+        // A blackholed connection stays so until somebody notices.
+        if self.devices[device].away {
+            self.revive(device)?;
+        }
+        (0..self.oracle.users.len()).try_for_each(|of| self.app_reads(device, of))
+    }
+
+    // ---- the links ----
+
+    pub fn send_up(&mut self, link: LinkId, frame: v1::ClientFrame) {
+        let frame = match self.plan.encoding {
+            Some(encoding) => encoded(&frame, encoding, encode_client, decode_client),
+            None => frame,
+        };
+        let latency = self.dice.between(50, self.plan.latency_us);
+        if let Some((at, number)) = self.links[link].up.send(self.now, latency) {
+            self.at(at, Event::Up { link, number, frame });
+        }
+    }
+
+    pub fn send_down(&mut self, link: LinkId, item: Down) {
+        let latency = self.dice.between(50, self.plan.latency_us);
+        let device = self.links[link].device;
+        let stalled = self.devices[device].stalled_until.saturating_sub(self.now);
+        if let Some((at, number)) = self.links[link].down.send(self.now, latency.max(stalled)) {
+            self.at(at, Event::Down { link, number, item });
+        }
+    }
+
+    /// The transport pings whoever it still takes for connected.
+    pub fn heartbeat(&mut self, link: LinkId) -> Verdict {
+        if !self.links[link].server_done && self.links[link].epoch == self.node.epoch {
+            self.send_down(link, Down::Heartbeat);
+            self.at(self.now + HEARTBEAT_US, Event::Heartbeat { link });
+        }
+        Ok(())
+    }
+
+    pub fn arrive_up(&mut self, link: LinkId, number: u64, frame: v1::ClientFrame) -> Verdict {
+        let it = &mut self.links[link];
+        if !it.up.arrives(number) || it.server_done || it.epoch != self.node.epoch {
+            return Ok(());
+        }
+        self.edge_frame(link, frame)
+    }
+
+    pub fn arrive_down(&mut self, link: LinkId, number: u64, item: Down) -> Verdict {
+        let device = self.links[link].device;
+        if !self.links[link].down.arrives(number) || self.devices[device].link != Some(link) {
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        match item {
+            Down::Frame(frame) if frame.re >= ASKED => {
+                self.devices[device].client.activity(now_ms);
+                self.judge_answer(device, *frame)
+            }
+            Down::Frame(frame) => {
+                self.devices[device].client.frame(now_ms, *frame);
+                self.turn(device)
+            }
+            Down::Heartbeat => {
+                self.devices[device].client.activity(now_ms);
+                Ok(())
+            }
+            Down::Close(code) => {
+                self.devices[device].link = None;
+                self.devices[device].client.disconnected(now_ms, code);
+                self.turn(device)
+            }
+        }
+    }
+
+    pub fn client_gone(&mut self, link: LinkId) -> Verdict {
+        let device = self.links[link].device;
+        if self.devices[device].link != Some(link) {
+            return Ok(());
+        }
+        self.devices[device].link = None;
+        let now_ms = self.now_ms();
+        self.devices[device].client.disconnected(now_ms, ABNORMAL);
+        self.turn(device)
+    }
+}

@@ -1,0 +1,65 @@
+//! The deterministic simulator: clients, network, shards and store in one seeded process, in virtual time, with faults.
+//!
+//! A world is a seed. `plan` draws from it what will happen, `world` lets it happen, `oracle` judges, `shrink` makes a
+//! failing world small, `coverage` says what a run went through and whether that is enough.
+
+mod asks;
+mod clients;
+mod coverage;
+mod dice;
+mod edge;
+mod faults;
+mod frames;
+mod network;
+mod node;
+mod oracle;
+mod plan;
+mod shrink;
+mod world;
+
+use coverage::Total;
+use plan::Plan;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Runs worlds `first`, `first` + 1, ... on `threads` threads. Prints the smallest trace of the first that fails.
+pub fn run(first: u64, worlds: u64, threads: usize) -> Result<(), String> {
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut total = Total::default();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= worlds || failed.load(Ordering::Relaxed) {
+                return Ok(total);
+            }
+            let plan = Plan::draw(first + at);
+            let report = shrink::run(&plan, false);
+            if let Some(violation) = report.violation {
+                failed.store(true, Ordering::Relaxed);
+                return Err(Box::new((plan, violation)));
+            }
+            total.add(&report.coverage);
+        }
+    };
+    let mut total = Total::default();
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running.into_iter().map(|thread| thread.join().expect("a thread of the simulator")).collect()
+    });
+    for result in results {
+        match result {
+            Ok(part) => total.merge(part),
+            Err(failure) => return Err(explain(failure.0, failure.1)),
+        }
+    }
+    total.print();
+    let gaps = total.gaps();
+    if gaps.is_empty() { Ok(()) } else { Err(format!("not enough was seen:\n  {}", gaps.join("\n  "))) }
+}
+
+fn explain(plan: Plan, violation: String) -> String {
+    let seed = plan.seed;
+    let first = violation.clone();
+    let (smaller, violation) = shrink::shrink(plan, violation, 300);
+    shrink::print(&smaller, &violation);
+    format!("world {seed} fails: {first}")
+}
