@@ -81,7 +81,7 @@ impl Layers {
             let Some(key) = name.strip_prefix("RINGPOST_") else { continue };
             let key = key.to_lowercase();
             let known = SETTINGS.iter().any(|s| s.key == key);
-            if OTHER_VARIABLES.contains(&name.as_str()) || (!known && nearest(&key).is_none()) {
+            if OTHER_VARIABLES.contains(&name.as_str()) || (!known && !is_misspelt(&key)) {
                 continue;
             }
             self.set(&key, value, Origin::Environment)?;
@@ -115,6 +115,11 @@ pub fn nearest(key: &str) -> Option<String> {
     let score = |setting: &Setting| strsim::jaro_winkler(setting.key, &key);
     let best = SETTINGS.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
     (score(best) > 0.84).then(|| best.key.to_owned())
+}
+
+/// Whether a key is a setting's but for one or two slips of the fingers.
+fn is_misspelt(key: &str) -> bool {
+    SETTINGS.iter().any(|setting| strsim::osa_distance(setting.key, key) <= 2)
 }
 
 fn plain(value: &toml::Value) -> Option<String> {

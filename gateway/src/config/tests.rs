@@ -79,7 +79,14 @@ fn an_unknown_key_is_answered_with_the_nearest() {
 
 #[test]
 fn variables_of_orchestrators_are_left_alone() {
-    let foreign = ["RINGPOST_SERVICE_HOST", "RINGPOST_PORT_7600_TCP", "RINGPOST_CONFIG"];
+    let foreign = [
+        "RINGPOST_SERVICE_HOST",
+        "RINGPOST_PORT",
+        "RINGPOST_PORT_7600_TCP",
+        "RINGPOST_ADMIN_PORT",
+        "RINGPOST_ADMIN_SERVICE_HOST",
+        "RINGPOST_CONFIG",
+    ];
     let mut layers = Layers::default();
     layers.environment(foreign.iter().map(|name| ((*name).to_owned(), "x".to_owned()))).unwrap();
 }
