@@ -45,9 +45,9 @@ impl Router {
         let mut records: smallvec::SmallVec<[(ConversationId, Arc<ConversationKind>, Seq); 4]> = Default::default();
         for Pushed { conversation, kind, item, .. } in acked {
             match item {
-                // Pushes of a conversation are in order: the last one covers those before it.
+                // Pushes of a conversation are in order, but for repeated ones: the highest covers those before it.
                 PushedItem::Record { seq } => match records.iter_mut().find(|(c, ..)| *c == conversation) {
-                    Some((.., last)) => *last = seq,
+                    Some((.., last)) => *last = seq.max(*last),
                     None => records.push((conversation, kind, seq)),
                 },
                 PushedItem::Tick { delivered, read } => self.tick_acked(key, conversation, delivered, read),
