@@ -1,18 +1,13 @@
-//! The clients: the conforming client of proto/ on each device, under an app that stores what it is given, and their end
-//! of the network.
+//! The clients: the conforming client of proto/ on each device, under an app that stores what it is given.
 
-use super::asks::ASKED;
-use super::network::{Direction, Link, LinkId, encoded};
+use super::network::LinkId;
 use super::oracle::{Oracle, Sending, Verdict, ensure};
 use super::plan::{MS, SECOND};
-use super::world::{Down, Event, World};
+use super::world::{Event, World};
 use ringpost_proto::client::{ABNORMAL, Client, Event as Told, Outcome, Peer};
 use ringpost_proto::id::ClientMessageId;
 use ringpost_proto::v1::{self, kind::Value as Kind};
-use ringpost_proto::wire::{decode_client, encode_client};
 
-/// How often the node's transport pings a client.
-const HEARTBEAT_US: u64 = 30 * SECOND;
 /// After this much silence the node's transport takes a client for gone, with the default heartbeat.
 pub const HEARTBEAT_MISSED_US: u64 = 65 * SECOND;
 
@@ -25,7 +20,7 @@ pub struct Device {
     pub away: bool,
     pub link: Option<LinkId>,
     /// Of the token that it has, Unix milliseconds.
-    exp_ms: u64,
+    pub exp_ms: u64,
     /// When its timer is set.
     pub armed: u64,
     /// It reads nothing before this time.
@@ -260,47 +255,6 @@ impl World {
         self.turn(device)
     }
 
-    pub fn dialled(&mut self, device: usize, life: u32) -> Verdict {
-        if self.devices[device].life != life || self.devices[device].away {
-            return Ok(());
-        }
-        let now_ms = self.now_ms();
-        let unix_ms = self.clocks().unix_us / 1_000;
-        let it = &mut self.devices[device];
-        if !self.node.up || self.node.draining {
-            self.coverage.mark("refused while down");
-            let retry_ms = self.dice.between(0, 2_000);
-            it.client.refused(now_ms, retry_ms);
-            return self.turn(device);
-        }
-        if it.exp_ms == 0 {
-            it.exp_ms = unix_ms + self.plan.token_ms;
-        }
-        let home = (self.oracle.users[it.user].spread() % u64::from(self.plan.shards)) as u16;
-        let stray = self.dice.percent(self.plan.strays);
-        let shard = if stray { (self.dice.roll() % u64::from(self.plan.shards)) as u16 } else { home };
-        let link = self.links.len();
-        let conn = self.node.accept(shard, link);
-        self.links.push(Link {
-            device,
-            epoch: self.node.epoch,
-            conn,
-            home,
-            exp_ms: it.exp_ms,
-            opened: false,
-            closing: false,
-            server_done: false,
-            paused: false,
-            waiting: Default::default(),
-            up: Direction::default(),
-            down: Direction::default(),
-        });
-        it.link = Some(link);
-        it.client.connected(now_ms, String::new());
-        self.at(self.now + HEARTBEAT_US, Event::Heartbeat { link });
-        self.turn(device)
-    }
-
     pub fn new_token(&mut self, device: usize, life: u32) -> Verdict {
         if self.devices[device].life != life || self.devices[device].away {
             return Ok(());
@@ -334,82 +288,5 @@ impl World {
             self.revive(device)?;
         }
         (0..self.oracle.users.len()).try_for_each(|of| self.app_reads(device, of))
-    }
-
-    // ---- the links ----
-
-    pub fn send_up(&mut self, link: LinkId, frame: v1::ClientFrame) {
-        let frame = match self.plan.encoding {
-            Some(encoding) => encoded(&frame, encoding, encode_client, decode_client),
-            None => frame,
-        };
-        let latency = self.dice.between(50, self.plan.latency_us);
-        if let Some((at, number)) = self.links[link].up.send(self.now, latency) {
-            self.at(at, Event::Up { link, number, frame });
-        }
-    }
-
-    pub fn send_down(&mut self, link: LinkId, item: Down) {
-        let latency = self.dice.between(50, self.plan.latency_us);
-        let device = self.links[link].device;
-        let stalled = self.devices[device].stalled_until.saturating_sub(self.now);
-        if let Some((at, number)) = self.links[link].down.send(self.now, latency.max(stalled)) {
-            self.at(at, Event::Down { link, number, item });
-        }
-    }
-
-    /// The transport pings whoever it still takes for connected.
-    pub fn heartbeat(&mut self, link: LinkId) -> Verdict {
-        if !self.links[link].server_done && self.links[link].epoch == self.node.epoch {
-            self.send_down(link, Down::Heartbeat);
-            self.at(self.now + HEARTBEAT_US, Event::Heartbeat { link });
-        }
-        Ok(())
-    }
-
-    pub fn arrive_up(&mut self, link: LinkId, number: u64, frame: v1::ClientFrame) -> Verdict {
-        let it = &mut self.links[link];
-        if !it.up.arrives(number) || it.server_done || it.epoch != self.node.epoch {
-            return Ok(());
-        }
-        self.edge_frame(link, frame)
-    }
-
-    pub fn arrive_down(&mut self, link: LinkId, number: u64, item: Down) -> Verdict {
-        let device = self.links[link].device;
-        if !self.links[link].down.arrives(number) || self.devices[device].link != Some(link) {
-            return Ok(());
-        }
-        let now_ms = self.now_ms();
-        match item {
-            Down::Frame(frame) if frame.re >= ASKED => {
-                self.devices[device].client.activity(now_ms);
-                self.judge_answer(device, *frame)
-            }
-            Down::Frame(frame) => {
-                self.devices[device].client.frame(now_ms, *frame);
-                self.turn(device)
-            }
-            Down::Heartbeat => {
-                self.devices[device].client.activity(now_ms);
-                Ok(())
-            }
-            Down::Close(code) => {
-                self.devices[device].link = None;
-                self.devices[device].client.disconnected(now_ms, code);
-                self.turn(device)
-            }
-        }
-    }
-
-    pub fn client_gone(&mut self, link: LinkId) -> Verdict {
-        let device = self.links[link].device;
-        if self.devices[device].link != Some(link) {
-            return Ok(());
-        }
-        self.devices[device].link = None;
-        let now_ms = self.now_ms();
-        self.devices[device].client.disconnected(now_ms, ABNORMAL);
-        self.turn(device)
     }
 }

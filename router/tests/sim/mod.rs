@@ -10,6 +10,7 @@ mod dice;
 mod edge;
 mod faults;
 mod frames;
+mod links;
 mod network;
 mod node;
 mod oracle;
@@ -21,8 +22,9 @@ use coverage::Total;
 use plan::Plan;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Runs worlds `first`, `first` + 1, ... on `threads` threads. Prints the smallest trace of the first that fails.
-pub fn run(first: u64, worlds: u64, threads: usize) -> Result<(), String> {
+/// Runs worlds `first`, `first` + 1, ... on `threads` threads. Prints the trace of one that fails, as small as `tries` runs
+/// can make it; 0: no trace.
+pub fn run(first: u64, worlds: u64, threads: usize, tries: usize) -> Result<(), String> {
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let work = || {
         let mut total = Total::default();
@@ -48,7 +50,7 @@ pub fn run(first: u64, worlds: u64, threads: usize) -> Result<(), String> {
     for result in results {
         match result {
             Ok(part) => total.merge(part),
-            Err(failure) => return Err(explain(failure.0, failure.1)),
+            Err(failure) => return Err(explain(failure.0, failure.1, tries)),
         }
     }
     total.print();
@@ -56,10 +58,12 @@ pub fn run(first: u64, worlds: u64, threads: usize) -> Result<(), String> {
     if gaps.is_empty() { Ok(()) } else { Err(format!("not enough was seen:\n  {}", gaps.join("\n  "))) }
 }
 
-fn explain(plan: Plan, violation: String) -> String {
+fn explain(plan: Plan, violation: String, tries: usize) -> String {
     let seed = plan.seed;
-    let first = violation.clone();
-    let (smaller, violation) = shrink::shrink(plan, violation, 300);
-    shrink::print(&smaller, &violation);
-    format!("world {seed} fails: {first}")
+    let failure = format!("world {seed} fails: {violation}");
+    if tries > 0 {
+        let (smaller, violation) = shrink::shrink(plan, violation, tries);
+        shrink::print(&smaller, &violation);
+    }
+    failure
 }

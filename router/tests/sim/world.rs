@@ -193,6 +193,11 @@ impl World {
         for device in 0..self.devices.len() {
             self.come_back(device)?;
         }
+        // What is said now must arrive as well: a session that was forgotten shows.
+        for device in 0..self.devices.len() {
+            let to = self.dice.pick(self.plan.users.len());
+            self.app_sends(device, to, 0)?;
+        }
         let end = self.now + SETTLE_US;
         loop {
             self.run_until(self.now + 2 * SECOND)?;
