@@ -1,7 +1,8 @@
 //! Provided buffers: the memory into which the kernel receives.
 //!
 //! Owns: a buffer ring (IORING_REGISTER_PBUF_RING, Linux 5.19) and its buffers. Guarantees: a buffer that the kernel filled
-//! belongs to exactly one [`RecvBuf`], and goes back exactly once, when that is dropped. Never does: grow.
+//! belongs to exactly one [`RecvBuf`], and goes back exactly once, when that is dropped. The kernel is given few of them at
+//! first and more as they run low, so that a quiet ring touches little memory. Never does: pass the number it was made for.
 
 use super::errors::SetupError;
 use io_uring::IoUring;
@@ -14,6 +15,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The group id of the one buffer ring that each ring has.
 pub(super) const GROUP: u16 = 0;
+
+/// Buffers that the kernel is given at first.
+const FIRST: u16 = 64;
 
 /// Anonymous memory, mapped lazily: pages cost nothing before the kernel first fills them.
 struct Mapping {
@@ -56,8 +60,11 @@ pub(super) struct Pool {
     bytes_each: u32,
     /// Where the next returned buffer goes; the kernel sees it through the ring's tail.
     tail: Cell<u16>,
-    /// Which buffers are with a `RecvBuf`.
+    /// Buffers from here on were never given to the kernel.
+    published: Cell<u16>,
+    /// Which buffers are not with the kernel.
     out: Box<[Cell<bool>]>,
+    /// Buffers that are with a `RecvBuf`.
     outside: Cell<u16>,
 }
 
@@ -76,18 +83,35 @@ impl Pool {
             count,
             bytes_each,
             tail: Cell::new(0),
+            published: Cell::new(0),
             out: (0..count).map(|_| Cell::new(true)).collect(),
-            outside: Cell::new(count),
+            outside: Cell::new(0),
         };
-        for id in 0..count {
-            pool.put_back(id);
-        }
+        pool.publish(FIRST);
         Ok(Rc::new(pool))
+    }
+
+    /// Gives the kernel more buffers where it has few left or had none (`starved`): twice as many, as far as there are any.
+    pub fn refill(&self, starved: bool) {
+        let published = self.published.get();
+        if published < self.count && (starved || self.available() < usize::from(published / 4)) {
+            self.publish(published);
+        }
+    }
+
+    fn publish(&self, more: u16) {
+        let from = self.published.get();
+        let to = from.saturating_add(more).min(self.count);
+        for id in from..to {
+            self.outside.set(self.outside.get() + 1);
+            self.put_back(id);
+        }
+        self.published.set(to);
     }
 
     /// Buffers that the kernel may fill.
     pub fn available(&self) -> usize {
-        usize::from(self.count - self.outside.get())
+        usize::from(self.published.get() - self.outside.get())
     }
 
     pub fn outside(&self) -> usize {

@@ -43,6 +43,16 @@ impl Client {
         }
     }
 
+    /// On a socket whose upgrade was answered.
+    pub fn upgraded(stream: TcpStream) -> Self {
+        Self { stream, decoder: Decoder::new(Role::Client, 1 << 20), events: VecDeque::new() }
+    }
+
+    /// Bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
     /// With a token in the Authorization header, welcomed.
     pub fn open(to: SocketAddr, token: &str) -> Self {
         let bearer = format!("Bearer {token}");
