@@ -8,6 +8,8 @@ pub const FRAME_BYTES: usize = 300 << 10;
 pub const JSON_FRAME_BYTES: usize = 512 << 10;
 /// Bytes of an HTTP request head, up to and including the empty line.
 pub const HEAD_BYTES: usize = 8 << 10;
+/// Devices of one user: one primary and four linked.
+pub const DEVICES: usize = 5;
 /// Milliseconds from accept to authenticated.
 pub const AUTHENTICATE_MS: u64 = 10_000;
 /// Requests of a session without an answer; then its socket is not read.

@@ -28,6 +28,11 @@ pub fn unauthenticated(message: &str) -> v1::Error {
     error(Code::Unauthenticated, message)
 }
 
+/// One more device than a user may have.
+pub fn device_limit(message: impl Into<String>) -> v1::Error {
+    error(Code::DeviceLimit, message)
+}
+
 /// The id names a message with other content; `first` is what became of that one.
 pub fn conflict(first: v1::Sent) -> v1::Error {
     let details = v1::Details { details: Some(v1::details::Details::Conflict(first)) };

@@ -4,7 +4,7 @@
 
 use super::{State, TickPush};
 use crate::Router;
-use crate::boundary::Output;
+use crate::boundary::{Output, Request};
 use crate::envelope::Envelope;
 use crate::pending::Pending;
 use crate::slab::Key;
@@ -35,12 +35,14 @@ pub(crate) struct Loading {
     /// What was committed meanwhile: the head, and whether it began with the first record.
     noted: BTreeMap<ConversationId, Behind>,
     failures: u32,
+    /// Requests that came before welcome, with their ids.
+    pub(super) held: Vec<(u64, Request)>,
 }
 
 impl Loading {
     pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (UserKey, Seq)>, resuming: bool) -> Self {
         let (read, ticks, noted) = Default::default();
-        Self { hello_id, have, resuming, after: None, read, ticks, noted, failures: 0 }
+        Self { hello_id, have, resuming, after: None, read, ticks, noted, failures: 0, held: Vec::new() }
     }
 
     /// A record was committed while the conversations are read.
@@ -157,6 +159,10 @@ impl Router {
         }
         self.tell_renew(key);
         self.pump(key);
+        for (id, request) in loading.held {
+            self.finish_request(key);
+            self.request(conn, id, request);
+        }
     }
 
     fn welcome_frame(

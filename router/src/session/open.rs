@@ -7,7 +7,7 @@ use crate::refusal;
 use crate::slab::Key;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
-use ringpost_proto::limits::HAVE_POSITIONS;
+use ringpost_proto::limits::{DEVICES, HAVE_POSITIONS};
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
 use std::collections::BTreeMap;
@@ -29,6 +29,12 @@ impl Router {
         if !self.take_over(&identity) {
             let reason = "the device was taken over too often";
             return self.emit(conn, Output::Close { conn, code: CloseCode::DeviceInUse, reason });
+        }
+        if self.users.get(&identity.user).is_some_and(|user| user.sessions.len() >= DEVICES) {
+            let error = refusal::device_limit(format!("a user has at most {DEVICES} devices"));
+            self.frame(conn, id, Answer::Error(error));
+            let reason = "too many devices";
+            return self.emit(conn, Output::Close { conn, code: CloseCode::Unauthenticated, reason });
         }
         let window = hello.window.unwrap_or_default();
         let key = self.sessions.insert(Session {

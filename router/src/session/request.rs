@@ -23,6 +23,9 @@ impl Router {
         if session.state == State::Ended && !matches!(request, Request::Ack { .. }) {
             return;
         }
+        if session.state == State::Loading {
+            return self.hold_request(key, id, request);
+        }
         match request {
             Request::Ack { push, ranges } => {
                 self.ack(conn, key, id, push, ranges);
@@ -50,6 +53,14 @@ impl Router {
             }
             Request::Unexpected { hello: false } => {}
         }
+    }
+
+    /// Before welcome nothing is answered; like other requests that wait, at most 32 do before the socket is not read.
+    fn hold_request(&mut self, key: Key, id: u64, request: Request) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        loading.held.push((id, request));
+        self.begin_request(key);
     }
 
     pub(crate) fn identity_of(&self, key: Key) -> Option<(UserKey, DeviceId)> {
