@@ -140,7 +140,9 @@ impl EdgeReply {
         B: Body<Data = Bytes> + Unpin,
     {
         let (parts, mut body) = response.into_parts();
-        let length = body.size_hint().exact();
+        // The header first: an answer to HEAD says the length that it leaves out.
+        let stated = parts.headers.get(http::header::CONTENT_LENGTH);
+        let length = stated.and_then(|value| value.to_str().ok()?.parse().ok()).or_else(|| body.size_hint().exact());
         self.head(parts.status, parts.headers, length);
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return Err(Gone) };

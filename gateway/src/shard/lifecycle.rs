@@ -183,11 +183,15 @@ impl Shard {
     fn ended(&mut self, handle: Handle, why: Stat) {
         let Some(conn) = self.conns.get(handle) else { return };
         conn.set(flag::EOF);
-        match conn.state {
-            State::Closing { .. } if conn.is(flag::SENDING) || !conn.out.is_empty() => {}
+        let unsent = conn.is(flag::SENDING) || !conn.out.is_empty();
+        match &conn.state {
+            State::Closing { .. } if unsent => {}
             State::Closing { .. } => self.ring.close(handle),
             // A client that has sent its request and shut down its side may still read the answer.
-            State::Http(_) if why == Stat::ClosedPeer => {}
+            State::Http(http) if why == Stat::ClosedPeer && http.body.is_done() => {}
+            state if why == Stat::ClosedPeer && state.is_websocket() && unsent => {
+                self.close_after_output(handle, why, false);
+            }
             _ => self.abort(handle, why),
         }
     }
