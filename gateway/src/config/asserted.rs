@@ -6,8 +6,16 @@ use ringpost_proto::limits;
 
 type Check = fn(&Settings, &Derived, &Machine) -> Option<String>;
 
-const CHECKS: &[Check] =
-    &[dev_is_loopback, some_key, addresses_differ, rings_hold_sessions, files_suffice, outbox_holds_a_window, queues];
+const CHECKS: &[Check] = &[
+    dev_is_loopback,
+    some_key,
+    addresses_differ,
+    origins,
+    rings_hold_sessions,
+    files_suffice,
+    outbox_holds_a_window,
+    queues,
+];
 
 pub fn check(settings: &Settings, derived: &Derived, machine: &Machine) -> Result<(), ConfigError> {
     match CHECKS.iter().find_map(|check| check(settings, derived, machine)) {
@@ -30,6 +38,16 @@ fn some_key(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
 fn addresses_differ(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
     let same = s.listen == s.admin && s.listen.port() != 0;
     same.then(|| format!("listen and admin are both {}", s.listen))
+}
+
+/// Else nothing would ever match, and nobody would know why.
+fn origins(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    let is_origin = |origin: &str| match origin.split_once("://") {
+        Some(("http" | "https", host)) => !host.is_empty() && !host.contains('/'),
+        _ => false,
+    };
+    let bad = s.allowed_origins.iter().find(|origin| !is_origin(origin))?;
+    Some(format!("allowed_origins holds {bad:?}: an origin is a scheme and a host, like https://chat.example"))
 }
 
 /// A ring's table of direct descriptors is capped by the limit of open files.

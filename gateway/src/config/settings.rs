@@ -97,7 +97,7 @@ settings! {
     crash_slot_ms: u64 = 5_000, Bounds::Range(0, 10 * MINUTE_MS);
     /// How long a graceful stop lets sessions take their close frames and answers before sockets are cut.
     drain_ms: u64 = 3_000, Bounds::Range(0, 10 * MINUTE_MS);
-    /// Origins of browsers that may connect besides the server's own, like https://chat.example (separated by commas outside a file).
+    /// Origins of browsers that may connect besides the server's own, written as browsers do: scheme, host, and port where it is not the scheme's (separated by commas outside a file).
     allowed_origins: Vec<String> = "", Bounds::Length(1, 256);
     /// The file of token keys (gateway/docs/operations.md has its format). Needed unless dev is on.
     token_keys: Option<PathBuf> = "", Bounds::Any("a path");

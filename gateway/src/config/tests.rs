@@ -129,6 +129,9 @@ fn relations_are_asserted() {
     assert!(line(&[("max_sessions", "100000"), ("shards", "2")]).contains("RLIMIT_NOFILE"));
     assert!(line(&[("window_bytes", "1048576")]).contains("outbox_bytes"));
     assert!(line(&[("sq_entries", "32768")]).contains("cq_entries"));
+    for origin in ["chat.example", "https://", "https://chat.example/", "ftp://chat.example"] {
+        assert!(line(&[("allowed_origins", origin)]).contains("allowed_origins"), "{origin}");
+    }
     config(&[("dev", "false"), ("token_keys", "keys.toml"), ("listen", "0.0.0.0:7600")]).unwrap();
     config(&[("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0")]).unwrap();
 }
