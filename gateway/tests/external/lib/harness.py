@@ -252,6 +252,11 @@ class Session:
             if "record" in push:
                 return push["n"], int(push["record"]["seq"]), push["record"]
 
+    def records_waiting(self):
+        """Records that were pushed and not taken yet; ticks are dropped."""
+        pushed = [self.pushes.get_nowait() for _ in range(self.pushes.qsize())]
+        return [push["record"] for push in pushed if "record" in push]
+
     async def records(self, last_seq, ack=True, timeout=PATIENCE_S):
         """Records until `last_seq`, acknowledged as they come."""
         got = []
