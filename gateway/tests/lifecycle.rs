@@ -6,8 +6,10 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::json;
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 use support::ws::Client;
 use support::{Dir, Gateway, finish, http, refused, ringpost, serve};
 
@@ -125,4 +127,19 @@ fn a_signal_while_sessions_talk_loses_nothing_acknowledged() {
     assert!(texts.len() >= acknowledged, "{acknowledged} acknowledged, {texts:?} stored");
     let sent: Vec<_> = (1..=texts.len()).map(|n| json!(format!("m{n}"))).collect();
     assert_eq!(texts, sent);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut gateway = Gateway::start(&["--drain-ms=600000"]);
+    // A request whose body does not come: the stop waits for it.
+    let mut slow = TcpStream::connect(gateway.listen).unwrap();
+    slow.write_all(b"POST /v1/dev/token HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n").unwrap();
+    gateway.await_metric("ringpost_connections{state=\"http\"}", 1.0);
+    gateway.signal(Signal::TERM);
+    while http(gateway.admin, "GET", "/readyz", &[], "").json()["draining"] != true {}
+    // Signals closer together than 200 ms are taken for one.
+    std::thread::sleep(Duration::from_millis(250));
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(1));
 }

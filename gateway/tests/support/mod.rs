@@ -170,6 +170,15 @@ impl Gateway {
         line.unwrap_or_else(|| panic!("no {series} in:\n{text}")).parse().unwrap()
     }
 
+    /// Waits until a series has this value.
+    pub fn await_metric(&self, series: &str, value: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(series) != value {
+            assert!(Instant::now() < deadline, "{series} did not become {value}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn dev_token(&self, user: &str, device: &str) -> String {
         let body = serde_json::json!({"user": user, "device": device}).to_string();
         let answer = http(self.listen, "POST", "/v1/dev/token", &[], &body);
