@@ -110,7 +110,7 @@ settings! {
     /// Completion queue entries of a ring. An overflow costs time, never data.
     cq_entries: u32 = 16_384, Bounds::PowerOfTwo(128, 65_536);
     /// Provided receive buffers of a ring, shared by its connections.
-    buffers: u32 = 2_048, Bounds::PowerOfTwo(16, 32_768);
+    buffers: u32 = 1_024, Bounds::PowerOfTwo(16, 32_768);
     /// Bytes of one receive buffer. Most frames fit in 2 KiB; larger ones take several.
     buffer_bytes: u32 = 2_048, Bounds::Range(512, 65_536);
     /// Entries of a shard's inbox. Where it is full the sender keeps what it could not pass on and tries again in its next turn.
