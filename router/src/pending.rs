@@ -1,6 +1,5 @@
 //! What each outstanding store request is for.
 
-use crate::conversation::Waiting;
 use crate::session::LookupRead;
 use crate::slab::Key;
 use ringpost_persist::Raise;
@@ -32,9 +31,9 @@ pub(crate) enum Pending {
     },
     FindCmid {
         conversation: Key,
-        waiting: Box<Waiting>,
+        ticket: u64,
     },
-    /// `since_ms`: when the first of them moved.
+    /// Registers of a conversation; empty for what a device has heard. `since_ms`: when the first of them moved.
     Raise {
         raises: Vec<Raise>,
         since_ms: u64,

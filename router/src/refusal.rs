@@ -20,6 +20,10 @@ pub fn too_large(field: &str, most: usize) -> v1::Error {
     v1::Error { field: field.into(), ..error(Code::TooLarge, format!("at most {most} bytes")) }
 }
 
+pub fn too_many(field: &str, most: u32) -> v1::Error {
+    v1::Error { field: field.into(), ..error(Code::TooLarge, format!("at most {most}")) }
+}
+
 pub fn unimplemented(field: &str, message: &str) -> v1::Error {
     v1::Error { field: field.into(), ..error(Code::Unimplemented, message) }
 }

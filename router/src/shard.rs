@@ -169,7 +169,7 @@ impl Router {
             Pending::LoadConversation { conversation } => self.conversation_loaded(conversation, outcome),
             Pending::Append { conversation } => self.appended(conversation, outcome),
             Pending::ReadSlot { conversation } => self.slot_read(conversation, outcome),
-            Pending::FindCmid { conversation, waiting } => self.cmid_found(conversation, *waiting, outcome),
+            Pending::FindCmid { conversation, ticket } => self.cmid_found(conversation, ticket, outcome),
             Pending::Raise { raises, since_ms } => self.raised(raises, since_ms, outcome),
         }
     }

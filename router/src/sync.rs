@@ -46,7 +46,6 @@ impl Router {
     pub(crate) fn pump(&mut self, key: Key) {
         self.push_small(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let room = session.has_room();
         let (pushes, bytes) = (session.window_pushes, session.window_bytes);
         let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
         if work.reading || work.retry_ms.is_some() || work.loading.is_some() {
@@ -56,14 +55,18 @@ impl Router {
             work.queue.pop();
         }
         let Some(&conversation) = work.queue.last() else { return self.sync_done(key) };
-        if !room {
+        let Some(behind) = work.behind.get(&conversation) else { return };
+        let free = pushes.saturating_sub(work.outstanding.len() as u32);
+        let free_bytes = bytes.saturating_sub(work.outstanding_bytes);
+        // Not a read for each ack: a fair part of the window at a time.
+        let fair = free >= (pushes / 4).max(1) && free_bytes >= bytes / 4;
+        if !fair && !work.outstanding.is_empty() {
             return;
         }
-        let Some(from) = work.behind.get(&conversation).map(|behind| behind.next) else { return };
-        let records = pushes.saturating_sub(work.outstanding.len() as u32);
-        let bytes = bytes.saturating_sub(work.outstanding_bytes);
         work.reading = true;
-        let range = ReadRange::From { from, to: Seq::MAX };
+        let (records, bytes) = (free, free_bytes);
+        // What is beyond the known head comes by its own fan-out.
+        let range = ReadRange::From { from: behind.next, to: behind.head };
         self.ask(Pending::Pump { session: key, conversation }, |tag| StoreRequest::ReadLog {
             tag,
             conversation,
@@ -78,13 +81,10 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
         work.reading = false;
-        let Outcome::LogSlice { head, records } = outcome else {
+        let Outcome::LogSlice { records, .. } = outcome else {
             work.retry_ms = Some(retry_ms);
             return self.settle_session(key);
         };
-        if let Some(behind) = work.behind.get_mut(&conversation) {
-            behind.head = behind.head.max(head);
-        }
         for record in records {
             if !self.push_next(key, conversation, record) {
                 break;
@@ -99,7 +99,7 @@ impl Router {
     fn push_next(&mut self, key: Key, conversation: ConversationId, record: Arc<Record>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let own = is_own(session, &record);
-        let room = session.has_room();
+        let room = session.has_room(record.cost() as u32);
         let Some(behind) = session.work().behind.get_mut(&conversation) else { return false };
         if behind.next != record.seq || (!own && !room) {
             return false;
@@ -118,11 +118,14 @@ impl Router {
     /// If the session has come to the head, it is no longer behind. What it skipped at the end counts as delivered once
     /// everything before is acknowledged.
     fn caught_up(&mut self, key: Key, conversation: ConversationId) {
+        let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let work = session.work();
         let Some(behind) = work.behind.get(&conversation).filter(|behind| behind.next > behind.head) else { return };
         let (kind, seq) = (behind.kind.clone(), behind.head);
         work.behind.remove(&conversation);
+        work.recent.insert(conversation, (seq, now_ms));
+        work.remember(now_ms);
         let is_record = |pushed: &Pushed| matches!(pushed.item, PushedItem::Record { .. });
         if !work.outstanding.iter().any(|pushed| pushed.conversation == conversation && is_record(pushed)) {
             self.delivered(key, conversation, kind, seq);
@@ -152,13 +155,16 @@ impl Router {
         record: &Arc<Record>,
     ) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (own, room) = (is_own(session, record), session.has_room());
+        let (own, room) = (is_own(session, record), session.has_room(record.cost() as u32));
         if let Some(work) = &mut session.work {
             if let Some(loading) = &mut work.loading {
                 return loading.note(conversation, kind, record.seq, record.id);
             }
             if let Some(behind) = work.behind.get_mut(&conversation) {
                 return behind.extend(record.seq, record.id);
+            }
+            if work.recent.get(&conversation).is_some_and(|(upto, _)| record.seq <= *upto) {
+                return;
             }
         }
         if own {
@@ -201,7 +207,7 @@ impl Router {
     fn push_small(&mut self, key: Key) {
         loop {
             let Some(session) = self.sessions.get_mut(key) else { return };
-            let ready = session.state == State::Open && session.has_room();
+            let ready = session.state == State::Open && session.has_room(SMALL_PUSH);
             let Some(work) = session.work.as_mut().filter(|_| ready) else { return };
             if work.loading.is_some() {
                 return;

@@ -1,6 +1,6 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
-use super::{Conversation, Phase, QUEUE, Waiting};
+use super::{Conversation, Phase, QUEUE, Search, Waiting};
 use crate::Router;
 use crate::boundary::Proposal;
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
@@ -11,10 +11,11 @@ use ringpost_persist::{Outcome, Record, StoreRequest};
 use ringpost_proto::id::ConversationId;
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1;
+use smallvec::SmallVec;
 
 pub(super) enum Decision {
     Append,
-    /// The same id is in the batch that is being committed: wait for it.
+    /// The same id is in the batch that is being committed, or is being searched for: wait for it.
     Wait,
     Sent(v1::Sent),
     Refuse(v1::Error),
@@ -40,7 +41,7 @@ impl Conversation {
     pub(super) fn decide(&self, waiting: &Waiting, now_ms: u64) -> Decision {
         let proposal = &waiting.proposal;
         let Some(member) = self.member(&proposal.sender) else {
-            return Decision::Refuse(refusal::invalid("send.to", "not a member"));
+            return Decision::Refuse(refusal::invalid("to", "not a member"));
         };
         if let Some(record) = self.cmids.get(&(proposal.cmid, proposal.device, member)) {
             return decide_found(record, proposal);
@@ -53,10 +54,12 @@ impl Conversation {
         }
         let made_ms = proposal.cmid.uuid_v7_ms();
         let expired = made_ms.is_some_and(|ms| ms + DEDUPE_MS < now_ms);
-        if waiting.searched || self.covers(made_ms) {
-            return if expired { Decision::Refuse(refusal::expired()) } else { Decision::Append };
+        match waiting.search {
+            Search::Asked(_) => Decision::Wait,
+            Search::No if !self.covers(made_ms) => Decision::Search,
+            _ if expired => Decision::Refuse(refusal::expired()),
+            _ => Decision::Append,
         }
-        Decision::Search
     }
 
     /// Whether an id made at `made_ms` can only be in the part of the log that is in memory.
@@ -77,7 +80,7 @@ impl Router {
         let key = self.conversation(id, &proposal.kind);
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let waiting = Waiting { from, re, proposal, searched: false };
+        let waiting = Waiting { from, re, proposal, search: Search::No };
         if room.queue.len() >= QUEUE {
             return self.refuse(&waiting, refusal::overloaded());
         }
@@ -95,13 +98,28 @@ impl Router {
         }
         let mut later = std::collections::VecDeque::new();
         let mut decided = Vec::new();
-        while let Some(waiting) = next_in_turn(room) {
-            match room.decide(&waiting, now_ms) {
-                Decision::Append => {
+        let mut searches = Vec::new();
+        // Messages of one session keep their order: none overtakes one that has to wait.
+        let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
+        while let Some(mut waiting) = next_in_turn(room) {
+            let decision = room.decide(&waiting, now_ms);
+            if let Decision::Search = decision {
+                room.tickets += 1;
+                waiting.search = Search::Asked(room.tickets);
+                let Proposal { sender, device, cmid, .. } = &waiting.proposal;
+                searches.push((room.tickets, sender.clone(), *device, *cmid));
+            }
+            match decision {
+                Decision::Append if !held.contains(&waiting.from) => {
                     let record = room.place(&waiting.proposal, self.now.unix_us, self.settings.worker);
                     room.batch.push((waiting, record));
                 }
-                Decision::Wait => later.push_back(waiting),
+                Decision::Append | Decision::Wait | Decision::Search => {
+                    if !held.contains(&waiting.from) {
+                        held.push(waiting.from);
+                    }
+                    later.push_back(waiting);
+                }
                 decision => decided.push((waiting, decision)),
             }
             if room.batch.len() == super::append::BATCH {
@@ -110,16 +128,20 @@ impl Router {
         }
         later.append(&mut room.queue);
         room.queue = later;
-        let appends = !room.batch.is_empty();
+        let (conversation, appends) = (room.id, !room.batch.is_empty());
+        for (ticket, sender, device, cmid) in searches {
+            let pending = Pending::FindCmid { conversation: key, ticket };
+            self.ask(pending, |tag| StoreRequest::FindCmid { tag, conversation, sender, device, cmid });
+        }
         for (waiting, decision) in decided {
-            self.conclude(key, waiting, decision);
+            self.conclude(waiting, decision);
         }
         if appends {
             self.append(key);
         }
     }
 
-    pub(super) fn conclude(&mut self, key: Key, waiting: Waiting, decision: Decision) {
+    fn conclude(&mut self, waiting: Waiting, decision: Decision) {
         match decision {
             Decision::Sent(sent) => {
                 self.counters.sends_duplicate += 1;
@@ -127,32 +149,24 @@ impl Router {
                 self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
             }
             Decision::Refuse(error) => self.refuse(&waiting, error),
-            Decision::Search => self.search(key, waiting),
-            Decision::Append | Decision::Wait => {}
+            Decision::Append | Decision::Wait | Decision::Search => {}
         }
     }
 
-    fn search(&mut self, key: Key, waiting: Waiting) {
-        let Some(conversation) = self.conversations.get(key).map(|room| room.id) else { return };
-        let Proposal { sender, device, cmid, .. } = &waiting.proposal;
-        let (sender, device, cmid) = (sender.clone(), *device, *cmid);
-        let pending = Pending::FindCmid { conversation: key, waiting: Box::new(waiting) };
-        self.ask(pending, |tag| StoreRequest::FindCmid { tag, conversation, sender, device, cmid });
-    }
-
-    pub(crate) fn cmid_found(&mut self, key: Key, mut waiting: Waiting, outcome: Outcome) {
-        let Outcome::Found(found) = outcome else {
-            return self.refuse(&waiting, refusal::unavailable());
-        };
-        if let Some(record) = found {
-            let decision = decide_found(&record, &waiting.proposal);
-            return self.conclude(key, waiting, decision);
+    /// The whole log was asked for a client message id.
+    pub(crate) fn cmid_found(&mut self, key: Key, ticket: u64, outcome: Outcome) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let asked = |waiting: &Waiting| waiting.search == Search::Asked(ticket);
+        let Some(at) = room.queue.iter().position(asked) else { return };
+        if let Outcome::Found(None) = outcome {
+            room.queue[at].search = Search::Absent;
+        } else if let Some(waiting) = room.queue.remove(at) {
+            let decision = match outcome {
+                Outcome::Found(Some(record)) => decide_found(&record, &waiting.proposal),
+                _ => Decision::Refuse(refusal::unavailable()),
+            };
+            self.conclude(waiting, decision);
         }
-        waiting.searched = true;
-        let Some(room) = self.conversations.get_mut(key) else {
-            return self.refuse(&waiting, refusal::unavailable());
-        };
-        room.queue.push_back(waiting);
         self.append_next(key);
     }
 }

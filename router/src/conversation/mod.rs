@@ -55,6 +55,10 @@ pub(crate) struct Conversation {
     /// How far each member says to have read; beyond what was delivered it counts when that is.
     read_asked: [Seq; 2],
     read_dirty: [bool; 2],
+    /// By member: the other side heard of progress since the registers were last written.
+    told: [bool; 2],
+    /// Counts searches.
+    tickets: u64,
     /// When dirty registers are written, and when there was last something to do.
     flush_ms: Option<u64>,
     /// Since when a register is ahead of the store.
@@ -87,8 +91,17 @@ pub(crate) struct Waiting {
     pub from: SessionRef,
     pub re: u64,
     pub proposal: Proposal,
-    /// The whole log was asked for this client message id; it had none.
-    pub searched: bool,
+    pub search: Search,
+}
+
+/// Whether the whole log was asked for a client message id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    No,
+    /// On its way, with this ticket.
+    Asked(u64),
+    /// The log has none.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -129,6 +142,8 @@ impl Conversation {
             read: [0; 2],
             read_asked: [0; 2],
             read_dirty: [false; 2],
+            told: [false; 2],
+            tickets: 0,
             flush_ms: None,
             ahead_ms: None,
             retry_ms: None,
@@ -271,10 +286,14 @@ impl Router {
         }
         for early in reads {
             if let Early::Read { from, re, .. } = early {
-                let outcome = SendOutcome::Refused(Box::new(refusal::unavailable()));
-                self.post(from.shard, Envelope::Outcome { to: from, re, outcome });
+                self.refuse_read(from, re);
             }
         }
+    }
+
+    fn refuse_read(&mut self, to: SessionRef, re: u64) {
+        let outcome = SendOutcome::Refused(Box::new(refusal::unavailable()));
+        self.post(to.shard, Envelope::Outcome { to, re, outcome });
     }
 
     pub(crate) fn arm_conversation(&mut self, key: Key) {

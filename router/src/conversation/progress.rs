@@ -14,7 +14,7 @@ use std::sync::Arc;
 const FLUSH_MS: u64 = 2_000;
 /// By how much the monotonic clocks of two shards may differ, each read once a turn.
 const CLOCKS_MS: u64 = 1_000;
-/// Acks and reads held while a conversation is loaded; beyond that they are dropped and come again at the next sync.
+/// Read positions held while a conversation is loaded; beyond that they are refused.
 const EARLY: usize = 256;
 
 impl Conversation {
@@ -72,6 +72,19 @@ impl Conversation {
         self.tail.get(seq.saturating_sub(first) as usize).or(self.tail.front()).map_or(0, |record| record.us)
     }
 
+    /// Keeps an ack until the conversation is loaded: for each device the highest counts.
+    fn hold_delivered(&mut self, user: UserKey, device: DeviceId, seq: Seq) {
+        for early in &mut self.early {
+            if let Early::Delivered { user: u, device: d, seq: held } = early
+                && (&*u, *d) == (&user, device)
+            {
+                *held = seq.max(*held);
+                return;
+            }
+        }
+        self.early.push(Early::Delivered { user, device, seq });
+    }
+
     fn dirty_registers(&mut self) -> Vec<Raise> {
         let mut raises = Vec::new();
         let members = self.kind.members().to_vec();
@@ -106,10 +119,7 @@ impl Router {
         let Some(room) = self.conversations.get_mut(key) else { return };
         let Some(member) = room.member(&user) else { return };
         if room.phase == Phase::Loading {
-            if room.early.len() < EARLY {
-                room.early.push(Early::Delivered { user, device, seq });
-            }
-            return;
+            return room.hold_delivered(user, device, seq);
         }
         let before = room.delivered_to(member);
         if !room.deliver(member, device, seq) {
@@ -136,8 +146,11 @@ impl Router {
         let key = self.conversation(id, &kind);
         let Some(room) = self.conversations.get_mut(key) else { return };
         let Some(member) = room.member(&user) else { return };
-        if room.phase == Phase::Loading && room.early.len() < EARLY {
-            return room.early.push(Early::Read { user, from, re, seq });
+        if room.phase == Phase::Loading {
+            if room.early.len() < EARLY {
+                return room.early.push(Early::Read { user, from, re, seq });
+            }
+            return self.refuse_read(from, re);
         }
         let asked = &mut room.read_asked[usize::from(member)];
         *asked = seq.max(*asked);
@@ -164,11 +177,23 @@ impl Router {
         members.dedup();
         // The clocks of two shards are read at different times.
         let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
-        members.into_iter().for_each(|member| self.tell(key, member, opened_since_ms));
+        for member in members {
+            let Some(room) = self.conversations.get_mut(key) else { return };
+            let at = usize::from(member);
+            // What moved since is told again when that is written.
+            let dirty = room.read_dirty[at] || room.delivered.iter().any(|it| it.member == member && it.dirty);
+            if room.told[at] {
+                room.told[at] = dirty;
+                self.tell(key, member, opened_since_ms);
+            }
+        }
     }
 
     /// The other member hears how far this one is.
     fn tell_peer(&mut self, key: Key, member: u8) {
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.told[usize::from(member)] = true;
+        }
         self.tell(key, member, 0);
     }
 

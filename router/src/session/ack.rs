@@ -12,17 +12,22 @@ use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::v1::server_frame::Answer;
 use std::sync::Arc;
 
+/// What a device has heard is written together, this long after the first of it, milliseconds.
+const WRITE_MS: u64 = 2_000;
+
 impl Router {
     /// Everything up to push `push` is stored by the device.
     pub(crate) fn ack(&mut self, conn: ConnRef, key: Key, id: u64, push: u64, ranges: bool) {
-        if ranges {
-            let error = refusal::invalid("ack.ranges", "only where pushes travel on several streams");
-            return self.frame(conn, id, Answer::Error(error));
-        }
         let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if push > session.pushed {
-            let error = refusal::invalid("ack.push", "this push was never sent");
+        if ranges || push > session.pushed {
+            let error = match ranges {
+                true => refusal::invalid("ranges", "only where pushes travel on several streams"),
+                false => refusal::invalid("push", "this push was never sent"),
+            };
+            if session.state == State::Ended {
+                return;
+            }
             return self.frame(conn, id, Answer::Error(error));
         }
         let count = push.saturating_sub(session.acked) as usize;
@@ -66,19 +71,35 @@ impl Router {
         self.post_to_conversation(conversation, Envelope::Delivered { conversation, kind, user, device, seq });
     }
 
-    /// What a device has heard of the other side's progress. Lost: told again at the next sync.
+    /// The device has heard of the other side's progress; written soon, with what else it hears.
     fn tick_acked(&mut self, key: Key, conversation: ConversationId, delivered: Seq, read: Seq) {
-        let Some(session) = self.sessions.get(key) else { return };
-        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let ended = session.state == State::Ended;
+        let work = session.work();
+        let heard = work.heard.entry(conversation).or_default();
+        *heard = (heard.0.max(delivered), heard.1.max(read));
+        work.write_ms.get_or_insert(now_ms + WRITE_MS);
+        if ended {
+            self.write_heard(key);
+        }
+    }
+
+    /// Writes what the device has heard. Lost: told again at the next sync.
+    pub(crate) fn write_heard(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(work) = session.work.as_mut().filter(|work| work.write_ms.is_some()) else { return };
+        work.write_ms = None;
+        let (user, device) = (&session.identity.user, session.identity.device);
+        let mut raises = Vec::new();
         // A tick's numbers order its own writes; no record is referred to.
-        let raises = vec![
-            Raise {
-                key: RegisterKey::TickDelivered(conversation, user.clone(), device),
-                value: delivered,
-                stamp: delivered,
-            },
-            Raise { key: RegisterKey::TickRead(conversation, user, device), value: read, stamp: read },
-        ];
+        let mut raise = |key, value| raises.push(Raise { key, value, stamp: value });
+        for (conversation, (delivered, read)) in std::mem::take(&mut work.heard) {
+            raise(RegisterKey::TickDelivered(conversation, user.clone(), device), delivered);
+            if read > 0 {
+                raise(RegisterKey::TickRead(conversation, user.clone(), device), read);
+            }
+        }
         self.ask(Pending::Raise { raises: Vec::new(), since_ms: 0 }, |tag| StoreRequest::Raise { tag, raises });
     }
 }

@@ -9,7 +9,7 @@ use crate::envelope::Envelope;
 use crate::pending::Pending;
 use crate::slab::Key;
 use crate::sync::Behind;
-use ringpost_persist::{ConversationKind, Outcome, StoreRequest, UserEntry};
+use ringpost_persist::{ConversationKind, Outcome, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::limits;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Conversations of one page of [`StoreRequest::LoadUser`].
-const PAGE: u32 = 256;
+const PAGE: u32 = 1_000;
 const RETRIES: u32 = 5;
 const RETRY_MS: u64 = 500;
 
@@ -29,6 +29,10 @@ pub(crate) struct Loading {
     have: BTreeMap<ConversationId, (UserKey, Seq)>,
     resuming: bool,
     after: Option<(RecordId, ConversationId)>,
+    /// Pages of this pass over the list, its newest record, and that of the pass before (0: there was none).
+    pages: u32,
+    newest: RecordId,
+    known: RecordId,
     /// Everything read so far, with where this device is.
     read: BTreeMap<ConversationId, Behind>,
     ticks: BTreeMap<ConversationId, TickPush>,
@@ -42,7 +46,9 @@ pub(crate) struct Loading {
 impl Loading {
     pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (UserKey, Seq)>, resuming: bool) -> Self {
         let (read, ticks, noted) = Default::default();
-        Self { hello_id, have, resuming, after: None, read, ticks, noted, failures: 0, held: Vec::new() }
+        let (pages, newest, known) = (0, 0, 0);
+        let (failures, held) = (0, Vec::new());
+        Self { hello_id, have, resuming, after: None, pages, newest, known, read, ticks, noted, failures, held }
     }
 
     /// A record was committed while the conversations are read.
@@ -63,6 +69,27 @@ impl Loading {
             let tick = TickPush { kind: entry.kind, delivered: entry.peer_delivered, read: entry.peer_read };
             self.ticks.insert(conversation, tick);
         }
+    }
+
+    /// Takes a page in; `false`: there is more to read. A list of several pages moves while it is read, so it is read again,
+    /// from the top down to what was known, until one page shows everything that moved.
+    fn take_page(&mut self, page: UserPage, device: DeviceId) -> bool {
+        self.failures = 0;
+        self.pages += 1;
+        if self.pages == 1 {
+            self.newest = page.entries.first().map_or(0, |entry| entry.last.id);
+        }
+        let last = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
+        for entry in page.entries {
+            self.take_in(entry, device);
+        }
+        if page.more && last.is_some_and(|(id, _)| id > self.known) {
+            self.after = last;
+            return false;
+        }
+        let whole = self.pages == 1;
+        (self.known, self.pages, self.after) = (self.newest, 0, None);
+        whole && self.is_complete()
     }
 
     /// Whether everything noted can be placed: it was read, or it began with the first record.
@@ -98,21 +125,12 @@ impl Router {
             work.retry_ms = Some(now_ms + RETRY_MS * u64::from(loading.failures));
             return self.settle_session(key);
         };
-        loading.after = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
-        let more = page.more && loading.after.is_some();
-        for entry in page.entries {
-            loading.take_in(entry, device);
-        }
-        if more {
-            return self.load_user(key);
-        }
-        if !loading.is_complete() {
-            // A conversation moved to the front between two pages: it is there now.
-            loading.after = None;
+        if !loading.take_page(*page, device) {
             return self.load_user(key);
         }
         if let Some(loading) = work.loading.take() {
             self.welcome(key, *loading);
+            self.settle_session(key);
         }
     }
 

@@ -75,7 +75,17 @@ pub(crate) struct Work {
     pub marks: BTreeMap<ConversationId, (Arc<ConversationKind>, Seq)>,
     /// The backlog found at hello, until syncDone: conversations and records pushed.
     pub backlog: Option<(u32, u64)>,
+    /// What was just pushed of the log, and when: the fan-out of the same records may still be on its way.
+    pub recent: BTreeMap<ConversationId, (Seq, u64)>,
+    /// Progress of the other sides, (delivered, read) each, that the device has heard of and that is not written down.
+    pub heard: BTreeMap<ConversationId, (Seq, Seq)>,
+    /// When to write that, and when to forget what is no longer recent.
+    pub write_ms: Option<u64>,
+    pub forget_ms: Option<u64>,
 }
+
+/// For so long a fan-out may be on its way, milliseconds.
+const RECENT_MS: u64 = 8_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct TickPush {
@@ -117,6 +127,18 @@ impl Work {
             && self.ticks.is_empty()
             && self.marks.is_empty()
             && self.backlog.is_none()
+            && self.recent.is_empty()
+            && self.heard.is_empty()
+    }
+
+    /// Something is now recent.
+    pub fn remember(&mut self, now_ms: u64) {
+        self.forget_ms.get_or_insert(now_ms + RECENT_MS);
+    }
+
+    fn forget(&mut self, now_ms: u64) {
+        self.recent.retain(|_, (_, at_ms)| *at_ms + RECENT_MS > now_ms);
+        self.forget_ms = if self.recent.is_empty() { None } else { Some(now_ms + RECENT_MS) };
     }
 }
 
@@ -125,10 +147,11 @@ impl Session {
         self.work.get_or_insert_default()
     }
 
-    /// Whether one more push may be sent.
-    pub fn has_room(&self) -> bool {
+    /// Whether one more push may be sent. One that is larger than the window goes alone.
+    pub fn has_room(&self, bytes: u32) -> bool {
         let Some(work) = &self.work else { return true };
-        (work.outstanding.len() as u64) < u64::from(self.window_pushes) && work.outstanding_bytes < self.window_bytes
+        let fits = work.outstanding_bytes.saturating_add(bytes) <= self.window_bytes;
+        work.outstanding.is_empty() || (work.outstanding.len() < self.window_pushes as usize && fits)
     }
 
     /// Counts one push and returns its number.
@@ -148,10 +171,12 @@ impl Session {
             return u64::MAX;
         }
         let renew = self.expires_ms.saturating_sub(RENEW_SOON_MS);
-        let token = if self.told_renew { self.expires_ms.saturating_add(TOKEN_LEEWAY_MS) } else { renew };
+        let told = self.told_renew || self.state == State::Loading;
+        let token = if told { self.expires_ms.saturating_add(TOKEN_LEEWAY_MS) } else { renew };
         let Some(work) = &self.work else { return token };
         let progress = if work.outstanding.is_empty() { u64::MAX } else { work.progress_ms + progress_ms };
-        token.min(progress).min(work.retry_ms.unwrap_or(u64::MAX))
+        let timers = [work.retry_ms, work.write_ms, work.forget_ms];
+        timers.into_iter().flatten().fold(token.min(progress), u64::min)
     }
 }
 
@@ -183,10 +208,17 @@ impl Router {
                 self.counters.slow_consumers += 1;
                 return self.end(key, CloseCode::SlowConsumer, "no ack while pushes are outstanding");
             }
+            if work.forget_ms.is_some_and(|at| now_ms >= at) {
+                work.forget(now_ms);
+            }
+            let write = work.write_ms.is_some_and(|at| now_ms >= at);
             if work.retry_ms.is_some_and(|at| now_ms >= at) {
                 work.retry_ms = None;
                 let loading = work.loading.is_some();
                 if loading { self.load_user(key) } else { self.pump(key) }
+            }
+            if write {
+                self.write_heard(key);
             }
         }
         self.tell_renew(key);
@@ -212,6 +244,8 @@ impl Router {
             return;
         }
         session.state = State::Ended;
+        self.write_heard(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(work) = &mut session.work {
             let outstanding = std::mem::take(&mut work.outstanding);
             **work = Work { outstanding, ..Work::default() };
@@ -234,6 +268,7 @@ impl Router {
 
     pub(crate) fn closed(&mut self, conn: ConnRef) {
         let Some(key) = self.by_conn.remove(&conn) else { return };
+        self.write_heard(key);
         let Some(session) = self.sessions.remove(key) else { return };
         self.session_wheel.cancel(key.slot);
         self.forget(&session.identity, key);

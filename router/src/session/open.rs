@@ -120,11 +120,11 @@ fn at_most(limit: u32, asked: u32) -> u32 {
 /// The client's positions by conversation.
 fn positions(user: &UserKey, have: &[v1::Position]) -> Result<BTreeMap<ConversationId, (UserKey, Seq)>, v1::Error> {
     if have.len() > HAVE_POSITIONS {
-        return Err(refusal::invalid("hello.have", format!("at most {HAVE_POSITIONS} positions")));
+        return Err(refusal::invalid("have", format!("at most {HAVE_POSITIONS} positions")));
     }
     let mut positions = BTreeMap::new();
     for position in have {
-        let peer = super::request::peer(user, position.conversation.as_ref(), "hello.have.conversation")?;
+        let peer = super::request::peer(user, position.conversation.as_ref(), "have.conversation")?;
         positions.insert(user.direct_with(&peer), (peer, position.seq));
     }
     Ok(positions)

@@ -5,6 +5,7 @@ use crate::Router;
 use crate::boundary::{ConnRef, Output, RecordPage};
 use crate::pending::{PageRead, Pending};
 use crate::refusal;
+use crate::session::State;
 use crate::session::load::wire_peer;
 use crate::slab::Key;
 use ringpost_persist::{Body, Outcome, ReadRange, Record, StoreRequest, UserEntry};
@@ -22,14 +23,14 @@ const PREVIEW_CHARS: usize = 100;
 impl Router {
     pub(crate) fn fetch(&mut self, key: Key, conn: ConnRef, re: u64, fetch: v1::Fetch) {
         let Some((user, device)) = self.identity_of(key) else { return };
-        let peer = match peer(&user, fetch.conversation.as_ref(), "fetch.conversation") {
+        let peer = match peer(&user, fetch.conversation.as_ref(), "conversation") {
             Ok(peer) => peer,
             Err(error) => return self.frame(conn, re, Answer::Error(error)),
         };
         let from = fetch.from_seq.max(1);
         let to = fetch.to_seq.min(from.saturating_add(u64::from(FETCH_RECORDS) - 1));
         if to < from {
-            let error = refusal::invalid("fetch.toSeq", "must not be below fromSeq");
+            let error = refusal::invalid("toSeq", "must not be below fromSeq");
             return self.frame(conn, re, Answer::Error(error));
         }
         let conversation = user.direct_with(&peer);
@@ -39,7 +40,7 @@ impl Router {
 
     pub(crate) fn history(&mut self, key: Key, conn: ConnRef, re: u64, history: v1::History) {
         let Some((user, device)) = self.identity_of(key) else { return };
-        let peer = match peer(&user, history.conversation.as_ref(), "history.conversation") {
+        let peer = match peer(&user, history.conversation.as_ref(), "conversation") {
             Ok(peer) => peer,
             Err(error) => return self.frame(conn, re, Answer::Error(error)),
         };
@@ -64,7 +65,8 @@ impl Router {
         let Outcome::LogSlice { head, records } = outcome else {
             return self.answer(key, re, Answer::Error(refusal::unavailable()));
         };
-        let Some(conn) = self.sessions.get(key).map(|session| session.conn) else { return };
+        let Some(session) = self.sessions.get(key).filter(|session| session.state != State::Ended) else { return };
+        let conn = session.conn;
         let page = match read.range {
             Some((_, to)) => fetched(&read, to.min(head), records),
             None => {
@@ -81,16 +83,19 @@ impl Router {
 
     pub(crate) fn lookup(&mut self, key: Key, conn: ConnRef, re: u64, lookup: v1::Lookup) {
         let Some((sender, device)) = self.identity_of(key) else { return };
-        let peer = match peer(&sender, lookup.conversation.as_ref(), "lookup.conversation") {
+        let peer = match peer(&sender, lookup.conversation.as_ref(), "conversation") {
             Ok(peer) => peer,
             Err(error) => return self.frame(conn, re, Answer::Error(error)),
         };
         let ids: Option<Vec<_>> = lookup.client_message_ids.iter().map(|id| ClientMessageId::from_bytes(id)).collect();
-        let Some(ids) = ids.filter(|ids| ids.len() <= LOOKUP_IDS as usize) else {
-            let error = refusal::invalid("lookup.clientMessageIds", format!("at most {LOOKUP_IDS}, 16 bytes each"));
+        let Some(mut left) = ids else {
+            let error = refusal::invalid("clientMessageIds", "must be 16 bytes each");
             return self.frame(conn, re, Answer::Error(error));
         };
-        let mut left = ids;
+        if left.len() > LOOKUP_IDS as usize {
+            let error = refusal::too_many("clientMessageIds", LOOKUP_IDS);
+            return self.frame(conn, re, Answer::Error(error));
+        }
         let Some(cmid) = left.pop() else {
             return self.frame(conn, re, Answer::LookupResult(v1::LookupResult::default()));
         };
@@ -134,7 +139,7 @@ impl Router {
             (true, _) => None,
             (false, Some(after)) => Some(after),
             (false, None) => {
-                let error = refusal::invalid("conversations.cursor", "is none that this server gave");
+                let error = refusal::invalid("cursor", "is none that this server gave");
                 return self.frame(conn, re, Answer::Error(error));
             }
         };

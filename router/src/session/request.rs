@@ -104,7 +104,7 @@ impl Router {
 
     fn read(&mut self, key: Key, conn: ConnRef, id: u64, read: v1::Read) {
         let Some((user, _)) = self.identity_of(key) else { return };
-        let peer = match peer(&user, read.conversation.as_ref(), "read.conversation") {
+        let peer = match peer(&user, read.conversation.as_ref(), "conversation") {
             Ok(peer) => peer,
             Err(error) => return self.frame(conn, id, Answer::Error(error)),
         };
@@ -156,31 +156,31 @@ pub(crate) fn peer(own: &UserKey, peer: Option<&v1::Peer>, field: &str) -> Resul
 
 /// Checks a send; what comes out needs no further check but against the log.
 fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(ConversationId, Proposal), v1::Error> {
-    let peer = peer(&sender, send.to.as_ref(), "send.to")?;
+    let peer = peer(&sender, send.to.as_ref(), "to")?;
     let Some(cmid) = ClientMessageId::from_bytes(&send.client_message_id) else {
-        return Err(refusal::invalid("send.clientMessageId", "must be 16 bytes"));
+        return Err(refusal::invalid("clientMessageId", "must be 16 bytes"));
     };
     let message_kind = send.kind();
     let body = match send.body {
         Some(v1::send::Body::Text(text)) => Body::Text(text.into()),
         Some(v1::send::Body::Payload(payload)) => Body::Payload(payload),
-        None => return Err(refusal::invalid("send.text", "a send needs a text or a payload")),
+        None => return Err(refusal::invalid("text", "a send needs a text or a payload")),
     };
-    let field = if matches!(body, Body::Text(_)) { "send.text" } else { "send.payload" };
+    let field = if matches!(body, Body::Text(_)) { "text" } else { "payload" };
     if body.bytes().len() > BODY_BYTES {
         return Err(refusal::too_large(field, BODY_BYTES));
     }
     match (message_kind, &body) {
         (Kind::Text, Body::Text(_)) | (Kind::Data | Kind::Media, Body::Payload(_)) => {}
-        (Kind::Text, Body::Payload(_)) => return Err(refusal::invalid("send.kind", "a payload is not a TEXT")),
+        (Kind::Text, Body::Payload(_)) => return Err(refusal::invalid("kind", "a payload is not a TEXT")),
         (Kind::Data | Kind::Media, Body::Text(_)) => {
-            return Err(refusal::invalid("send.kind", "DATA and MEDIA take a payload"));
+            return Err(refusal::invalid("kind", "DATA and MEDIA take a payload"));
         }
-        _ => return Err(refusal::unimplemented("send.kind", "TEXT, DATA and MEDIA can be sent")),
+        _ => return Err(refusal::unimplemented("kind", "TEXT, DATA and MEDIA can be sent")),
     }
     let trace = match send.trace.len() {
         0 => None,
-        _ => Some(send.trace[..].try_into().map_err(|_| refusal::invalid("send.trace", "must be 16 bytes"))?),
+        _ => Some(send.trace[..].try_into().map_err(|_| refusal::invalid("trace", "must be 16 bytes"))?),
     };
     let content_hash = record::content_hash(message_kind, send.ref_seq, &body);
     let conversation = sender.direct_with(&peer);

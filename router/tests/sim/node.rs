@@ -3,7 +3,7 @@
 
 use super::network::LinkId;
 use super::oracle::Verdict;
-use super::plan::{Plan, SECOND};
+use super::plan::{MS, Plan, SECOND};
 use super::world::{Event, World};
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest};
 use ringpost_proto::id::ClientMessageId;
@@ -170,7 +170,9 @@ impl World {
         for shard in 0..self.plan.shards {
             self.feed(shard, Input::Drain)?;
         }
-        self.at(self.now + 2 * SECOND, Event::NodeEnds { epoch: self.node.epoch, down });
+        // Some are killed while they write what they were told.
+        let lasts = if self.dice.pick(3) == 0 { MS } else { 2 * SECOND };
+        self.at(self.now + lasts, Event::NodeEnds { epoch: self.node.epoch, down });
         Ok(())
     }
 

@@ -1,0 +1,155 @@
+//! What bad input gets, and what reads answer.
+
+use crate::world::{Got, World, text, wire};
+use ringpost_proto::v1;
+use ringpost_proto::v1::code::Value as Code;
+use ringpost_proto::v1::kind::Value as Kind;
+use ringpost_proto::v1::peer::Peer;
+use ringpost_proto::v1::server_frame::Answer;
+use ringpost_router::{ConnRef, RecordPage, Request};
+
+#[test]
+fn what_is_out_of_bounds_is_refused_by_field_and_the_session_stays() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let good = || text("bob", [1; 16], "hi");
+    let group = || Some(v1::Peer { peer: Some(Peer::Group(vec![1; 16].into())) });
+    let payload = |bytes: usize| Some(v1::send::Body::Payload(vec![0; bytes].into()));
+    let cases = [
+        (v1::Send { to: None, ..good() }, Code::Invalid, "to"),
+        (v1::Send { to: wire(""), ..good() }, Code::Invalid, "to.user"),
+        (v1::Send { to: wire("a\u{7}b"), ..good() }, Code::Invalid, "to.user"),
+        (v1::Send { to: wire(&"x".repeat(65)), ..good() }, Code::Invalid, "to.user"),
+        (v1::Send { to: group(), ..good() }, Code::Unimplemented, "to.group"),
+        (v1::Send { client_message_id: vec![1; 15].into(), ..good() }, Code::Invalid, "clientMessageId"),
+        (v1::Send { body: None, ..good() }, Code::Invalid, "text"),
+        (text("bob", [1; 16], &"x".repeat((64 << 10) + 1)), Code::TooLarge, "text"),
+        (v1::Send { body: payload((64 << 10) + 1), kind: Kind::Data as i32, ..good() }, Code::TooLarge, "payload"),
+        (v1::Send { body: payload(3), ..good() }, Code::Invalid, "kind"),
+        (v1::Send { kind: Kind::Data as i32, ..good() }, Code::Invalid, "kind"),
+        (v1::Send { kind: Kind::Reaction as i32, ..good() }, Code::Unimplemented, "kind"),
+        (v1::Send { kind: Kind::KeyDistribution as i32, ..good() }, Code::Unimplemented, "kind"),
+        (v1::Send { trace: vec![1; 3].into(), ..good() }, Code::Invalid, "trace"),
+    ];
+    for (send, code, field) in cases {
+        let error = world.sent(alice, send).unwrap_err();
+        assert_eq!((error.code, error.field.as_str(), error.retryable), (code as i32, field, false));
+    }
+    assert_eq!(world.sent(alice, good()).unwrap().seq, 1);
+    let media =
+        v1::Send { body: payload(64 << 10), kind: Kind::Media as i32, client_message_id: vec![2; 16].into(), ..good() };
+    assert_eq!(world.sent(alice, media).unwrap().seq, 2);
+}
+
+#[test]
+fn other_requests_out_of_bounds_name_their_field_too() {
+    let mut world = World::new(1);
+    let alice = world.open("alice", "phone");
+    let history = |conversation| Request::History(Box::new(v1::History { conversation, ..Default::default() }));
+    let fetch = |from_seq, to_seq| Request::Fetch(Box::new(v1::Fetch { conversation: wire("bob"), from_seq, to_seq }));
+    let lookup = |ids: Vec<Vec<u8>>| {
+        let client_message_ids = ids.into_iter().map(Into::into).collect();
+        Request::Lookup(Box::new(v1::Lookup { conversation: wire("bob"), client_message_ids }))
+    };
+    let group = Some(v1::Peer { peer: Some(Peer::Group(vec![1; 16].into())) });
+    let list = |cursor: &str| Request::Conversations(Box::new(v1::Conversations { cursor: cursor.into(), limit: 0 }));
+    let read = |conversation| Request::Read(Box::new(v1::Read { conversation, seq: 1 }));
+    let cases = [
+        (history(None), Code::Invalid, "conversation"),
+        (history(wire("")), Code::Invalid, "conversation.user"),
+        (read(wire("")), Code::Invalid, "conversation.user"),
+        (history(group), Code::Unimplemented, "conversation.group"),
+        (fetch(5, 4), Code::Invalid, "toSeq"),
+        (lookup(vec![vec![1; 3]]), Code::Invalid, "clientMessageIds"),
+        (lookup(vec![vec![1; 16]; 101]), Code::TooLarge, "clientMessageIds"),
+        (list("zzz"), Code::Invalid, "cursor"),
+        (Request::Unexpected { hello: true }, Code::Invalid, "hello"),
+        (Request::Unexpected { hello: false }, Code::Unimplemented, ""),
+        (Request::Ack { push: 1, ranges: false }, Code::Invalid, "push"),
+        (Request::Ack { push: 0, ranges: true }, Code::Invalid, "ranges"),
+    ];
+    for (request, code, field) in cases {
+        let error = world.error(alice, request);
+        assert_eq!((error.code, error.field.as_str()), (code as i32, field));
+    }
+    assert!(matches!(world.answer(alice, Request::Ping), Answer::Pong(_)));
+}
+
+#[test]
+fn a_request_without_a_number_gets_no_answer_unless_it_is_an_error_of_an_ack() {
+    let mut world = World::new(1);
+    let alice = world.open("alice", "phone");
+    world.got(alice);
+    for request in
+        [Request::Ping, Request::Unexpected { hello: false }, Request::Send(Box::new(text("bob", [1; 16], "hi")))]
+    {
+        world.input(0, ringpost_router::Input::Request { conn: alice, id: 0, request });
+    }
+    world.settle();
+    assert!(world.got(alice).is_empty());
+    world.ack(alice, 5);
+    assert!(matches!(&world.got(alice)[..], [Got::Frame(0, Answer::Error(_))]));
+}
+
+fn page(world: &mut World, conn: ConnRef, request: Request) -> RecordPage {
+    let id = world.ask(conn, request);
+    world.settle();
+    let page = world.got(conn).into_iter().find_map(|got| match got {
+        Got::Page(re, page) if re == id => Some(*page),
+        _ => None,
+    });
+    page.expect("a page")
+}
+
+fn seqs(page: &RecordPage) -> Vec<(u64, bool)> {
+    page.records.iter().map(|(record, own)| (record.seq, *own)).collect()
+}
+
+#[test]
+fn fetch_skips_what_the_device_sent_and_history_shows_it_newest_first() {
+    let mut world = World::new(2);
+    let (alice, bob, laptop) =
+        (world.open("alice", "phone"), world.open("bob", "phone"), world.open("alice", "laptop"));
+    for (n, conn, to) in
+        [(1, alice, "bob"), (2, alice, "bob"), (3, bob, "alice"), (4, laptop, "bob"), (5, alice, "bob")]
+    {
+        world.sent(conn, text(to, [n; 16], "hi")).unwrap();
+    }
+    let fetch = |from_seq, to_seq| Request::Fetch(Box::new(v1::Fetch { conversation: wire("bob"), from_seq, to_seq }));
+    let found = page(&mut world, alice, fetch(1, 99));
+    assert_eq!(seqs(&found), [(3, false), (4, true)]);
+    let skip = |from_seq, to_seq| v1::Skip { from_seq, to_seq };
+    assert_eq!(found.skips, [skip(1, 2), skip(5, 5)]);
+    assert_eq!(found.peer.user(), "bob");
+    assert!(seqs(&page(&mut world, alice, fetch(6, 9))).is_empty());
+    let history =
+        |before_seq, limit| Request::History(Box::new(v1::History { conversation: wire("bob"), before_seq, limit }));
+    let first = page(&mut world, alice, history(0, 3));
+    assert_eq!((seqs(&first), first.next_before_seq), (vec![(5, true), (4, true), (3, false)], 3));
+    let rest = page(&mut world, alice, history(3, 0));
+    assert_eq!((seqs(&rest), rest.next_before_seq), (vec![(2, true), (1, true)], 0));
+}
+
+#[test]
+fn the_list_of_conversations_is_newest_first_in_pages_with_previews_of_text() {
+    let mut world = World::new(2);
+    let bob = world.open("bob", "phone");
+    for (n, name) in ["ann", "ben", "cat"].into_iter().enumerate() {
+        let conn = world.open(name, "phone");
+        world.advance(5);
+        world.sent(conn, text("bob", [n as u8 + 1; 16], &"é".repeat(150))).unwrap();
+    }
+    let ask = |cursor: &str| Request::Conversations(Box::new(v1::Conversations { cursor: cursor.into(), limit: 2 }));
+    let mut names = Vec::new();
+    let mut cursor = String::new();
+    for _ in 0..2 {
+        let Answer::ConversationPage(page) = world.answer(bob, ask(&cursor)) else { panic!() };
+        for entry in &page.entries {
+            assert_eq!((entry.preview.chars().count(), entry.last_seq), (100, 1));
+            names.push(entry.conversation.clone());
+        }
+        cursor = page.cursor;
+    }
+    assert_eq!(names, [wire("cat"), wire("ben"), wire("ann")]);
+    assert!(cursor.is_empty());
+}

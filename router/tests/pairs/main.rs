@@ -1,0 +1,8 @@
+//! Routers and connections in virtual time: what two people's devices are told, and what is not lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bounds;
+mod delivery;
+mod sends;
+mod sessions;
+mod world;

@@ -1,0 +1,242 @@
+//! What becomes of a send: once, whatever is retried, and whatever the store does.
+
+use crate::world::{World, text, user, v7, wire};
+use ringpost_persist::faulty::Faults;
+use ringpost_proto::v1;
+use ringpost_proto::v1::code::Value as Code;
+use ringpost_proto::v1::details::Details;
+use ringpost_proto::v1::server_frame::Answer;
+use ringpost_router::{ConnRef, Request};
+
+fn pair(faults: Faults) -> (World, ConnRef, ConnRef) {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
+    world.store.set_faults(faults);
+    (world, alice, bob)
+}
+
+fn log_len(world: &World) -> usize {
+    world.store.log(&user("alice").direct_with(&user("bob"))).len()
+}
+
+#[test]
+fn a_retry_gets_the_first_outcome_and_is_stored_and_pushed_once() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    let id = v7(world.unix_ms(), 1);
+    let first = world.sent(alice, text("bob", id, "hi")).unwrap();
+    let again = world.sent(alice, text("bob", id, "hi")).unwrap();
+    assert_eq!(again, v1::Sent { duplicate: true, ..first });
+    assert_eq!((world.pushed(bob), log_len(&world)), (vec![1], 1));
+    // The same while the first one is on its way.
+    let id = v7(world.unix_ms(), 2);
+    let both = [world.send(alice, text("bob", id, "ho")), world.send(alice, text("bob", id, "ho"))];
+    world.settle();
+    let outcomes = both.map(|id| world.outcome(alice, id).unwrap().unwrap());
+    assert_eq!(outcomes[1], v1::Sent { duplicate: true, ..outcomes[0] });
+    assert_eq!(log_len(&world), 2);
+}
+
+#[test]
+fn a_retry_is_known_after_the_conversation_left_memory_and_by_another_process() {
+    let (mut world, alice, _) = pair(Faults::none());
+    let id = v7(world.unix_ms(), 1);
+    let first = world.sent(alice, text("bob", id, "hi")).unwrap();
+    world.advance(700_000);
+    assert_eq!(world.routers.iter().map(|router| router.conversation_count()).sum::<usize>(), 0);
+    assert_eq!(world.sent(alice, text("bob", id, "hi")).unwrap(), v1::Sent { duplicate: true, ..first });
+}
+
+#[test]
+fn the_same_id_with_other_content_is_a_conflict_that_names_the_first_outcome() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    let id = v7(world.unix_ms(), 1);
+    let first = world.sent(alice, text("bob", id, "hi")).unwrap();
+    let error = world.sent(alice, text("bob", id, "other")).unwrap_err();
+    assert_eq!((error.code, error.retryable), (Code::Conflict as i32, false));
+    let Some(Details::Conflict(outcome)) = error.details.unwrap().details else { panic!() };
+    assert_eq!((outcome.seq, outcome.id), (first.seq, first.id));
+    assert_eq!(log_len(&world), 1);
+    // Another device or user may use the same id.
+    let laptop = world.open("alice", "laptop");
+    assert_eq!(world.sent(laptop, text("bob", id, "other")).unwrap().seq, 2);
+    assert_eq!(world.sent(bob, text("alice", id, "other")).unwrap().seq, 3);
+}
+
+#[test]
+fn an_id_older_than_a_day_is_expired_unless_it_is_in_the_log() {
+    let (mut world, alice, _) = pair(Faults::none());
+    let (kept, stale) = (v7(world.unix_ms(), 1), v7(world.unix_ms() - 24 * 3_600_000 - 1, 2));
+    let first = world.sent(alice, text("bob", kept, "hi")).unwrap();
+    let error = world.sent(alice, text("bob", stale, "late")).unwrap_err();
+    assert_eq!((error.code, error.retryable), (Code::Expired as i32, false));
+    world.step_us = 25 * 3_600_000_000;
+    assert_eq!(world.sent(alice, text("bob", kept, "hi")).unwrap(), v1::Sent { duplicate: true, ..first });
+    assert_eq!(log_len(&world), 1);
+}
+
+#[test]
+fn an_id_that_left_the_memory_of_a_busy_conversation_is_found_in_the_log() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    let id = [0x33; 16];
+    let first = world.sent(alice, text("bob", id, "hi")).unwrap();
+    for round in 0..100_u32 {
+        for n in 0..50_u32 {
+            let mut id = [0x44; 16];
+            id[..4].copy_from_slice(&(round * 50 + n).to_be_bytes());
+            world.send(bob, text("alice", id, "x"));
+        }
+        world.settle();
+    }
+    assert_eq!(log_len(&world), 5_001);
+    assert_eq!(world.sent(alice, text("bob", id, "hi")).unwrap(), v1::Sent { duplicate: true, ..first });
+    assert_eq!(log_len(&world), 5_001);
+}
+
+#[test]
+fn sends_of_one_device_keep_their_order_whatever_has_to_be_searched() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    for round in 0..100_u32 {
+        for n in 0..50_u32 {
+            let mut id = [0x44; 16];
+            id[..4].copy_from_slice(&(round * 50 + n).to_be_bytes());
+            world.send(bob, text("alice", id, "x"));
+        }
+        world.settle();
+    }
+    // Ids that may be in the whole log, mixed with ids that cannot.
+    for n in 0..20_u8 {
+        let id = if n % 3 == 0 { [n; 16] } else { v7(world.unix_ms() + 1_000_000_000, n) };
+        world.send(alice, text("bob", id, &format!("{n}")));
+    }
+    world.settle();
+    let log = world.store.log(&user("alice").direct_with(&user("bob")));
+    let bodies: Vec<_> = log[5_000..].iter().map(|it| String::from_utf8_lossy(it.body.bytes()).into_owned()).collect();
+    assert_eq!(bodies, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_append_with_an_unknown_outcome_is_neither_lost_nor_doubled() {
+    for fault in ["landed", "lost", "late"] {
+        let mut faults = Faults::none();
+        match fault {
+            "landed" => faults.unknown_landed = 5_000,
+            "lost" => faults.unknown_lost = 5_000,
+            _ => (faults.unknown_late, faults.late_us) = (5_000, 20_000),
+        }
+        let (mut world, alice, bob) = pair(faults);
+        for n in 0..30 {
+            let id = v7(world.unix_ms(), n);
+            let sent = world.sent(alice, text("bob", id, "hi")).unwrap();
+            assert_eq!((sent.seq, sent.duplicate), (u64::from(n) + 1, false), "{fault}");
+        }
+        world.advance(1_000);
+        assert_eq!(log_len(&world), 30);
+        assert_eq!(world.pushed(bob), (1..=30).collect::<Vec<_>>());
+        assert!(world.routers.iter().map(|router| router.counters().append_unknown).sum::<u64>() > 5);
+    }
+}
+
+#[test]
+fn nothing_is_stored_where_the_store_says_no_and_the_client_may_try_again() {
+    for (faults, code) in [
+        (Faults { full: 10_000, ..Faults::none() }, Code::StorageFull),
+        (Faults { unavailable: 10_000, ..Faults::none() }, Code::Unavailable),
+    ] {
+        let (mut world, alice, bob) = pair(faults);
+        let id = v7(world.unix_ms(), 1);
+        let error = world.sent(alice, text("bob", id, "hi")).unwrap_err();
+        assert_eq!((error.code, error.retryable), (code as i32, true));
+        assert!(error.retry_after_ms > 0);
+        world.store.set_faults(Faults::none());
+        world.advance(1_000);
+        assert_eq!(log_len(&world), 0);
+        assert!(!world.sent(alice, text("bob", id, "hi")).unwrap().duplicate);
+        assert_eq!(world.pushed(bob), [1]);
+    }
+}
+
+#[test]
+fn ids_and_stamps_grow_with_the_position_whatever_the_wall_clock_does() {
+    let (mut world, alice, _) = pair(Faults::none());
+    for (n, step_us) in [0, 5_000_000_000, -9_000_000_000, 0].into_iter().enumerate() {
+        world.step_us = step_us;
+        world.sent(alice, text("bob", [n as u8 + 1; 16], "hi")).unwrap();
+    }
+    let log = world.store.log(&user("alice").direct_with(&user("bob")));
+    for pair in log.windows(2) {
+        assert!(pair[0].id < pair[1].id && pair[0].us < pair[1].us && pair[0].ordinal + 1 == pair[1].ordinal);
+        assert_eq!(pair[1].previous_hash, pair[0].hash());
+    }
+}
+
+#[test]
+fn thirty_three_requests_stop_the_reading_until_one_is_answered_and_all_are_answered_once() {
+    let (mut world, alice, _) = pair(Faults::none());
+    world.hold_store = true;
+    world.got(alice);
+    let ids: Vec<_> = (0..33).map(|n| world.send(alice, text("bob", [n + 1; 16], "hi"))).collect();
+    let reading = |world: &mut World| {
+        let got = world.got(alice);
+        let kept: Vec<bool> = got
+            .iter()
+            .filter_map(|got| if let crate::world::Got::Reading(on) = got { Some(*on) } else { None })
+            .collect();
+        (got, kept)
+    };
+    assert_eq!(reading(&mut world).1, [false]);
+    world.hold_store = false;
+    world.settle();
+    let (got, switched) = reading(&mut world);
+    assert_eq!(switched, [true]);
+    let mut answered: Vec<u64> =
+        got.iter().filter_map(|got| if let crate::world::Got::Sent(re, _) = got { Some(*re) } else { None }).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, ids);
+}
+
+#[test]
+fn a_queue_that_is_full_is_an_answer() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    // More than a client may leave unanswered: the socket would not be read any more.
+    let more = (1..5).map(|n| world.open("alice", &format!("device{n}")));
+    let senders: Vec<_> = more.chain([alice]).collect();
+    world.hold_store = true;
+    let mut refused = 0;
+    let mut asked = 0;
+    for (at, sender) in senders.iter().enumerate() {
+        for n in 0..250_u8 {
+            let mut id = [n; 16];
+            id[15] = at as u8;
+            asked += 1;
+            let id = world.send(*sender, text("bob", id, "hi"));
+            world.settle();
+            if let Some(Err(error)) = world.outcome(*sender, id) {
+                assert_eq!((error.code, error.retryable), (Code::Overloaded as i32, true));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
+    world.hold_store = false;
+    world.settle();
+    assert_eq!(log_len(&world), asked - refused);
+    assert_eq!(world.pushed(bob).len(), 64);
+}
+
+#[test]
+fn a_lookup_finds_what_this_device_sent_and_nothing_else() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    let sent = world.sent(alice, text("bob", [1; 16], "hi")).unwrap();
+    world.sent(bob, text("alice", [2; 16], "ho")).unwrap();
+    let ids = |ids: &[u8]| ids.iter().map(|n| vec![*n; 16].into()).collect();
+    let lookup = v1::Lookup { conversation: wire("bob"), client_message_ids: ids(&[3, 1, 2]) };
+    match world.answer(alice, Request::Lookup(Box::new(lookup))) {
+        Answer::LookupResult(result) => {
+            assert_eq!(result.found.len(), 1);
+            assert_eq!((result.found[0].client_message_id[0], result.found[0].seq), (1, sent.seq));
+        }
+        other => panic!("{other:?}"),
+    }
+    let none = v1::Lookup { conversation: wire("bob"), client_message_ids: Vec::new() };
+    assert!(matches!(world.answer(alice, Request::Lookup(Box::new(none))), Answer::LookupResult(_)));
+}
