@@ -76,14 +76,9 @@ impl World {
         let text = format!("message {number} {}", "x".repeat(bytes));
         let body =
             if number.is_multiple_of(4) { v1::send::Body::Payload(text.into()) } else { v1::send::Body::Text(text) };
-        self.oracle.sends.insert(cmid, Sending { device, to, body: body.clone(), seq: None });
-        let send = v1::Send {
-            to: Some(self.wire_peer(to)),
-            client_message_id: cmid.to_bytes(),
-            kind: if number.is_multiple_of(4) { Kind::Data } else { Kind::Text } as i32,
-            body: Some(body),
-            ..Default::default()
-        };
+        self.oracle.sends.insert(cmid, Sending { device, to, body: body.clone(), seq: None, expires: false });
+        let kind = if number.is_multiple_of(4) { Kind::Data } else { Kind::Text };
+        let send = self.message(to, cmid, body, kind);
         self.devices[device].unsent.push(send.clone());
         self.coverage.sends += 1;
         if !self.devices[device].away {
@@ -193,14 +188,17 @@ impl World {
             }
             Told::ReadMark { delivery, .. } => self.store_later(device, delivery),
             Told::Outcome { send, outcome } => {
-                let Outcome::Sent(sent) = outcome else {
-                    return Err(format!("device {device}: a valid send failed: {outcome:?}"));
-                };
-                if sent.duplicate {
-                    self.coverage.mark("sent as a duplicate");
-                }
                 let cmid = ClientMessageId::from_bytes(&send.client_message_id).ok_or("an outcome without id")?;
-                self.oracle.outcome(cmid, &sent)?;
+                match outcome {
+                    Outcome::Sent(sent) => {
+                        self.coverage.mark(if sent.duplicate { "sent as a duplicate" } else { "sent" });
+                        self.oracle.outcome(cmid, &sent)?;
+                    }
+                    Outcome::Failed(error) => {
+                        self.coverage.mark("expired");
+                        self.oracle.failed(cmid, &error)?;
+                    }
+                }
                 self.devices[device].unsent.retain(|other| other.client_message_id != send.client_message_id);
             }
             Told::Reset { peer, head } => return Err(format!("{peer:?} was reset to {head}: nothing was lost")),

@@ -33,7 +33,7 @@ const FAULTS: [&str; 19] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 44] = [
+const TRANSITIONS: [&str; 48] = [
     "closed 4000",
     "closed 4002",
     "closed 4504",
@@ -42,7 +42,11 @@ const TRANSITIONS: [&str; 44] = [
     "synced",
     "client stopped",
     "token renewed",
+    "sent",
     "sent as a duplicate",
+    "expired",
+    "request: lookup",
+    "store: found",
     "conflict",
     "question answered",
     "question refused for now",
@@ -137,6 +141,7 @@ impl Coverage {
             Some(Request::Ack(_)) => "request: ack",
             Some(Request::Read(_)) => "request: read",
             Some(Request::Fetch(_)) => "request: fetch",
+            Some(Request::Lookup(_)) => "request: lookup",
             Some(Request::Renew(_)) => "request: renew",
             _ => return,
         };
@@ -167,6 +172,7 @@ impl Coverage {
             Outcome::Unavailable => "store: unavailable",
             Outcome::Full => "store: full",
             Outcome::Conversation(_) => "store: conversation",
+            Outcome::Found(_) => "store: found",
             Outcome::User(_) => "store: user",
             _ => return,
         };

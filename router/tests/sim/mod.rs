@@ -14,6 +14,7 @@ mod links;
 mod network;
 mod node;
 mod oracle;
+mod past;
 mod plan;
 mod shrink;
 mod world;

@@ -48,6 +48,8 @@ pub struct Sending {
     pub to: usize,
     pub body: v1::send::Body,
     pub seq: Option<Seq>,
+    /// It is too old to be stored, and must be refused for that.
+    pub expires: bool,
 }
 
 impl Oracle {
@@ -213,8 +215,16 @@ impl Oracle {
     pub fn outcome(&mut self, cmid: ClientMessageId, sent: &v1::Sent) -> Verdict {
         let sending = self.sends.get_mut(&cmid).ok_or("an outcome for what was never sent")?;
         ensure(sending.seq.is_none(), || format!("two outcomes for {cmid:?}"))?;
+        ensure(!sending.expires, || format!("{cmid:?} is too old and was SENT"))?;
         sending.seq = Some(sent.seq);
         Ok(())
+    }
+
+    /// A send failed for good: only one that is too old may.
+    pub fn failed(&mut self, cmid: ClientMessageId, error: &v1::Error) -> Verdict {
+        let expires = self.sends.remove(&cmid).is_some_and(|sending| sending.expires);
+        let right = expires && error.code() == v1::code::Value::Expired;
+        ensure(right, || format!("{cmid:?} failed: {error:?}"))
     }
 
     pub fn ticked(&mut self, device: usize, peer: usize, delivered: Seq, read: Seq) -> Verdict {

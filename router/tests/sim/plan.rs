@@ -2,11 +2,14 @@
 //! by leaving parts out.
 
 use super::dice::Dice;
+use super::past::Past;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::wire::Encoding;
 
 pub const SECOND: u64 = 1_000_000;
 pub const MS: u64 = 1_000;
+/// Longer than a router keeps an idle conversation.
+const SILENCE: u64 = 700 * SECOND;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -28,6 +31,7 @@ pub struct Plan {
     /// Every frame goes through these bytes.
     pub encoding: Option<Encoding>,
     pub store: Faults,
+    pub past: Option<Past>,
     /// In order of time. No fault begins after `faults_end`.
     pub actions: Vec<(u64, Action)>,
     pub faults_end: u64,
@@ -122,14 +126,30 @@ impl Plan {
             encoding: [None, None, None, None, None, None, Some(Encoding::Protobuf), Some(Encoding::Json)]
                 [dice.pick(8)],
             store: store_faults(dice),
+            past: None,
             actions: Vec::new(),
             faults_end: length,
             users,
         };
         plan.draw_traffic(dice, length);
         plan.draw_faults(dice, length);
+        if dice.percent(12) {
+            let users = plan.users.len();
+            plan.past =
+                Some(Past { a: dice.pick(users), b: dice.pick(users), records: dice.between(260, 420) as usize });
+        }
         plan.actions.sort_by_key(|(at, _)| *at);
+        if dice.percent(12) {
+            plan.fall_silent();
+        }
         plan
+    }
+
+    /// In the middle nothing happens for so long that routers drop what they hold in memory.
+    fn fall_silent(&mut self) {
+        let middle = self.faults_end / 2;
+        self.actions.iter_mut().filter(|(at, _)| *at > middle).for_each(|(at, _)| *at += SILENCE);
+        self.faults_end += SILENCE;
     }
 
     pub fn devices(&self) -> usize {

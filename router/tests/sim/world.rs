@@ -173,6 +173,9 @@ impl World {
     }
 
     fn live(&mut self) -> Verdict {
+        if let Some(past) = self.plan.past {
+            self.remember(past);
+        }
         for at in 0..self.plan.actions.len() {
             let time = self.plan.actions[at].0;
             self.at(time, Event::Act(at));
