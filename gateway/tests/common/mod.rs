@@ -5,17 +5,16 @@
 mod client;
 mod metrics;
 mod probe;
+#[path = "../support/mod.rs"]
+mod support;
 
 pub use client::{Client, HttpClient, Response};
 pub use metrics::Metrics;
 pub use probe::Probe;
 
 use ringpost_gateway::auth::Minter;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// For anything that should happen at once, on a busy machine.
@@ -23,32 +22,16 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `ringpost serve --dev` on free ports with a new data directory; stopped and removed when dropped.
 pub struct Server {
-    process: Child,
+    gateway: support::Gateway,
     pub listen: SocketAddr,
     pub admin: SocketAddr,
-    data: PathBuf,
 }
 
 impl Server {
     /// With more arguments, like `["--shards", "1"]`.
     pub fn start(args: &[&str]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("ringpost-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let data = std::env::temp_dir().join(name);
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ringpost"))
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"])
-            .arg(&data)
-            .args(args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server binary starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a ready line");
-        let address = |key: &str| {
-            let value = line.split_whitespace().find_map(|part| part.strip_prefix(key));
-            value.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {key} in {line:?}"))
-        };
-        Self { listen: address("listen="), admin: address("admin="), process, data }
+        let gateway = support::Gateway::start(args);
+        Self { listen: gateway.listen, admin: gateway.admin, gateway }
     }
 
     pub fn tcp(&self) -> TcpStream {
@@ -82,17 +65,10 @@ impl Server {
 
     /// Bytes of the process in memory.
     pub fn rss(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("/proc");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.gateway.pid().as_raw_nonzero())).expect("/proc");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 
