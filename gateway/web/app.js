@@ -33,7 +33,7 @@ class App {
   #view;
   #peer = null;
   #shown = PAGE;
-  #more = false; // the server has records before what is here
+  #first = 1; // position of the first record that the server has of the open conversation, as far as known
   #due = false;
 
   constructor() {
@@ -109,7 +109,7 @@ class App {
     }
     this.#peer = peer;
     this.#shown = PAGE;
-    this.#more = false;
+    this.#first = 1;
     this.#view.show(peer);
     this.#refresh();
     if (peer !== null) this.#loadHistory(0);
@@ -117,17 +117,17 @@ class App {
 
   async #loadHistory(beforeSeq) {
     const peer = this.#peer;
-    const more = await this.#client.history(peer, beforeSeq);
-    if (more === null || peer !== this.#peer) return;
-    if (beforeSeq !== 0 || !this.#more) this.#more = more;
+    const first = await this.#client.history(peer, beforeSeq, PAGE);
+    if (peer !== this.#peer) return;
+    if (first) this.#first = first;
     this.#refresh();
   }
 
   async #earlier() {
     const [oldest] = await this.#store.records(this.#peer, this.#shown);
     this.#shown += PAGE;
-    if (oldest && this.#more) await this.#loadHistory(oldest.seq);
     this.#refresh();
+    if (oldest) await this.#loadHistory(oldest.seq);
   }
 
   #send(text) {
@@ -154,11 +154,11 @@ class App {
   async #drawMessages() {
     const peer = this.#peer;
     if (peer === null) return;
-    const records = await this.#store.records(peer, this.#shown + 1);
+    const records = await this.#store.records(peer, this.#shown);
     if (peer !== this.#peer) return;
     const conversation = this.#store.conversations.get(peer);
-    const more = records.length > this.#shown || (this.#more && records.length > 0 && records[0].seq > 1);
-    const stored = records.slice(-this.#shown).map((row) => {
+    const more = records.length > 0 && records[0].seq > this.#first;
+    const stored = records.map((row) => {
       const own = row.from === this.#me;
       const key = own && row.cmid ? row.cmid : `seq ${row.seq}`;
       return { ...row, key, own, status: own ? this.#status(conversation, row.seq) : '' };

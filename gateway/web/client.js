@@ -80,13 +80,15 @@ export class Client extends EventTarget {
     this.#tellRead(conversation);
   }
 
-  /** Brings up to 50 records before `beforeSeq` (0: the newest) into the store. Resolves with whether there are more. */
-  history(peer, beforeSeq = 0) {
-    const ask = { history: { conversation: { user: peer }, beforeSeq: String(beforeSeq), limit: 50 } };
+  /** Brings up to `limit` records before `beforeSeq` (0: the newest) into the store. Resolves with the position of the first
+   *  record of the conversation if that was reached, else 0; null when it could not be asked. */
+  history(peer, beforeSeq = 0, limit = 50) {
+    const ask = { history: { conversation: { user: peer }, beforeSeq: String(beforeSeq), limit } };
     return new Promise((resolve) => {
       const asked = this.#request(ask, async ({ page }) => {
         if (page) await this.#keep(peer, page.records ?? [], { counts: false });
-        resolve(page ? Number(page.nextBeforeSeq ?? 0) > 0 : null);
+        const end = Number(page?.nextBeforeSeq ?? 0) === 0;
+        resolve(page ? (end && Number(page.records?.at(-1)?.seq ?? 1)) || 0 : null);
       });
       if (!asked) resolve(null);
     });

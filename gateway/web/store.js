@@ -139,20 +139,11 @@ export class Store {
     return committed(tx);
   }
 
-  /** @returns {Promise<Row[]>} the last `limit` records of `peer`, oldest first. */
-  async records(peer, limit) {
+  /** @returns {Promise<Row[]>} what is here of the last `limit` positions of `peer`, oldest first. */
+  records(peer, limit) {
+    const from = Math.max(0, this.conversation(peer).lastSeq - limit + 1);
     const source = this.#db.transaction('records').objectStore('records');
-    const cursor = source.openCursor(IDBKeyRange.bound([peer, 0], [peer, Infinity]), 'prev');
-    return new Promise((resolve, reject) => {
-      const rows = [];
-      cursor.onerror = () => reject(cursor.error);
-      cursor.onsuccess = () => {
-        const at = cursor.result;
-        if (!at || rows.length === limit) return resolve(rows.reverse());
-        rows.push(at.value);
-        at.continue();
-      };
-    });
+    return settled(source.getAll(IDBKeyRange.bound([peer, from], [peer, Infinity])));
   }
 
   /** How many records of others lie beyond what was read. */

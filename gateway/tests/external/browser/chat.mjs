@@ -179,6 +179,23 @@ async function story() {
     await alice.emulateMedia({ colorScheme: 'dark' });
     await alice.screenshot({ path: join(artefacts, 'chat-desktop-dark.png') });
   });
+  await step('a long conversation: in order at both ends, earlier messages on request', async () => {
+    const page = await signIn(await browser({ width: 700, height: 700 }, 'light'), 'erin');
+    await open(page, 'alice');
+    const many = Array.from({ length: 130 }, (_, number) => `number ${number + 1}`);
+    for (const text of many) await say(page, text);
+    await has(page, many.at(-1), 'delivered');
+    await alice.getByTestId('conversation-item').filter({ hasText: 'erin' }).click();
+    await arrives(alice, many.at(-1));
+    assert.deepEqual(await texts(alice), many.slice(-100));
+    await alice.getByTestId('load-earlier').click();
+    await arrives(alice, many[0]);
+    for (const at of [alice, page]) {
+      if (await at.getByTestId('load-earlier').isVisible()) await at.getByTestId('load-earlier').click();
+      await arrives(at, many[0]);
+      assert.deepEqual(await texts(at), many);
+    }
+  });
   await step('a second tab takes over; the first says so and stays away', async () => {
     const second = await desktop.newPage();
     await second.goto(`http://${server.listen}/`);
