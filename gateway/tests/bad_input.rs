@@ -261,24 +261,36 @@ fn an_ack_of_what_was_never_sent() {
 #[test]
 fn more_requests_than_may_be_unanswered() {
     beside_a_probe(&[], |server| {
-        let mut client = Client::open(server, "alice", "phone");
         let requests: Vec<u8> = (1_001..=1_200)
             .flat_map(|id| {
                 let history = json!({"id": id.to_string(), "history": {"conversation": {"user": "bob"}}});
                 Client::json_frame(&history)
             })
             .collect();
+        let mut client = Client::open(server, "alice", "phone");
         client.write(&requests);
-        let mut missing: std::collections::BTreeSet<String> = (1_001..=1_200).map(|id| id.to_string()).collect();
-        while !missing.is_empty() {
-            let frame = client.json();
-            if let Some(re) = frame["re"].as_str() {
-                assert!(frame.get("page").is_some(), "{frame}");
-                assert!(missing.remove(re), "{re} answered twice");
-            }
-        }
+        expect_pages(&mut client);
+        client.close();
+        // Behind hello in the same bytes: nothing is answered before welcome.
+        let mut client = Client::authorized(server, "alice", "phone");
+        client.write(&[Client::json_frame(&hello()), requests].concat());
+        let first = client.json();
+        assert!(first.get("welcome").is_some(), "{first}");
+        expect_pages(&mut client);
         client.close();
     });
+}
+
+/// One page for each of the requests above.
+fn expect_pages(client: &mut Client) {
+    let mut missing: std::collections::BTreeSet<String> = (1_001..=1_200).map(|id| id.to_string()).collect();
+    while !missing.is_empty() {
+        let frame = client.json();
+        if let Some(re) = frame["re"].as_str() {
+            assert!(frame.get("page").is_some(), "{frame}");
+            assert!(missing.remove(re), "{re} answered twice");
+        }
+    }
 }
 
 /// Bytes that are nothing at all, many times, on every path that takes bytes.
