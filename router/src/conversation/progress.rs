@@ -24,9 +24,10 @@ impl Conversation {
         devices.map(|progress| progress.delivered).max().unwrap_or(0)
     }
 
-    /// Moves a device's register; its own records that follow are skipped. Returns whether it moved.
+    /// Moves a device's register; its own records that follow are skipped. Returns whether it moved. A record may have been
+    /// read from the log, pushed and acknowledged before the answer to its append is here: `seq` may be beyond the head.
     fn deliver(&mut self, member: u8, device: DeviceId, seq: Seq) -> bool {
-        let mut seq = seq.min(self.head);
+        let mut seq = seq;
         let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
         while let Some(at) = (seq + 1).checked_sub(first)
             && let Some(record) = self.tail.get(at as usize)
@@ -66,10 +67,11 @@ impl Conversation {
         records.into_iter().any(|record| self.member(&record.sender) != Some(member))
     }
 
-    /// The write stamp of a register that refers to `seq`: that record's, or the oldest one in memory.
+    /// The write stamp of a register that refers to `seq`: that record's, or the nearest one in memory.
     fn stamp(&self, seq: Seq) -> u64 {
         let first = self.tail.front().map_or(0, |record| record.seq);
-        self.tail.get(seq.saturating_sub(first) as usize).or(self.tail.front()).map_or(0, |record| record.us)
+        let nearest = if seq > self.head { self.tail.back() } else { self.tail.front() };
+        self.tail.get(seq.saturating_sub(first) as usize).or(nearest).map_or(0, |record| record.us)
     }
 
     /// Keeps an ack until the conversation is loaded: for each device the highest counts.
