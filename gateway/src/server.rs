@@ -23,7 +23,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicU16, AtomicU32};
 use std::time::{Duration, Instant};
 use threads::{Rings, Threads};
 use tokio::sync::mpsc;
@@ -90,6 +90,7 @@ impl Server {
             clock: Clock::default(),
             store_incarnation: incarnation,
             full: AtomicU16::new(0),
+            room: inboxes.iter().map(|_| AtomicU32::new(config.derived.descriptors_per_shard)).collect(),
             config,
         };
         let threads = rings.start(Arc::new(setup), listeners, ports, &boards);

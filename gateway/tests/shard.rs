@@ -343,6 +343,25 @@ fn a_session_whose_shard_is_full_works_from_where_it_is() {
     gateway.server.stop();
 }
 
+#[test]
+fn connections_find_room_however_the_kernel_spreads_them() {
+    // Four tables of 66, whose last slots no socket is sent to: 61 on each would be the even spread of 244.
+    let gateway = gateway(&[("shards", "4"), ("max_sessions", "2")]);
+    let before = gateway.eventually("every shard has told its room", |stats| stats.value(Stat::RingSlotsTotal) == 264);
+    let mut clients: Vec<_> = (0..236).map(|_| TcpStream::connect(gateway.address()).unwrap()).collect();
+    for client in &mut clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    assert_eq!(gateway.server.stats().open(), 236);
+    drop(clients);
+    gateway.empty(&before);
+    gateway.server.stop();
+}
+
 /// Asks for the upgrade; `false`: no shard has taken the connection yet.
 fn upgraded(stream: &mut TcpStream) -> bool {
     let request = "GET /v1/connect HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\

@@ -24,17 +24,24 @@ pub enum Message {
 
 const _: () = assert!(size_of::<Message>() <= 16);
 
-/// A connection on its way to the shard of its user: the socket goes from ring to ring, this through the inbox.
+/// A connection on its way to another shard: the socket goes from ring to ring, this through the inbox.
 #[derive(Debug)]
 pub struct Letter {
     /// The same as the socket's.
     pub tag: u64,
     pub encoding: Encoding,
     pub decoder: Decoder,
-    pub identity: Arc<Identity>,
-    /// The hello and its request number.
-    pub hello: Box<v1::Hello>,
-    pub id: u64,
+    /// A session on its way to the shard of its user; `None`: a fresh socket on its way to a shard with more room.
+    pub session: Option<Greeting>,
     /// Bytes that came after the hello.
     pub bytes: Vec<u8>,
+}
+
+/// Who has said hello.
+#[derive(Debug)]
+pub struct Greeting {
+    pub identity: Arc<Identity>,
+    pub hello: Box<v1::Hello>,
+    /// The hello's request number.
+    pub id: u64,
 }

@@ -9,7 +9,7 @@ mod bell;
 mod message;
 
 pub use bell::Bell;
-pub use message::{Letter, Message};
+pub use message::{Greeting, Letter, Message};
 
 use crate::ring::{PeerId, Ring};
 use crossbeam_queue::ArrayQueue;
@@ -142,5 +142,72 @@ impl Mesh {
     /// Whether the shard should take no new input from clients.
     pub fn is_congested(&self) -> bool {
         self.spilled > CONGESTED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Config;
+    use ringpost_router::{ConnRef, Input};
+
+    fn numbered(n: u32) -> Message {
+        let conn = ConnRef { shard: 0, slot: n, generation: 0 };
+        Message::Input(Box::new(Input::Closed { conn }))
+    }
+
+    fn number(message: &Message) -> u32 {
+        match message {
+            Message::Input(input) => match **input {
+                Input::Closed { conn } => conn.slot,
+                _ => panic!("{input:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn two(entries: usize) -> (Ring, Mesh, Ring, Mesh) {
+        let config = Config { slots: 4, buffers: 1, ..Config::default() };
+        let (mut a, mut b) = (Ring::new(&config).unwrap(), Ring::new(&config).unwrap());
+        let inboxes = [&a, &b].map(|ring| Inbox::new(entries, Bell::new(ring.waker())));
+        let inboxes: Arc<[Inbox]> = inboxes.into_iter().collect();
+        let meshes = (Mesh::new(0, Arc::clone(&inboxes), &mut a), Mesh::new(1, inboxes, &mut b));
+        (a, meshes.0, b, meshes.1)
+    }
+
+    #[test]
+    fn what_does_not_fit_comes_later_and_in_order() {
+        let (mut ring, mut from, _other, to) = two(8);
+        let mut received = Vec::new();
+        for n in 0..5_000 {
+            from.send(1, numbered(n));
+            // The other takes less than is sent.
+            if n % 3 == 0 {
+                received.extend(to.receive().map(|message| number(&message)));
+                from.flush(&mut ring);
+            }
+        }
+        assert!(from.is_congested() && from.delayed > 0);
+        while from.spilled() > 0 || to.has_mail() {
+            received.extend(to.receive().map(|message| number(&message)));
+            from.flush(&mut ring);
+        }
+        assert_eq!(received, (0..5_000).collect::<Vec<_>>());
+        assert!(!from.is_congested());
+    }
+
+    #[test]
+    fn only_a_sleeping_shard_is_woken() {
+        let (mut ring, mut from, _other, to) = two(8);
+        let before = ring.counters().submissions;
+        from.send(1, numbered(1));
+        from.flush(&mut ring);
+        assert_eq!(ring.counters().submissions, before, "awake");
+        to.inboxes[1].bell().park();
+        from.send(1, numbered(2));
+        from.send(1, numbered(3));
+        from.flush(&mut ring);
+        from.flush(&mut ring);
+        assert_eq!(ring.counters().submissions, before + 1, "asleep: woken once");
     }
 }

@@ -42,20 +42,16 @@ impl Ring {
         self.accept_failed = false;
     }
 
-    /// Whether new sockets find room.
-    pub fn has_room(&self) -> bool {
-        self.free_slots() > 0
-    }
-
-    /// Slots for accepted sockets, but for a reserve: sockets that arrive from other rings take slots unasked.
-    fn free_slots(&self) -> u32 {
+    /// Slots for accepted sockets, but for a reserve: sockets that arrive from other rings take slots unasked. 0: nothing
+    /// is accepted.
+    pub fn room(&self) -> u32 {
         let reserve = (self.files.auto() / 64).min(64);
         self.files.auto().saturating_sub(self.files.occupied_auto() + reserve)
     }
 
     /// Before each turn: what shall be armed.
     pub(super) fn arm_accept(&mut self) {
-        let free = if self.accepting && !self.accept_failed && !self.stopped { self.free_slots() } else { 0 };
+        let free = if self.accepting && !self.accept_failed && !self.stopped { self.room() } else { 0 };
         let multishot = free > self.burst;
         for at in 0..self.listeners.len() {
             let listener = &self.listeners[at];
@@ -66,7 +62,8 @@ impl Ring {
                 _ => {}
             }
             // Never both: the multishot's end comes first.
-            let wanted = if multishot || armed { 0 } else { free.min(SINGLES) };
+            // Half of what is free: the other half is for sockets that arrive before these are served.
+            let wanted = if multishot || armed { 0 } else { free.div_ceil(2).min(SINGLES) };
             if singles > wanted {
                 self.cancel_accept(Op::CancelAcceptOne, at);
             }

@@ -4,10 +4,10 @@
 
 use super::edge::Exchange;
 use super::stats::Stat;
+use crate::mesh::Greeting;
 use crate::ring::Handle;
 use crate::transport::http::{BodyReader, HeadReader, RequestHead, ResponseFraming};
 use crate::transport::websocket::{Decoder, Role};
-use ringpost_proto::v1;
 use ringpost_proto::wire::Encoding;
 use ringpost_router::{Identity, ShardId};
 use std::sync::Arc;
@@ -81,9 +81,8 @@ pub(super) struct Http {
 pub(super) struct Move {
     pub home: ShardId,
     pub tag: u64,
-    pub identity: Arc<Identity>,
-    pub hello: Box<v1::Hello>,
-    pub id: u64,
+    /// `None`: a fresh socket, which leaves because this shard's table is nearly full.
+    pub session: Option<Greeting>,
     /// What arrived after the hello.
     pub bytes: Vec<u8>,
     /// Nothing arrives any more.

@@ -23,8 +23,11 @@ impl Shard {
         self.stats.add(Stat::Accepted, 1);
         self.stats.add(Stat::ConnHead, 1);
         self.wheel.arm(handle.slot, self.now.mono_ms + self.setup.config.authenticate_ms);
-        // A fresh handle is usable.
-        let _ = self.ring.recv(handle);
+        match self.roomier() {
+            Some(shard) => self.start_move(handle, shard, None),
+            // A fresh handle is usable.
+            None => drop(self.ring.recv(handle)),
+        }
     }
 
     /// Moves a connection into another state; what it was in before.
@@ -80,6 +83,9 @@ impl Shard {
         let (now, heartbeat) = (self.now.mono_ms as u32, self.setup.config.heartbeat_ms);
         let progress_ms = self.setup.config.progress_ms;
         let taken = self.ring.sent_so_far(handle);
+        if taken.is_some() {
+            self.watch(handle);
+        }
         let Some(conn) = self.conns.get(handle) else { return };
         let mut next = u64::MAX;
         if conn.is(flag::WATCHED) {

@@ -38,7 +38,7 @@ use ringpost_router::{Input, Now, Router, ShardId};
 use stats::{Board, Snapshot};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicU16, AtomicU32};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What all shards of a process share.
@@ -51,6 +51,8 @@ pub struct Setup {
     pub clock: Clock,
     /// Tells clients whether their positions are of this store.
     pub store_incarnation: [u8; 16],
+    /// Free slots of each shard, as of its last turn.
+    pub room: Box<[AtomicU32]>,
     /// Shards whose table is full: readiness ends when all are.
     pub full: AtomicU16,
 }

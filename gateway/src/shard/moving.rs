@@ -7,13 +7,12 @@
 use super::Shard;
 use super::conn::{Move, State, flag};
 use super::stats::Stat;
-use crate::mesh::{Letter, Message};
+use crate::mesh::{Greeting, Letter, Message};
 use crate::ring::{Errno, Handle};
 use crate::transport::websocket::{Decoder, Role};
 use hashbrown::HashMap;
-use ringpost_proto::v1;
-use ringpost_router::{Identity, ShardId};
-use std::sync::Arc;
+use ringpost_router::ShardId;
+use std::sync::atomic::Ordering;
 
 /// What waits at the target for its other half; either may come first.
 #[derive(Default)]
@@ -24,25 +23,24 @@ pub(super) struct Meetings {
     next: u64,
 }
 
+/// Slots of a table that no socket is sent to, at most.
+const LAST_SLOTS: u32 = 64;
+
 /// A tag has 56 bits: the shard that it comes from, and a count.
 const COUNT_BITS: u32 = 40;
 
 impl Shard {
-    /// Begins the move of an authenticated connection.
-    pub(super) fn start_move(
-        &mut self,
-        handle: Handle,
-        home: ShardId,
-        identity: Arc<Identity>,
-        id: u64,
-        hello: Box<v1::Hello>,
-    ) {
+    /// Begins the move of an authenticated connection, or of a fresh one that says nothing yet.
+    pub(super) fn start_move(&mut self, handle: Handle, home: ShardId, session: Option<Greeting>) {
         self.meetings.next += 1;
         let tag = u64::from(self.id) << COUNT_BITS | self.meetings.next & ((1 << COUNT_BITS) - 1);
-        let moving = Move { home, tag, identity, hello, id, bytes: Vec::new(), quiet: false, sent: false };
+        // A fresh socket was never read.
+        let quiet = session.is_none();
+        let moving = Move { home, tag, session, bytes: Vec::new(), quiet, sent: false };
         self.enter(handle, State::Moving(Box::new(moving)));
-        // Answered by RecvEnded, unless the socket is being closed.
+        // Answered by RecvEnded, unless the socket is being closed or was not read.
         let _ = self.ring.pause_recv(handle);
+        self.depart_if_quiet(handle);
     }
 
     /// Hands the socket over once nothing is in flight.
@@ -53,10 +51,15 @@ impl Shard {
         if !moving.quiet || !idle || moving.sent {
             return;
         }
-        let sent = self.mesh.peer(moving.home).is_some_and(|peer| self.ring.send_fd(handle, peer, moving.tag).is_ok());
-        match sent {
-            true => moving.sent = true,
-            false => self.stay(handle),
+        let (home, tag) = (moving.home, moving.tag);
+        let peer = self.mesh.peer(home).filter(|_| self.takes_arrivals(home));
+        if peer.is_none_or(|peer| self.ring.send_fd(handle, peer, tag).is_err()) {
+            return self.stay(handle);
+        }
+        if let Some(conn) = self.conns.get(handle)
+            && let State::Moving(moving) = &mut conn.state
+        {
+            moving.sent = true;
         }
     }
 
@@ -75,8 +78,8 @@ impl Shard {
         let Some(conn) = self.conns.get(handle) else { return };
         let decoder = std::mem::replace(&mut conn.decoder, Decoder::new(Role::Server, 0));
         let encoding = conn.encoding;
-        let Move { home, tag, identity, hello, id, bytes, .. } = *moving;
-        self.mesh.send(home, Message::Letter(Box::new(Letter { tag, encoding, decoder, identity, hello, id, bytes })));
+        let Move { home, tag, session, bytes, .. } = *moving;
+        self.mesh.send(home, Message::Letter(Box::new(Letter { tag, encoding, decoder, session, bytes })));
     }
 
     /// The other shard's table is full: the session's router is there, its socket here.
@@ -86,12 +89,9 @@ impl Shard {
         if !moving {
             return;
         }
-        let Some(State::Moving(moving)) = self.enter(handle, State::Hello(None)) else { return };
-        let Move { home, identity, hello, id, mut bytes, .. } = *moving;
-        self.open(handle, home, identity, id, hello);
-        // Refused only where the socket is being closed.
-        let _ = self.ring.recv(handle);
-        self.feed(handle, &mut bytes);
+        let Some(State::Moving(moving)) = self.enter(handle, State::Head(None)) else { return };
+        let Move { home, session, bytes, .. } = *moving;
+        self.settle(handle, home, session, bytes);
     }
 
     pub(super) fn arrived(&mut self, handle: Handle, tag: u64) {
@@ -114,12 +114,39 @@ impl Shard {
 
     fn unite(&mut self, handle: Handle, letter: Letter) {
         let Some(conn) = self.conns.get(handle) else { return };
-        let Letter { encoding, decoder, identity, hello, id, mut bytes, .. } = letter;
+        let Letter { encoding, decoder, session, bytes, .. } = letter;
         conn.encoding = encoding;
         conn.decoder = decoder;
-        // As if it had been accepted here.
+        self.settle(handle, self.id, session, bytes);
+    }
+
+    /// The connection goes on here.
+    fn settle(&mut self, handle: Handle, home: ShardId, session: Option<Greeting>, mut bytes: Vec<u8>) {
+        // Refused only where the socket is being closed.
         let _ = self.ring.recv(handle);
-        self.open(handle, self.id, identity, id, hello);
+        match session {
+            Some(greeting) => self.open(handle, home, greeting),
+            None => drop(self.enter(handle, State::Head(None))),
+        }
         self.feed(handle, &mut bytes);
+    }
+
+    /// Where a fresh socket should go instead: kernels spread connections unevenly, and a shard that is nearly full hands
+    /// them on as long as another has room.
+    pub(super) fn roomier(&self) -> Option<ShardId> {
+        if self.ring.room() >= self.setup.config.derived.descriptors_per_shard / 16 {
+            return None;
+        }
+        let room = self.setup.room.iter().map(|room| room.load(Ordering::Relaxed));
+        let (at, most) = room.enumerate().max_by_key(|(_, room)| *room)?;
+        let other = at as ShardId;
+        (other != self.id && most > self.ring.room() && self.takes_arrivals(other)).then_some(other)
+    }
+
+    /// Whether a socket may be sent there. A shard's last slots are for those that the kernel accepts there: were they
+    /// taken on the way, a client that believes itself connected would be cut.
+    fn takes_arrivals(&self, shard: ShardId) -> bool {
+        let last = (self.setup.config.derived.descriptors_per_shard / 16).min(LAST_SLOTS);
+        self.setup.room.get(usize::from(shard)).is_some_and(|room| room.load(Ordering::Relaxed) > last)
     }
 }

@@ -14,6 +14,10 @@ use ringpost_proto::wire::Encoding;
 /// Bytes waiting for one socket above which it is not read, and half of which lets it go on.
 const PAUSE_BYTES: usize = 256 << 10;
 
+/// A send of more than this is watched from its start; a smaller one once something waits behind it, or at the next
+/// heartbeat.
+const WATCH_BYTES: u64 = 64 << 10;
+
 /// Buffers kept for the next outboxes, and the largest that is kept.
 const SPARE: usize = 64;
 const SPARE_BYTES: usize = 16 << 10;
@@ -88,6 +92,9 @@ impl Shard {
             Ok(()) => {
                 conn.set(flag::SENDING);
                 self.stats.add(Stat::BytesOut, length);
+                if length > WATCH_BYTES {
+                    self.watch(handle);
+                }
             }
             // The socket is being closed.
             Err(unsent) => self.recycle(unsent.0),
@@ -127,8 +134,8 @@ impl Shard {
         }
     }
 
-    /// Something waits behind a send: from now on the send must move.
-    fn watch(&mut self, handle: Handle) {
+    /// From now on the send in flight must move.
+    pub(super) fn watch(&mut self, handle: Handle) {
         let now_ms = self.now.mono_ms;
         let Some(conn) = self.conns.get(handle) else { return };
         if conn.is(flag::WATCHED) || !conn.state.is_websocket() {

@@ -191,10 +191,9 @@ impl Shard {
         }
     }
 
-    /// Nothing new, and a word to everybody.
+    /// A word to everybody. Accepting goes on: who comes now hears 503, and not nothing.
     fn drain(&mut self) {
         self.draining = true;
-        self.ring.set_accepting(false);
         self.decide(Input::Drain);
         for slot in 0..self.conns.slots() {
             let Some((handle, conn)) = self.conns.at(slot) else { continue };
@@ -214,7 +213,11 @@ impl Shard {
             self.accept_again_ms = None;
             self.ring.accept_again();
         }
-        let full = !self.ring.has_room();
+        let room = self.ring.room();
+        if let Some(told) = self.setup.room.get(usize::from(self.id)) {
+            told.store(room, Ordering::Relaxed);
+        }
+        let full = room == 0;
         if full != self.full {
             self.full = full;
             let before = match full {

@@ -3,14 +3,14 @@
 use super::Shard;
 use super::conn::State;
 use crate::auth::AuthError;
-use crate::mesh::Message;
+use crate::mesh::{Greeting, Message};
 use crate::ring::Handle;
 use bytes::Bytes;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::wire::{self, Encoding};
-use ringpost_router::{Identity, Input, Request, ShardId, home_of_user};
+use ringpost_router::{Input, Request, ShardId, home_of_user};
 use std::sync::Arc;
 
 impl Shard {
@@ -46,24 +46,22 @@ impl Shard {
             Err(error) => return self.close_unauthenticated(handle, error),
         };
         let home = home_of_user(&identity.user, self.mesh.shards());
+        let greeting = Greeting { identity, hello, id };
         match home == self.id {
-            true => self.open(handle, home, identity, id, hello),
-            false => self.start_move(handle, home, identity, id, hello),
+            true => self.open(handle, home, greeting),
+            false => self.start_move(handle, home, Some(greeting)),
         }
     }
 
     /// Hands an authenticated connection to the router of its user.
-    pub(super) fn open(
-        &mut self,
-        handle: Handle,
-        home: ShardId,
-        identity: Arc<Identity>,
-        id: u64,
-        hello: Box<v1::Hello>,
-    ) {
+    pub(super) fn open(&mut self, handle: Handle, home: ShardId, greeting: Greeting) {
+        if self.draining {
+            return self.close_session(handle, CloseCode::Draining, "this node is draining");
+        }
         self.enter(handle, State::Open { home });
         self.start_heartbeat(handle);
         let conn = self.conn_ref(handle);
+        let Greeting { identity, hello, id } = greeting;
         self.route(home, Input::Open { conn, id, identity, hello });
     }
 
