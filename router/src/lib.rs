@@ -6,14 +6,18 @@
 pub mod boundary;
 mod conversation;
 pub mod envelope;
+mod frozen;
 mod pending;
 mod refusal;
 mod session;
 mod shard;
 mod slab;
+mod snapshot;
 mod sync;
 mod user;
 pub mod wheel;
 
 pub use boundary::*;
+pub use frozen::RestoreError;
 pub use shard::{Router, home_of_conversation, home_of_user};
+pub use snapshot::SNAPSHOT_VERSION;

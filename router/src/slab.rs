@@ -1,5 +1,7 @@
 //! A slab whose keys carry a generation: a key of an entry that is gone finds nothing, never a later entry in its slot.
 
+use crate::frozen::{Frozen, Read, Reader, RestoreError};
+
 /// Slot in the low 32 bits, generation above.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Key {
@@ -83,6 +85,32 @@ impl<T> Slab<T> {
             let key = Key { slot: slot as u32, generation: entry.generation };
             entry.value.as_ref().map(|value| (key, value))
         })
+    }
+}
+
+impl<T: Frozen> Frozen for Slab<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.entries.write(out);
+        self.free.write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        let (entries, free): (Vec<Entry<T>>, Vec<u32>) = Frozen::read(from)?;
+        let is_free = |slot: &u32| entries.get(*slot as usize).is_some_and(|entry| entry.value.is_none());
+        let empty = entries.iter().filter(|entry| entry.value.is_none()).count();
+        if free.len() != empty || !free.iter().all(is_free) {
+            return Err(RestoreError("slots that are free and are not"));
+        }
+        Ok(Self { entries, free })
+    }
+}
+
+impl<T: Frozen> Frozen for Entry<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.generation.write(out);
+        self.value.write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        Ok(Self { generation: Frozen::read(from)?, value: Frozen::read(from)? })
     }
 }
 

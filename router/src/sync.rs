@@ -6,6 +6,7 @@
 
 use crate::Router;
 use crate::boundary::Output;
+use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::session::{Pushed, PushedItem, State, TickPush, wire_peer};
 use crate::slab::Key;
@@ -308,3 +309,5 @@ impl Router {
 fn is_own(session: &crate::session::Session, record: &Record) -> bool {
     record.device == session.identity.device && record.sender == session.identity.user
 }
+
+frozen!(Behind { kind, next, head, last_id });

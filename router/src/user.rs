@@ -2,6 +2,7 @@
 //!
 //! Guarantees: at most one live session a device. An entry exists only while a session does.
 
+use crate::frozen::frozen;
 use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
 use ringpost_proto::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS};
@@ -45,6 +46,9 @@ impl User {
         allowed
     }
 }
+
+frozen!(User { sessions, takeovers });
+frozen!(Takeovers { device, at_ms });
 
 #[cfg(test)]
 mod tests {

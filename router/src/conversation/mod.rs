@@ -5,6 +5,7 @@
 
 mod append;
 mod decide;
+mod frozen;
 mod progress;
 
 use crate::Router;
@@ -149,6 +150,10 @@ impl Conversation {
             retry_ms: None,
             used_ms: now_ms,
         }
+    }
+
+    pub fn id(&self) -> ConversationId {
+        self.id
     }
 
     fn member(&self, user: &UserKey) -> Option<u8> {

@@ -6,6 +6,7 @@ use super::{State, TickPush};
 use crate::Router;
 use crate::boundary::{Output, Request};
 use crate::envelope::Envelope;
+use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::slab::Key;
 use crate::sync::Behind;
@@ -224,3 +225,5 @@ impl Router {
 pub(crate) fn wire_peer(peer: &UserKey) -> v1::Peer {
     v1::Peer { peer: Some(v1::peer::Peer::User(peer.user().into())) }
 }
+
+frozen!(Loading { hello_id, have, resuming, after, pages, newest, known, read, ticks, noted, failures, held });

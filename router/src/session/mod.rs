@@ -14,6 +14,7 @@ pub(crate) use query::LookupRead;
 
 use crate::Router;
 use crate::boundary::{ConnRef, Identity, Output};
+use crate::frozen::{frozen, frozen_enum};
 use crate::slab::Key;
 use crate::sync::Behind;
 use ringpost_persist::ConversationKind;
@@ -319,3 +320,40 @@ impl Router {
         self.finish_request(key);
     }
 }
+
+frozen!(Session {
+    conn,
+    identity,
+    state,
+    opened_ms,
+    told_renew,
+    reading,
+    unanswered,
+    pushed,
+    acked,
+    window_pushes,
+    window_bytes,
+    expires_ms,
+    work,
+});
+frozen!(Work {
+    loading,
+    outstanding,
+    outstanding_bytes,
+    progress_ms,
+    behind,
+    queue,
+    reading,
+    retry_ms,
+    ticks,
+    marks,
+    backlog,
+    recent,
+    heard,
+    write_ms,
+    forget_ms,
+});
+frozen!(TickPush { kind, delivered, read });
+frozen!(Pushed { conversation, kind, bytes, item });
+frozen_enum!(State { 0 = Loading {}, 1 = Open {}, 2 = Ended {} });
+frozen_enum!(PushedItem { 0 = Record { seq: seq }, 1 = Tick { delivered: delivered, read: read }, 2 = Mark {} });

@@ -3,6 +3,7 @@
 use super::request::peer;
 use crate::Router;
 use crate::boundary::{ConnRef, Output, RecordPage};
+use crate::frozen::frozen;
 use crate::pending::{PageRead, Pending};
 use crate::refusal;
 use crate::session::State;
@@ -224,3 +225,5 @@ fn parse_cursor(cursor: &str) -> Option<(RecordId, ConversationId)> {
     let conversation = u128::from_str_radix(&cursor[16..], 16).ok()?;
     Some((id, ConversationId(conversation.to_be_bytes())))
 }
+
+frozen!(LookupRead { session, re, conversation, sender, device, left, cmid, found });

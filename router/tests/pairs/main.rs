@@ -5,4 +5,5 @@ mod bounds;
 mod delivery;
 mod sends;
 mod sessions;
+mod snapshots;
 mod world;

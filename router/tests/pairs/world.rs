@@ -42,6 +42,10 @@ pub struct World {
     ids: u64,
     /// Answers are held back while set.
     pub hold_store: bool,
+    /// A router is written out and read back before every so many inputs; 0: never.
+    pub swap: u64,
+    inputs: u64,
+    settings: Vec<Settings>,
 }
 
 pub fn settings(shard: u16, shards: u16) -> Settings {
@@ -92,15 +96,12 @@ impl World {
 
     pub fn with(shards: u16, faults: Faults, change: impl Fn(&mut Settings)) -> Self {
         let now = Now { mono_ms: 1_000, unix_us: START_UNIX_US };
-        let router = |shard| {
-            let mut settings = settings(shard, shards);
-            change(&mut settings);
-            Router::new(settings, now)
-        };
+        let mut settings: Vec<_> = (0..shards).map(|shard| settings(shard, shards)).collect();
+        settings.iter_mut().for_each(change);
         Self {
             mono_us: 1_000_000,
             step_us: 0,
-            routers: (0..shards).map(router).collect(),
+            routers: settings.iter().map(|settings| Router::new(settings.clone(), now)).collect(),
             store: FaultyStore::new(9, faults),
             asked: BTreeMap::new(),
             tags: 0,
@@ -109,6 +110,9 @@ impl World {
             conns: 0,
             ids: 100,
             hold_store: false,
+            swap: 0,
+            inputs: 0,
+            settings,
         }
     }
 
@@ -150,8 +154,20 @@ impl World {
 
     pub fn input(&mut self, shard: u16, input: Input) {
         let now = self.now();
+        self.inputs += 1;
+        if self.swap != 0 && self.inputs.is_multiple_of(self.swap) {
+            self.write_out_and_read_back(shard);
+        }
         self.routers[usize::from(shard)].handle(now, input);
         self.drain(shard);
+    }
+
+    fn write_out_and_read_back(&mut self, shard: u16) {
+        let at = usize::from(shard);
+        let snapshot = self.routers[at].snapshot();
+        let router = Router::restore(self.settings[at].clone(), self.now(), &snapshot).expect("its own snapshot");
+        assert!(router.snapshot() == snapshot, "what was read back is what was written");
+        self.routers[at] = router;
     }
 
     /// A request on a connection at its user's home; returns its id.

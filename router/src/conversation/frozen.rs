@@ -1,0 +1,65 @@
+//! A conversation written out and read back. The index of client message ids is made anew from the tail.
+
+use super::{Conversation, DeviceProgress, Early, Last, Phase, Search, Waiting};
+use crate::frozen::{Frozen, Read, Reader, frozen, frozen_enum};
+
+impl Frozen for Conversation {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.id.write(out);
+        self.kind.write(out);
+        self.phase.write(out);
+        self.head.write(out);
+        self.last.write(out);
+        self.tail.write(out);
+        self.queue.write(out);
+        self.batch.write(out);
+        self.early.write(out);
+        self.delivered.write(out);
+        self.read.write(out);
+        self.read_asked.write(out);
+        self.read_dirty.write(out);
+        self.told.write(out);
+        self.tickets.write(out);
+        self.flush_ms.write(out);
+        self.ahead_ms.write(out);
+        self.retry_ms.write(out);
+        self.used_ms.write(out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        let mut room = Self::new(Frozen::read(from)?, Frozen::read(from)?, 0);
+        room.phase = Frozen::read(from)?;
+        room.head = Frozen::read(from)?;
+        room.last = Frozen::read(from)?;
+        room.tail = Frozen::read(from)?;
+        room.queue = Frozen::read(from)?;
+        room.batch = Frozen::read(from)?;
+        room.early = Frozen::read(from)?;
+        room.delivered = Frozen::read(from)?;
+        room.read = Frozen::read(from)?;
+        room.read_asked = Frozen::read(from)?;
+        room.read_dirty = Frozen::read(from)?;
+        room.told = Frozen::read(from)?;
+        room.tickets = Frozen::read(from)?;
+        room.flush_ms = Frozen::read(from)?;
+        room.ahead_ms = Frozen::read(from)?;
+        room.retry_ms = Frozen::read(from)?;
+        room.used_ms = Frozen::read(from)?;
+        for record in &room.tail {
+            if let Some(member) = room.member(&record.sender) {
+                room.cmids.insert((record.cmid, record.device, member), record.clone());
+            }
+        }
+        Ok(room)
+    }
+}
+
+frozen!(Last { id, us, ordinal, hash });
+frozen!(Waiting { from, re, proposal, search });
+frozen!(DeviceProgress { member, device, delivered, dirty });
+frozen_enum!(Phase { 0 = Loading {}, 1 = Ready {}, 2 = Appending {}, 3 = Resolving {} });
+frozen_enum!(Search { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Absent {} });
+frozen_enum!(Early {
+    0 = Delivered { user: user, device: device, seq: seq },
+    1 = Read { user: user, from: from, re: re, seq: seq },
+});

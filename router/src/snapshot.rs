@@ -1,0 +1,122 @@
+//! A router written out and read back: for the live upgrade, and in the simulator at random moments.
+//!
+//! Version 1. Holds every state machine and which store requests are under way, so that answers find whom they are for, in
+//! this process or the next. Does not hold settings, outputs (drain them first) or what is derived: indexes and timers.
+
+use crate::Router;
+use crate::boundary::{ConnRef, Counters, Identity, Now, Proposal, Request, Settings};
+use crate::envelope::SessionRef;
+use crate::frozen::{Frozen, Reader, RestoreError, frozen, frozen_enum};
+use crate::pending::{PageRead, Pending};
+use crate::slab::Key;
+
+/// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
+pub const SNAPSHOT_VERSION: u16 = 1;
+
+const MAGIC: &[u8] = b"ringpost router";
+
+impl Router {
+    /// Everything that this router knows. Between inputs only, with the outputs drained.
+    pub fn snapshot(&self) -> Vec<u8> {
+        debug_assert!(self.outputs.is_empty(), "outputs are drained before a snapshot");
+        let mut out = MAGIC.to_vec();
+        SNAPSHOT_VERSION.write(&mut out);
+        self.random.write(&mut out);
+        self.counters.write(&mut out);
+        self.sessions.write(&mut out);
+        let users: Vec<_> = self.sessions.iter().map(|(_, session)| &session.identity.user).collect();
+        let users: std::collections::BTreeSet<_> =
+            users.into_iter().filter(|it| self.users.contains_key(*it)).collect();
+        (users.len() as u32).write(&mut out);
+        for name in users {
+            if let Some(user) = self.users.get(name) {
+                name.write(&mut out);
+                user.write(&mut out);
+            }
+        }
+        self.conversations.write(&mut out);
+        self.pending.write(&mut out);
+        out
+    }
+
+    /// The router that wrote the snapshot, from here on under these settings. Times go on: the monotonic clock is the same.
+    pub fn restore(settings: Settings, now: Now, snapshot: &[u8]) -> Result<Self, RestoreError> {
+        let mut from = Reader(snapshot);
+        if from.take(MAGIC.len())? != MAGIC || u16::read(&mut from)? != SNAPSHOT_VERSION {
+            return Err(RestoreError("another version"));
+        }
+        // A deadline that has passed fires in the turn that follows.
+        let wheels = Now { mono_ms: now.mono_ms.saturating_sub(1), ..now };
+        let mut router = Self::new(settings, wheels);
+        router.now = now;
+        router.random = Frozen::read(&mut from)?;
+        router.counters = Frozen::read(&mut from)?;
+        router.sessions = Frozen::read(&mut from)?;
+        for _ in 0..u32::read(&mut from)? {
+            let name = Frozen::read(&mut from)?;
+            router.users.insert(name, Frozen::read(&mut from)?);
+        }
+        router.conversations = Frozen::read(&mut from)?;
+        router.pending = Frozen::read(&mut from)?;
+        if !from.0.is_empty() {
+            return Err(RestoreError("something follows"));
+        }
+        router.derive();
+        Ok(router)
+    }
+
+    /// Indexes and timers.
+    fn derive(&mut self) {
+        self.by_conn.extend(self.sessions.iter().map(|(key, session)| (session.conn, key)));
+        self.by_conversation.extend(self.conversations.iter().map(|(key, room)| (room.id(), key)));
+        let sessions: Vec<Key> = self.by_conn.values().copied().collect();
+        sessions.into_iter().for_each(|key| self.settle_session(key));
+        let conversations: Vec<Key> = self.by_conversation.values().copied().collect();
+        conversations.into_iter().for_each(|key| self.arm_conversation(key));
+    }
+}
+
+frozen!(Key { slot, generation });
+frozen!(ConnRef { shard, slot, generation });
+frozen!(SessionRef { shard, slot, generation });
+frozen!(Identity { user, device, exp_ms });
+frozen!(Proposal { kind, sender, device, cmid, content_hash, message_kind, ref_seq, body, trace });
+frozen!(PageRead { session, re, user, device, peer, range, limit });
+frozen!(Counters {
+    sends,
+    sends_duplicate,
+    sends_refused,
+    appends,
+    append_conflicts,
+    append_unknown,
+    pushes,
+    acks,
+    ticks,
+    syncs,
+    takeovers,
+    slow_consumers,
+});
+frozen_enum!(Request {
+    0 = Ack { push: push, ranges: ranges },
+    1 = Ping {},
+    2 = Bye {},
+    3 = Send { 0: send },
+    4 = Lookup { 0: lookup },
+    5 = Read { 0: read },
+    6 = Fetch { 0: fetch },
+    7 = History { 0: history },
+    8 = Conversations { 0: conversations },
+    9 = Unexpected { hello: hello },
+});
+frozen_enum!(Pending {
+    0 = LoadUser { session: session },
+    1 = Pump { session: session, conversation: conversation },
+    2 = Page { 0: page },
+    3 = Lookup { 0: lookup },
+    4 = Conversations { session: session, re: re },
+    5 = LoadConversation { conversation: conversation },
+    6 = Append { conversation: conversation },
+    7 = ReadSlot { conversation: conversation },
+    8 = FindCmid { conversation: conversation, ticket: ticket },
+    9 = Raise { raises: raises, since_ms: since_ms },
+});
