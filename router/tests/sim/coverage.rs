@@ -9,8 +9,9 @@ use ringpost_router::Output;
 use std::collections::BTreeMap;
 
 /// Kinds of fault: each in at least [`FAULT_PERCENT`] of the worlds.
-const FAULTS: [&str; 19] = [
+const FAULTS: [&str; 20] = [
     "crash",
+    "router read back",
     "drain",
     "cut",
     "blackhole",

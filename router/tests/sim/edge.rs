@@ -11,6 +11,9 @@ use ringpost_proto::v1::{self, client_frame::Request as Asked, server_frame::Ans
 use ringpost_router::{ConnRef, Identity, Input, Output, Request, ShardId};
 use std::sync::Arc;
 
+/// One input in so many finds a router that was written out and read back.
+const SWAP_EVERY: usize = 400;
+
 impl World {
     // ---- into the routers ----
 
@@ -113,6 +116,9 @@ impl World {
 
     /// One input, and all outputs that follow.
     pub fn feed(&mut self, shard: ShardId, input: Input) -> Verdict {
+        if self.dice.pick(SWAP_EVERY) == 0 {
+            self.write_out_and_read_back(shard)?;
+        }
         let now = self.clocks();
         self.trace(|| format!("  s{shard} <- {input:?}"));
         self.node.routers[usize::from(shard)].handle(now, input);

@@ -126,6 +126,17 @@ impl World {
 
     // ---- its life ----
 
+    /// As in a live upgrade: another router goes on with the state of this one.
+    pub fn write_out_and_read_back(&mut self, shard: ShardId) -> Verdict {
+        self.coverage.mark("router read back");
+        self.trace(|| format!("  s{shard} is written out and read back"));
+        let settings = settings(&self.plan, shard, self.node.epoch);
+        let now = self.clocks();
+        let router = &mut self.node.routers[usize::from(shard)];
+        *router = Router::restore(settings, now, &router.snapshot()).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
     /// All routers and everything in memory are gone; of the store what is durable remains.
     pub fn crash(&mut self, down: u64) -> Verdict {
         self.coverage.mark("crash");
