@@ -86,13 +86,21 @@ impl Router {
             work.retry_ms = Some(retry_ms);
             return self.settle_session(key);
         };
+        let mut pushed = 0;
         for record in records {
             if !self.push_next(key, conversation, record) {
                 break;
             }
+            pushed += 1;
         }
         self.caught_up(key, conversation);
-        self.pump(key);
+        match self.sessions.get_mut(key).and_then(|session| session.work.as_mut()) {
+            // There was no room for a single one: the ack that makes it reads on.
+            Some(work) if pushed == 0 && !work.outstanding.is_empty() => {}
+            // The log is shorter than what was said of it: no store does that, and none is asked again at once.
+            Some(work) if pushed == 0 => work.retry_ms = Some(retry_ms),
+            _ => self.pump(key),
+        }
         self.settle_session(key);
     }
 

@@ -55,9 +55,15 @@ impl Router {
     fn read_page(&mut self, key: Key, conversation: ConversationId, range: ReadRange, page: PageRead) {
         self.begin_request(key);
         let records = page.limit;
-        self.ask(Pending::Page(Box::new(page)), |tag| {
-            let bytes = PAGE_BYTES;
-            StoreRequest::ReadLog { tag, conversation, range, records, bytes }
+        // Many pages asked for at once are shorter ones: all of them together must fit into an outbox.
+        let unanswered = self.sessions.get(key).map_or(1, |session| session.unanswered.max(1));
+        let bytes = PAGE_BYTES / unanswered;
+        self.ask(Pending::Page(Box::new(page)), |tag| StoreRequest::ReadLog {
+            tag,
+            conversation,
+            range,
+            records,
+            bytes,
         });
     }
 

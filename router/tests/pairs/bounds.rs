@@ -153,3 +153,43 @@ fn the_list_of_conversations_is_newest_first_in_pages_with_previews_of_text() {
     assert_eq!(names, [wire("cat"), wire("ben"), wire("ann")]);
     assert!(cursor.is_empty());
 }
+
+#[test]
+fn a_session_without_room_for_the_next_record_waits_for_an_ack_and_does_not_read_the_log_meanwhile() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    for n in 1..=6 {
+        world.sent(alice, text("bob", [n; 16], &"x".repeat(3_000))).unwrap();
+    }
+    // After one record a quarter of the window is free, and the next one does not fit.
+    let window = Some(v1::Window { pushes: 64, bytes: 4_096 });
+    let identity = world.identity("bob", "phone", 3_600_000);
+    let bob = world.hello(identity, v1::Hello { window, ..Default::default() });
+    for seq in 1..=6 {
+        // Without end, were the log read again and again.
+        world.settle();
+        assert_eq!(world.pushed(bob), [seq]);
+        world.ack(bob, seq);
+    }
+}
+
+#[test]
+fn pages_asked_for_at_once_fit_together_into_what_one_page_may_be_a_few_times() {
+    let mut world = World::new(1);
+    let alice = world.open("alice", "phone");
+    for n in 1..=60 {
+        world.sent(alice, text("bob", [n; 16], &"x".repeat(8_000))).unwrap();
+    }
+    let history = || Request::History(Box::new(v1::History { conversation: wire("bob"), before_seq: 0, limit: 100 }));
+    world.got(alice);
+    for _ in 0..31 {
+        world.ask(alice, history());
+    }
+    world.settle();
+    let pages =
+        world.got(alice).into_iter().filter_map(|got| if let Got::Page(_, page) = got { Some(page) } else { None });
+    let records: Vec<usize> = pages.map(|page| page.records.len()).collect();
+    assert_eq!((records.len(), records.iter().max()), (31, Some(&24)), "{records:?}");
+    assert!(records.iter().all(|records| *records > 0));
+    assert!(records.iter().sum::<usize>() * 8_000 < 1 << 20, "{records:?}");
+}
