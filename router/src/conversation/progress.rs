@@ -154,6 +154,8 @@ impl Router {
             }
             return self.refuse_read(from, re);
         }
+        // Beyond the log there is nothing to have read, and what comes later is not read by it.
+        let seq = seq.min(room.head);
         let asked = &mut room.read_asked[usize::from(member)];
         *asked = seq.max(*asked);
         let before = room.read[usize::from(member)];

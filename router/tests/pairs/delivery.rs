@@ -398,3 +398,18 @@ fn a_rough_store_loses_and_doubles_nothing_and_no_router_that_is_written_out_and
         assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn reading_beyond_the_log_does_not_read_what_comes_later() {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
+    world.sent(alice, text("bob", [1; 16], "one")).unwrap();
+    world.ack(bob, 1);
+    let read = v1::Read { conversation: wire("alice"), seq: u64::MAX };
+    world.answer(bob, Request::Read(Box::new(read)));
+    assert_eq!(world.ticks(alice).last(), Some(&(1, 1)));
+    world.sent(alice, text("bob", [2; 16], "two")).unwrap();
+    world.ack(bob, 2);
+    world.settle();
+    assert_eq!(world.ticks(alice).last(), Some(&(2, 1)));
+}
