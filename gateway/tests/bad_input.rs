@@ -227,6 +227,25 @@ fn a_text_and_a_frame_over_their_limits() {
     });
 }
 
+/// A control character takes six bytes in JSON, and a window counts it as one.
+#[test]
+fn texts_that_grow_in_json_do_not_cut_their_reader() {
+    beside_a_probe(&[], |server| {
+        let mut alice = Client::open(server, "alice", "phone");
+        for _ in 0..4 {
+            let send = json!({"send": {"to": {"user": "bob"}, "text": "\u{1}".repeat(64 << 10)}});
+            assert!(alice.request(send).get("sent").is_some());
+        }
+        let mut bob = Client::open(server, "bob", "phone");
+        for n in 1..=4 {
+            let push = bob.unasked("push");
+            assert_eq!(push["record"]["seq"], n.to_string());
+            bob.send_json(&json!({"ack": {"push": push["n"]}}));
+        }
+        bob.close();
+    });
+}
+
 #[test]
 fn unknown_requests_and_fields() {
     beside_a_probe(&[], |server| {

@@ -66,9 +66,12 @@ fn files_suffice(_: &Settings, d: &Derived, m: &Machine) -> Option<String> {
     (m.files < needed).then(|| format!("the limit of open files (RLIMIT_NOFILE) is {}, needed are {needed}", m.files))
 }
 
-/// Else an honest reader of a full window would be cut.
+/// A byte of text is at most so many in JSON: a control character becomes \u0001.
+const JSON_GROWTH: u64 = 6;
+
+/// Else an honest reader of a full window would be cut, and again after each reconnect.
 fn outbox_holds_a_window(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
-    let needed = u64::from(s.window_bytes) * 4 / 3 + limits::JSON_FRAME_BYTES as u64;
+    let needed = u64::from(s.window_bytes) * JSON_GROWTH + limits::JSON_FRAME_BYTES as u64;
     (u64::from(s.outbox_bytes) < needed.min(64 << 20)).then(|| {
         format!(
             "outbox_bytes = {} is less than {needed}: a full window (window_bytes = {}) in JSON and one frame",

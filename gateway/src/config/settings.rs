@@ -115,8 +115,8 @@ settings! {
     buffer_bytes: u32 = 2_048, Bounds::Range(512, 65_536);
     /// Entries of a shard's inbox. Where it is full the sender keeps what it could not pass on and tries again in its next turn.
     inbox_entries: u32 = 4_096, Bounds::PowerOfTwo(256, 1 << 20);
-    /// Bytes queued for one socket at most; a session that exceeds it is closed SLOW_CONSUMER.
-    outbox_bytes: u32 = 1 << 20, Bounds::Range(768 << 10, 64 << 20);
+    /// Bytes queued for one socket at most; a session that exceeds it is closed SLOW_CONSUMER. An honest one stays below: its window bounds it.
+    outbox_bytes: u32 = 4 << 20, Bounds::Range(1 << 20, 64 << 20);
     /// SO_SNDBUF of a session's socket: the kernel memory that a slow peer can hold.
     send_buffer_bytes: u32 = 128 << 10, Bounds::Range(4 << 10, 4 << 20);
     /// TCP_USER_TIMEOUT: a peer that acknowledges nothing for this long is gone.
