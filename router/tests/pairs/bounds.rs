@@ -159,7 +159,7 @@ fn a_session_without_room_for_the_next_record_waits_for_an_ack_and_does_not_read
     let mut world = World::new(2);
     let alice = world.open("alice", "phone");
     for n in 1..=6 {
-        world.sent(alice, text("bob", [n; 16], &"x".repeat(3_000))).unwrap();
+        world.sent(alice, text("bob", [n; 16], &"x".repeat(2_500))).unwrap();
     }
     // After one record a quarter of the window is free, and the next one does not fit.
     let window = Some(v1::Window { pushes: 64, bytes: 4_096 });
