@@ -113,7 +113,8 @@ impl Shard {
     }
 
     fn unite(&mut self, handle: Handle, letter: Letter) {
-        let Some(conn) = self.conns.get(handle) else { return };
+        // One that was given up meanwhile is closing already: no router may hear of it.
+        let Some(conn) = self.conns.get(handle).filter(|conn| matches!(conn.state, State::Arriving)) else { return };
         let Letter { encoding, decoder, session, bytes, .. } = letter;
         conn.encoding = encoding;
         conn.decoder = decoder;
