@@ -60,7 +60,7 @@ impl Conversation {
     /// Whether a record in (after, to] was sent by someone else than `member`; if that is no longer in memory: yes.
     fn has_others_records(&self, member: u8, after: Seq, to: Seq) -> bool {
         let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
-        if after + 1 < first {
+        if after + 1 < first || to > self.head {
             return true;
         }
         let records = self.tail.iter().skip((after + 1 - first) as usize).take((to - after) as usize);
