@@ -176,6 +176,7 @@ impl Conversation {
             if progress.delivered + 1 == record.seq {
                 progress.delivered = record.seq;
                 progress.dirty = true;
+                self.advance_read(member);
             }
         }
         self.tail.push_back(record);

@@ -46,7 +46,7 @@ impl Conversation {
     }
 
     /// Read implies delivered, so it moves as far as was asked for and delivered. Returns whether it moved.
-    fn advance_read(&mut self, member: u8) -> bool {
+    pub(super) fn advance_read(&mut self, member: u8) -> bool {
         let at = usize::from(member);
         let read = self.read_asked[at].min(self.delivered_to(member));
         let moved = read > self.read[at];
