@@ -2,13 +2,15 @@
 
 use super::run::{Common, Cpu, Run, RunError, Speak};
 use crate::load::Stage;
+use crate::metrics::Metrics;
 use crate::report::{Latencies, Report};
 use crate::scenario::chat::{Chat as Scenario, Settings};
 use crate::sent::SentFile;
 use crate::text::Texts;
 use crate::verify::Totals;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "Examples:
   flood chat --users 1000 --rate 5000 --duration 30s
@@ -64,6 +66,37 @@ pub struct Outcome {
     pub within: f64,
 }
 
+/// One end of the load itself: what comes before and after (connecting, what is outstanding at the end) does not count.
+struct Moment {
+    at: Instant,
+    cpu: Cpu,
+    acknowledged: u64,
+    metrics: Option<Metrics>,
+}
+
+impl Moment {
+    fn of(run: &Run) -> Self {
+        let acknowledged = run.shared.counters.acknowledged.load(Ordering::Relaxed);
+        // A gateway that cannot be asked has no figures of its own; the run goes on.
+        Self { at: Instant::now(), cpu: run.cpu(), acknowledged, metrics: run.metrics().unwrap_or_default() }
+    }
+
+    fn figures(&self, before: &Moment, report: &mut Report) {
+        let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
+        let acknowledged = self.acknowledged - before.acknowledged;
+        report.figure("acknowledged_rate", acknowledged as f64 / seconds, "messages/s");
+        self.cpu.figures(&before.cpu, acknowledged, report);
+        let used = self.cpu.own.saturating_sub(before.cpu.own).as_secs_f64();
+        report.figure("own_cpu", 100.0 * used / seconds, "% of one core");
+        if let (Some(now), Some(then)) = (&self.metrics, &before.metrics) {
+            let grown = |name| now.sum(name) - then.sum(name);
+            let syncs = grown("ringpost_store_fdatasyncs_total");
+            report.figure("records_per_fdatasync", grown("ringpost_store_records_total") / syncs.max(1.0), "records");
+            report.figure("fdatasyncs", syncs / seconds, "/s");
+        }
+    }
+}
+
 impl Chat {
     pub fn run(self) -> Result<bool, RunError> {
         let run = Run::prepare(&self.common, self.users, &Speak::Sessions)?;
@@ -86,28 +119,19 @@ impl Chat {
             let texts = Texts::new(run.seed, worker, self.bytes);
             Scenario::new(&run.shared, names, settings(worker), texts, sent_file.as_ref().map(SentFile::log))
         };
-        let metrics = run.metrics()?;
-        let mut cpu: Option<(Cpu, Cpu)> = None;
+        let mut load = Vec::new();
         let (mut scenarios, connections) = run.go(make, |shared, progress| {
             shared.run(Stage::Connect, self.connect_within, progress, "connect");
-            let before = run.cpu();
+            load.push(Moment::of(run));
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
-            cpu = Some((before, run.cpu()));
+            load.push(Moment::of(run));
             shared.run(Stage::Settle, self.settle, progress, "settle");
         })?;
         let mut report = run.report("chat");
         report.connections = connections;
         let within = self.add_messages(&scenarios, &mut report);
-        if let Some((before, after)) = cpu {
-            after.figures(&before, report.messages.map_or(0, |totals| totals.acknowledged), &mut report);
-            let used = after.own.saturating_sub(before.own).as_secs_f64();
-            report.figure("own_cpu", 100.0 * used / self.duration.as_secs_f64().max(1e-9), "% of one core");
-        }
-        if let (Some(before), Some(after)) = (metrics, run.metrics()?) {
-            let grown = |name| after.sum(name) - before.sum(name);
-            let syncs = grown("ringpost_store_fdatasyncs_total");
-            report.figure("records_per_fdatasync", grown("ringpost_store_records_total") / syncs.max(1.0), "records");
-            report.figure("fdatasyncs", syncs / self.duration.as_secs_f64().max(1e-9), "/s");
+        if let [before, after] = load.as_slice() {
+            after.figures(before, &mut report);
         }
         self.targets(within, &mut report);
         // The workers' ends of the file close with their scenarios.
@@ -132,11 +156,6 @@ impl Chat {
         report.latency("send_to_push", &to_push);
         report.latency("schedule_lag", &lag);
         let within = to_sent.within(self.within) as f64 / totals.sent.max(1) as f64;
-        report.figure(
-            "acknowledged_rate",
-            totals.acknowledged as f64 / self.duration.as_secs_f64().max(1e-9),
-            "messages/s",
-        );
         report.figure("acknowledged_in_time", 100.0 * within, "%");
         report.messages = Some(totals);
         within
