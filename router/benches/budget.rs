@@ -43,6 +43,7 @@ impl World {
             window_bytes: u32::MAX,
             progress_ms: 30_000,
             crash_slot_ms: 10_000,
+            conversations: 1 << 16,
             seed: 1,
         };
         let router = Router::new(settings, now);

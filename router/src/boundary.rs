@@ -185,6 +185,8 @@ pub struct Settings {
     pub window_bytes: u32,
     pub progress_ms: u64,
     pub crash_slot_ms: u64,
+    /// Conversations held in memory, unless more than these have something to do.
+    pub conversations: u32,
     /// For session ids and jitter; the only randomness of a router.
     pub seed: u64,
 }

@@ -56,6 +56,8 @@ pub struct Router {
     pub(crate) users: HashMap<UserKey, User, Seeded>,
     pub(crate) conversations: Slab<Box<Conversation>>,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
+    /// Where the search for conversations at rest goes on.
+    pub(crate) conversation_hand: u32,
     /// What each outstanding store request is for.
     pub(crate) pending: Slab<Pending>,
     pub(crate) session_wheel: Wheel,
@@ -76,6 +78,7 @@ impl Router {
             users: HashMap::with_hasher(hasher.clone()),
             conversations: Slab::default(),
             by_conversation: HashMap::with_hasher(hasher),
+            conversation_hand: 0,
             pending: Slab::default(),
             session_wheel: Wheel::new(now.mono_ms),
             conversation_wheel: Wheel::new(now.mono_ms),

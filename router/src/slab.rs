@@ -42,6 +42,11 @@ impl<T> Slab<T> {
         self.entries.len() - self.free.len()
     }
 
+    /// Slots, used or free.
+    pub fn slots(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     /// Takes the slot freed last, or a new one.
     pub fn insert(&mut self, value: T) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {

@@ -95,6 +95,8 @@ settings! {
     authenticate_ms: u64 = limits::AUTHENTICATE_MS, Bounds::Range(100, MINUTE_MS);
     /// After a crash clients spread their reconnects over this long: 30,000 sessions in 5 s are 6,000 handshakes a second.
     crash_slot_ms: u64 = 5_000, Bounds::Range(0, 10 * MINUTE_MS);
+    /// Conversations that a shard holds in memory. Beyond, those at rest for 10 s leave it, and are read again when they are used.
+    conversations_in_memory: u32 = 262_144, Bounds::Range(1, 1 << 24);
     /// How long a graceful stop lets sessions take their close frames and answers before sockets are cut.
     drain_ms: u64 = 3_000, Bounds::Range(0, 10 * MINUTE_MS);
     /// Origins of browsers that may connect besides the server's own, written as browsers do: scheme, host, and port where it is not the scheme's (separated by commas outside a file).

@@ -274,6 +274,7 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
         window_bytes: config.window_bytes,
         progress_ms: config.progress_ms,
         crash_slot_ms: config.crash_slot_ms,
+        conversations: config.conversations_in_memory,
         seed,
     }
 }

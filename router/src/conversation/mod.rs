@@ -30,6 +30,10 @@ const TAIL_MOST: usize = 4_096;
 const QUEUE: usize = 1_024;
 /// A conversation with nothing to do is dropped from memory after this.
 const IDLE_MS: u64 = 600_000;
+/// Above the limit, one that was not used for this long goes: its registers, if there were any, have arrived in the store.
+const REST_MS: u64 = 10_000;
+/// Conversations looked at for each new one above the limit.
+const LOOKS: u32 = 4;
 /// Between two tries to read a conversation that acks wait for.
 const LOAD_RETRY_MS: u64 = 1_000;
 
@@ -237,12 +241,42 @@ impl Router {
         if let Some(&key) = self.by_conversation.get(&id) {
             return key;
         }
+        if self.conversations.len() >= self.settings.conversations as usize {
+            self.make_room();
+        }
         let room = Conversation::new(id, kind.clone(), self.now.mono_ms);
         let key = self.conversations.insert(Box::new(room));
         self.by_conversation.insert(id, key);
         self.load_conversation(key);
         self.arm_conversation(key);
         key
+    }
+
+    /// The next few rooms in a circle over all: those at rest go. The store has everything that they knew.
+    fn make_room(&mut self) {
+        for _ in 0..LOOKS {
+            let slot = self.conversation_hand;
+            self.conversation_hand = if slot + 1 < self.conversations.slots() { slot + 1 } else { 0 };
+            let Some(key) = self.conversations.key_at(slot) else { continue };
+            let Some(room) = self.conversations.get(key) else { continue };
+            if room.is_idle() && self.now.mono_ms >= room.used_ms + REST_MS {
+                self.forget_conversation(key);
+            }
+        }
+    }
+
+    /// A conversation without records is only a name that somebody asked for: it is not kept.
+    pub(super) fn forget_if_empty(&mut self, key: Key) {
+        if self.conversations.get(key).is_some_and(|room| room.is_idle() && room.head == 0) {
+            self.forget_conversation(key);
+        }
+    }
+
+    fn forget_conversation(&mut self, key: Key) {
+        if let Some(room) = self.conversations.remove(key) {
+            self.by_conversation.remove(&room.id);
+            self.conversation_wheel.cancel(key.slot);
+        }
     }
 
     fn load_conversation(&mut self, key: Key) {
@@ -270,19 +304,18 @@ impl Router {
             }
         }
         self.append_next(key);
+        self.forget_if_empty(key);
     }
 
     /// Nobody is kept waiting: sends and reads are refused. Acks may have no successor, so for them it is tried again.
     fn load_failed(&mut self, key: Key) {
         let retry_ms = self.now.mono_ms + LOAD_RETRY_MS;
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let (id, queue) = (room.id, std::mem::take(&mut room.queue));
+        let queue = std::mem::take(&mut room.queue);
         let (acks, reads) = std::mem::take(&mut room.early).into_iter().partition(Early::is_ack);
         room.early = acks;
         if room.early.is_empty() {
-            self.by_conversation.remove(&id);
-            self.conversations.remove(key);
-            self.conversation_wheel.cancel(key.slot);
+            self.forget_conversation(key);
         } else {
             room.retry_ms = Some(retry_ms);
             self.arm_conversation(key);
@@ -323,10 +356,7 @@ impl Router {
         }
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.is_idle() && now_ms >= room.used_ms + IDLE_MS {
-            let id = room.id;
-            self.by_conversation.remove(&id);
-            self.conversations.remove(key);
-            return;
+            return self.forget_conversation(key);
         }
         if !room.is_idle() {
             room.used_ms = now_ms;

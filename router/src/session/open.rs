@@ -30,7 +30,7 @@ impl Router {
             let reason = "the device was taken over too often";
             return self.emit(conn, Output::Close { conn, code: CloseCode::DeviceInUse, reason });
         }
-        if self.users.get(&identity.user).is_some_and(|user| user.sessions.len() >= DEVICES) {
+        if !self.has_place(&identity) {
             let error = refusal::device_limit(format!("a user has at most {DEVICES} devices"));
             self.frame(conn, id, Answer::Error(error));
             let reason = "too many devices";
@@ -62,6 +62,14 @@ impl Router {
         }
         self.load_user(key);
         self.settle_session(key);
+    }
+
+    /// Whether a device finds a place among those of its user. Asked where the user lives, before an upgrade is answered: a
+    /// status is all that some clients see. What counts is the answer to hello.
+    pub fn has_place(&self, identity: &Identity) -> bool {
+        let Some(user) = self.users.get(&identity.user) else { return true };
+        let is_same = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.identity.device == identity.device);
+        user.sessions.len() < DEVICES || user.sessions.iter().any(is_same)
     }
 
     /// Ends this device's session, if it has one. `false`: it was taken over too often.

@@ -193,3 +193,34 @@ fn pages_asked_for_at_once_fit_together_into_what_one_page_may_be_a_few_times() 
     assert!(records.iter().all(|records| *records > 0));
     assert!(records.iter().sum::<usize>() * 8_000 < 1 << 20, "{records:?}");
 }
+
+#[test]
+fn names_that_nobody_wrote_to_leave_nothing_in_memory() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    for n in 0..200 {
+        world.ask(alice, Request::Read(Box::new(v1::Read { conversation: wire(&format!("nobody{n}")), seq: 1 })));
+        world.settle();
+    }
+    let held: usize = world.routers.iter().map(|router| router.conversation_count()).sum();
+    assert_eq!(held, 0);
+}
+
+#[test]
+fn conversations_in_memory_stay_below_their_limit_and_one_that_left_still_knows_its_messages() {
+    let mut world = World::with(1, ringpost_persist::faulty::Faults::none(), |settings| settings.conversations = 10);
+    let alice = world.open("alice", "phone");
+    let peer = |n: u8| format!("peer{n}");
+    let mut most = 0;
+    for n in 0..100 {
+        assert_eq!(world.sent(alice, text(&peer(n), [n; 16], "hi")).unwrap().seq, 1);
+        world.advance(2_000);
+        most = most.max(world.routers[0].conversation_count());
+    }
+    // Ten, and those used within the last 10 s and 2 s.
+    assert!(most <= 17, "{most}");
+    for n in 0..100 {
+        let sent = world.sent(alice, text(&peer(n), [n; 16], "hi")).unwrap();
+        assert!(sent.duplicate && sent.seq == 1, "{n}: {sent:?}");
+    }
+}

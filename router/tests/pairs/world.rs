@@ -60,6 +60,7 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         window_bytes: 256 << 10,
         progress_ms: 30_000,
         crash_slot_ms: 10_000,
+        conversations: 1 << 16,
         seed: 1 + u64::from(shard),
     }
 }
