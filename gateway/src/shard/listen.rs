@@ -15,8 +15,14 @@ pub const BACKLOG: i32 = 4096;
 /// # Errors
 /// The port is taken, also by another process that would share it.
 pub fn listeners(config: &Config) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    let address = reserve(config.listen)?;
-    let sockets = (0..config.derived.shards).map(|_| listener(address, config)).collect::<io::Result<_>>()?;
+    let (first, address) = first(config)?;
+    let mut sockets = vec![first];
+    for _ in 1..config.derived.shards {
+        let socket = socket(config)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        listen(&socket, address)?;
+        sockets.push(socket);
+    }
     Ok((sockets, address))
 }
 
@@ -24,10 +30,10 @@ pub fn listeners(config: &Config) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
 /// moment after the process that had it was killed.
 const TAKEN_FOR: Duration = Duration::from_secs(3);
 
-fn reserve(address: SocketAddr) -> io::Result<SocketAddr> {
+fn first(config: &Config) -> io::Result<(OwnedFd, SocketAddr)> {
     let start = Instant::now();
     loop {
-        match reserve_now(address) {
+        match first_now(config) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < TAKEN_FOR => {
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -36,31 +42,57 @@ fn reserve(address: SocketAddr) -> io::Result<SocketAddr> {
     }
 }
 
-/// Binds once without SO_REUSEPORT, which would also share a port with another gateway of the same user.
-fn reserve_now(address: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = tcp(address)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    rustix::net::bind(&socket, &address)?;
-    // Only a socket that listens is refused its port by others that listen.
-    rustix::net::listen(&socket, 1)?;
-    let bound = std::net::TcpListener::from(socket).local_addr()?;
-    Ok(bound)
+/// Takes the port for itself and shares it only then: with SO_REUSEPORT from the beginning, another gateway of the same user
+/// would get half of the connections instead of an error, also one that starts at the same moment.
+fn first_now(config: &Config) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = socket(config)?;
+    listen(&socket, config.listen)?;
+    // The kernel (since 4.5) makes the group of sockets that share a port when the second one listens.
+    sockopt::set_socket_reuseport(&socket, true)?;
+    let listener = std::net::TcpListener::from(socket);
+    let address = listener.local_addr()?;
+    Ok((listener.into(), address))
 }
 
-fn listener(address: SocketAddr, config: &Config) -> io::Result<OwnedFd> {
-    let socket = tcp(address)?;
+fn listen(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    rustix::net::bind(socket, &address)?;
+    Ok(rustix::net::listen(socket, BACKLOG)?)
+}
+
+fn socket(config: &Config) -> io::Result<OwnedFd> {
+    let family = if config.listen.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_socket_reuseport(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     // The kernel doubles what it is told, for its own bookkeeping.
     sockopt::set_socket_send_buffer_size(&socket, config.send_buffer_bytes as usize / 2)?;
     sockopt::set_tcp_user_timeout(&socket, config.user_timeout_ms)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
-fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    Ok(rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn of_gateways_that_start_at_the_same_moment_one_gets_the_port() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = Config::from_pairs(&[("listen", &free), ("dev", "true"), ("shards", "4")]).unwrap();
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| listeners(&config))).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        let (winners, losers): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!(winners.len(), 1);
+        assert!(losers.iter().flat_map(|loser| loser.as_ref().err()).all(|why| why.kind() == io::ErrorKind::AddrInUse));
+        // The kernel spreads connections over all of them.
+        let (sockets, address) = winners.into_iter().flatten().next().unwrap();
+        let _clients: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let empty = sockets.into_iter().map(TcpListener::from).filter(|listener| {
+            listener.set_nonblocking(true).unwrap();
+            listener.accept().is_err()
+        });
+        assert_eq!(empty.count(), 0);
+    }
 }
