@@ -24,13 +24,16 @@ fn decode<F: Message + Default + DeserializeOwned>(encoding: Encoding, bytes: By
     }
 }
 
+/// What is wrong where no field of the frame is.
+const WHOLE: &str = "frame";
+
 fn decode_json<F: DeserializeOwned>(bytes: &[u8]) -> Result<F, DecodeError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let frame = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let cause = error.into_inner();
-        DecodeError::new(if path == "." { cause.to_string() } else { format!("{path}: {cause}") })
+        let field = if path == "." { WHOLE } else { &path };
+        DecodeError::new(format!("{field}: {}", error.inner()))
     })?;
-    json.end().map_err(|error| DecodeError::new(error.to_string()))?;
+    json.end().map_err(|error| DecodeError::new(format!("{WHOLE}: {error}")))?;
     Ok(frame)
 }
