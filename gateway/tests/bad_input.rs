@@ -150,17 +150,38 @@ fn a_message_of_the_other_encoding() {
 
 #[test]
 fn a_sixth_device() {
-    beside_a_probe(&[], |server| {
-        let mut devices: Vec<Client> =
-            (1..=5).map(|number| Client::open(server, "alice", &format!("device{number}"))).collect();
-        let mut client = Client::upgrade(server, "/v1/connect", "");
-        let answer = client.request(json!({"hello": {"token": token("alice", "device6")}}));
+    beside_a_probe(&[], a_sixth_device_is_refused);
+}
+
+/// The answer to an upgrade may have to come from the shard of the user, and to be taken there.
+#[test]
+fn a_sixth_device_that_the_kernel_gives_to_another_shard() {
+    a_sixth_device_is_refused(&Server::start(&["--shards", "4"]));
+}
+
+fn a_sixth_device_is_refused(server: &Server) {
+    let mut devices: Vec<Client> =
+        (1..=5).map(|number| Client::open(server, "alice", &format!("device{number}"))).collect();
+    // A status where the token came with the upgrade, unless it came in a way of browsers, which see none.
+    let sixth = token("alice", "device6");
+    for _ in 0..16 {
+        let response = server.request(upgrade_request("/v1/connect", &authorization(&sixth)).as_bytes());
+        assert_eq!((response.status, &response.json()["code"]), (409, &json!("DEVICE_LIMIT")));
+    }
+    for (headers, token) in [(String::new(), &*sixth), (bearer(&sixth), "")] {
+        let mut client = Client::upgrade(server, "/v1/connect", &headers);
+        let answer = client.request(json!({"hello": {"token": token}}));
         assert_eq!(answer["error"]["code"], "DEVICE_LIMIT");
         assert_eq!(client.closed().0, 4501);
-        for device in &mut devices {
-            assert!(device.request(json!({"ping": {}})).get("pong").is_some(), "the five are not disturbed");
-        }
-    });
+    }
+    for device in &mut devices {
+        assert!(device.request(json!({"ping": {}})).get("pong").is_some(), "the five are not disturbed");
+    }
+    // One of the five comes again.
+    let mut again = Client::open(server, "alice", "device5");
+    assert_eq!(devices[4].closed().0, 4500);
+    assert!(again.request(json!({"ping": {}})).get("pong").is_some());
+    assert_eq!(server.metrics().sum("ringpost_refused_total", "devices"), 16.0);
 }
 
 #[test]

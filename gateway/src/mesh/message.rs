@@ -1,6 +1,7 @@
 //! Everything that one shard says to another: one closed enum. Each variant says what would be lost with it; inside one
 //! process nothing is.
 
+use crate::transport::http::Upgrade;
 use crate::transport::websocket::Decoder;
 use ringpost_proto::v1;
 use ringpost_proto::wire::Encoding;
@@ -31,10 +32,29 @@ pub struct Letter {
     pub tag: u64,
     pub encoding: Encoding,
     pub decoder: Decoder,
-    /// A session on its way to the shard of its user; `None`: a fresh socket on its way to a shard with more room.
-    pub session: Option<Greeting>,
-    /// Bytes that came after the hello.
+    pub errand: Errand,
+    /// Bytes that came after what is in the errand.
     pub bytes: Vec<u8>,
+    /// Until when the client must have authenticated, on the monotonic clock of the process.
+    pub deadline_ms: u64,
+}
+
+/// Why a connection moves, and with what it goes on.
+#[derive(Debug)]
+pub enum Errand {
+    /// A fresh socket, to a shard with more room.
+    Room,
+    /// A request to be upgraded, to the shard of its user.
+    Upgrade(Box<Claim>),
+    /// A session, to the shard of its user.
+    Session(Greeting),
+}
+
+/// A request to be upgraded whose credential was good.
+#[derive(Debug)]
+pub struct Claim {
+    pub upgrade: Upgrade,
+    pub identity: Arc<Identity>,
 }
 
 /// Who has said hello.

@@ -9,7 +9,7 @@ mod bell;
 mod message;
 
 pub use bell::Bell;
-pub use message::{Greeting, Letter, Message};
+pub use message::{Claim, Errand, Greeting, Letter, Message};
 
 use crate::ring::{PeerId, Ring};
 use crossbeam_queue::ArrayQueue;

@@ -4,7 +4,7 @@
 
 use super::edge::Exchange;
 use super::stats::Stat;
-use crate::mesh::Greeting;
+use crate::mesh::Errand;
 use crate::ring::Handle;
 use crate::transport::http::{BodyReader, HeadReader, RequestHead, ResponseFraming};
 use crate::transport::websocket::{Decoder, Role};
@@ -81,9 +81,8 @@ pub(super) struct Http {
 pub(super) struct Move {
     pub home: ShardId,
     pub tag: u64,
-    /// `None`: a fresh socket, which leaves because this shard's table is nearly full.
-    pub session: Option<Greeting>,
-    /// What arrived after the hello.
+    pub errand: Errand,
+    /// What arrived after what is in the errand.
     pub bytes: Vec<u8>,
     /// Nothing arrives any more.
     pub quiet: bool,

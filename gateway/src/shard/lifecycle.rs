@@ -3,6 +3,7 @@
 use super::Shard;
 use super::conn::{State, flag};
 use super::stats::Stat;
+use crate::mesh::Errand;
 use crate::ring::{Handle, RecvEnd};
 use crate::transport::websocket::{Opcode, encode};
 use ringpost_proto::close::CloseCode;
@@ -24,7 +25,7 @@ impl Shard {
         self.stats.add(Stat::ConnHead, 1);
         self.wheel.arm(handle.slot, self.now.mono_ms + self.setup.config.authenticate_ms);
         match self.roomier() {
-            Some(shard) => self.start_move(handle, shard, None),
+            Some(shard) => self.start_move(handle, shard, Errand::Room),
             // A fresh handle is usable.
             None => drop(self.ring.recv(handle)),
         }

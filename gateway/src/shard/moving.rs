@@ -7,7 +7,7 @@
 use super::Shard;
 use super::conn::{Move, State, flag};
 use super::stats::Stat;
-use crate::mesh::{Greeting, Letter, Message};
+use crate::mesh::{Errand, Letter, Message};
 use crate::ring::{Errno, Handle};
 use crate::transport::websocket::{Decoder, Role};
 use hashbrown::HashMap;
@@ -31,12 +31,12 @@ const COUNT_BITS: u32 = 40;
 
 impl Shard {
     /// Begins the move of an authenticated connection, or of a fresh one that says nothing yet.
-    pub(super) fn start_move(&mut self, handle: Handle, home: ShardId, session: Option<Greeting>) {
+    pub(super) fn start_move(&mut self, handle: Handle, home: ShardId, errand: Errand) {
         self.meetings.next += 1;
         let tag = u64::from(self.id) << COUNT_BITS | self.meetings.next & ((1 << COUNT_BITS) - 1);
         // A fresh socket was never read.
-        let quiet = session.is_none();
-        let moving = Move { home, tag, session, bytes: Vec::new(), quiet, sent: false };
+        let quiet = matches!(errand, Errand::Room);
+        let moving = Move { home, tag, errand, bytes: Vec::new(), quiet, sent: false };
         self.enter(handle, State::Moving(Box::new(moving)));
         // Answered by RecvEnded, unless the socket is being closed or was not read.
         let _ = self.ring.pause_recv(handle);
@@ -72,14 +72,16 @@ impl Shard {
         if !moving {
             return;
         }
+        let deadline_ms = self.wheel.deadline_ms(handle.slot).unwrap_or(self.now.mono_ms);
         self.wheel.cancel(handle.slot);
         let Some(State::Moving(moving)) = self.enter(handle, State::Departed) else { return };
         self.stats.add(Stat::Departed, 1);
         let Some(conn) = self.conns.get(handle) else { return };
         let decoder = std::mem::replace(&mut conn.decoder, Decoder::new(Role::Server, 0));
         let encoding = conn.encoding;
-        let Move { home, tag, session, bytes, .. } = *moving;
-        self.mesh.send(home, Message::Letter(Box::new(Letter { tag, encoding, decoder, session, bytes })));
+        let Move { home, tag, errand, bytes, .. } = *moving;
+        let letter = Letter { tag, encoding, decoder, errand, bytes, deadline_ms };
+        self.mesh.send(home, Message::Letter(Box::new(letter)));
     }
 
     /// The other shard's table is full: the session's router is there, its socket here.
@@ -90,8 +92,8 @@ impl Shard {
             return;
         }
         let Some(State::Moving(moving)) = self.enter(handle, State::Head(None)) else { return };
-        let Move { home, session, bytes, .. } = *moving;
-        self.settle(handle, home, session, bytes);
+        let Move { home, errand, bytes, .. } = *moving;
+        self.settle(handle, home, errand, bytes);
     }
 
     pub(super) fn arrived(&mut self, handle: Handle, tag: u64) {
@@ -115,19 +117,21 @@ impl Shard {
     fn unite(&mut self, handle: Handle, letter: Letter) {
         // One that was given up meanwhile is closing already: no router may hear of it.
         let Some(conn) = self.conns.get(handle).filter(|conn| matches!(conn.state, State::Arriving)) else { return };
-        let Letter { encoding, decoder, session, bytes, .. } = letter;
+        let Letter { encoding, decoder, errand, bytes, deadline_ms, .. } = letter;
         conn.encoding = encoding;
         conn.decoder = decoder;
-        self.settle(handle, self.id, session, bytes);
+        self.wheel.arm(handle.slot, deadline_ms);
+        self.settle(handle, self.id, errand, bytes);
     }
 
     /// The connection goes on here.
-    fn settle(&mut self, handle: Handle, home: ShardId, session: Option<Greeting>, mut bytes: Vec<u8>) {
+    fn settle(&mut self, handle: Handle, home: ShardId, errand: Errand, mut bytes: Vec<u8>) {
         // Refused only where the socket is being closed.
         let _ = self.ring.recv(handle);
-        match session {
-            Some(greeting) => self.open(handle, home, greeting),
-            None => drop(self.enter(handle, State::Head(None))),
+        match errand {
+            Errand::Session(greeting) => self.open(handle, home, greeting),
+            Errand::Upgrade(claim) => self.admit(handle, home, *claim),
+            Errand::Room => drop(self.enter(handle, State::Head(None))),
         }
         self.feed(handle, &mut bytes);
     }

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::conn::State;
 use crate::auth::AuthError;
-use crate::mesh::{Greeting, Message};
+use crate::mesh::{Errand, Greeting, Message};
 use crate::ring::Handle;
 use bytes::Bytes;
 use ringpost_proto::close::CloseCode;
@@ -49,7 +49,7 @@ impl Shard {
         let greeting = Greeting { identity, hello, id };
         match home == self.id {
             true => self.open(handle, home, greeting),
-            false => self.start_move(handle, home, Some(greeting)),
+            false => self.start_move(handle, home, Errand::Session(greeting)),
         }
     }
 

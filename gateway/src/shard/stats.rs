@@ -53,6 +53,7 @@ stats! {
     RefusedUpgrade: Counter "ringpost_refused_total" "reason=\"bad_upgrade\"",
     RefusedOrigin: Counter "ringpost_refused_total" "reason=\"origin\"",
     RefusedToken: Counter "ringpost_refused_total" "reason=\"token\"",
+    RefusedDevices: Counter "ringpost_refused_total" "reason=\"devices\"",
     RefusedDraining: Counter "ringpost_refused_total" "reason=\"draining\"",
     RefusedOverloaded: Counter "ringpost_refused_total" "reason=\"overloaded\"",
 

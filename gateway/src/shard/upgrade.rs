@@ -4,6 +4,7 @@ use super::Shard;
 use super::conn::State;
 use super::stats::Stat;
 use crate::auth::AuthError;
+use crate::mesh::{Claim, Errand};
 use crate::ring::Handle;
 use crate::transport::http::upgrade::{self, Credential, Endpoint};
 use crate::transport::http::{Refusal, RequestHead, Upgrade};
@@ -12,18 +13,20 @@ use http::StatusCode;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::limits;
 use ringpost_proto::wire::Encoding;
-use ringpost_router::Identity;
+use ringpost_router::{Identity, ShardId, home_of_user};
 use std::sync::Arc;
 
 /// Bytes of one echoed message.
 const ECHO_BYTES: u32 = 16 << 20;
 
+const DRAINING: Refusal = Refusal::unavailable("this node is draining", "1");
+const TOO_MANY_DEVICES: Refusal = Refusal::new(StatusCode::CONFLICT, "the user has too many devices");
+
 impl Shard {
     pub(super) fn upgrade(&mut self, handle: Handle, endpoint: Endpoint, head: &RequestHead) {
         let head_only = head.method() == "HEAD";
         if self.draining {
-            let refusal = Refusal::unavailable("this node is draining", "1");
-            return self.refuse(handle, &refusal, Stat::RefusedDraining, head_only);
+            return self.refuse(handle, &DRAINING, Stat::RefusedDraining, head_only);
         }
         let upgrade = match upgrade::decide(head, &self.setup.config.allowed_origins) {
             Ok(upgrade) => upgrade,
@@ -39,12 +42,16 @@ impl Shard {
         if endpoint == Endpoint::Echo {
             return self.switch(handle, &upgrade, State::Echo, ECHO_BYTES);
         }
-        let limit = match upgrade.encoding {
-            Encoding::Protobuf => limits::FRAME_BYTES,
-            Encoding::Json => limits::JSON_FRAME_BYTES,
-        } as u32;
         match (self.authenticate(upgrade.credential.as_ref()), &upgrade.credential) {
-            (Ok(identity), _) => self.switch(handle, &upgrade, State::Hello(identity), limit),
+            (Ok(Some(identity)), Some(Credential::Header(_))) => {
+                let home = home_of_user(&identity.user, self.mesh.shards());
+                let claim = Claim { upgrade, identity };
+                match home == self.id {
+                    true => self.admit(handle, home, claim),
+                    false => self.start_move(handle, home, Errand::Upgrade(Box::new(claim))),
+                }
+            }
+            (Ok(identity), _) => self.switch(handle, &upgrade, State::Hello(identity), frame_limit(&upgrade)),
             (Err(error), Some(Credential::Header(_))) => {
                 let refusal = match error {
                     AuthError::Invalid(why) => Refusal::unauthorized(why),
@@ -54,10 +61,24 @@ impl Shard {
             }
             // Browsers cannot see a status.
             (Err(error), _) => {
-                self.switch(handle, &upgrade, State::Hello(None), limit);
+                self.switch(handle, &upgrade, State::Hello(None), frame_limit(&upgrade));
                 self.close_unauthenticated(handle, error);
             }
         }
+    }
+
+    /// Answers who has shown a good token in a header: such a client can see a status.
+    pub(super) fn admit(&mut self, handle: Handle, home: ShardId, claim: Claim) {
+        let Claim { upgrade, identity } = claim;
+        if self.draining {
+            return self.refuse(handle, &DRAINING, Stat::RefusedDraining, false);
+        }
+        // Where the socket could not move to its user's shard, hello is answered with the same refusal.
+        if home == self.id && !self.router.has_place(&identity) {
+            return self.refuse(handle, &TOO_MANY_DEVICES, Stat::RefusedDevices, false);
+        }
+        let limit = frame_limit(&upgrade);
+        self.switch(handle, &upgrade, State::Hello(Some(identity)), limit);
     }
 
     fn authenticate(&self, credential: Option<&Credential>) -> Result<Option<Arc<Identity>>, AuthError> {
@@ -91,4 +112,13 @@ impl Shard {
             self.start_heartbeat(handle);
         }
     }
+}
+
+/// Bytes of one frame.
+fn frame_limit(upgrade: &Upgrade) -> u32 {
+    let limit = match upgrade.encoding {
+        Encoding::Protobuf => limits::FRAME_BYTES,
+        Encoding::Json => limits::JSON_FRAME_BYTES,
+    };
+    limit as u32
 }
