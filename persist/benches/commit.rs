@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ringpost_persist::embedded::Options;
 use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::files::RealFiles;
-use ringpost_persist::{Body, ConversationKind, Outcome, Record, SharedEncodings, StoreRequest, content_hash};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest, content_hash};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::error::Error;
@@ -102,7 +102,6 @@ fn append(n: usize, kind: &Arc<ConversationKind>, seq: Seq, sender: &UserKey, de
         ref_seq: 0,
         body,
         trace: None,
-        shared: SharedEncodings::default(),
     };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&(n as u64).to_le_bytes());

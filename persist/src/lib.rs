@@ -17,7 +17,7 @@ pub mod index;
 pub mod prng;
 pub mod record;
 
-pub use record::{Body, Record, RecordError, SharedEncodings, content_hash};
+pub use record::{Body, Record, RecordError, content_hash};
 
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use std::sync::Arc;
@@ -97,7 +97,8 @@ pub enum ReadRange {
 #[derive(Debug)]
 pub enum StoreRequest {
     /// Conditional on the head being `expected_head`; the records are numbered expected_head + 1 ... 1 to 64 of them
-    /// (anything else is answered `Unimplemented`).
+    /// (anything else is answered `Unimplemented`). A store may share them for as long as it likes, so a body is not a
+    /// small part of a large buffer.
     Append {
         tag: Tag,
         conversation: ConversationId,

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use ringpost_proto::id::{ClientMessageId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::v1;
 use sha2::{Digest, Sha256};
-use std::sync::OnceLock;
 
 /// The version that [`Record::encode`] writes.
 pub const RECORD_VERSION: u8 = 1;
@@ -19,7 +18,7 @@ pub const RECORD_VERSION: u8 = 1;
 const HAS_TRACE: u8 = 1;
 const IS_PAYLOAD: u8 = 2;
 
-/// The body of a record; its bytes are reference-counted. At most 64 KiB.
+/// The body of a record; its bytes are reference-counted, in a buffer of their own. At most 64 KiB.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// UTF-8, checked at the edge.
@@ -31,14 +30,6 @@ impl Body {
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::Text(bytes) | Self::Payload(bytes) => bytes,
-        }
-    }
-
-    /// A copy in an allocation of its own: these bytes may be a small part of a large buffer, which they keep alive.
-    pub fn detached(&self) -> Self {
-        match self {
-            Self::Text(bytes) => Self::Text(Bytes::copy_from_slice(bytes)),
-            Self::Payload(bytes) => Self::Payload(Bytes::copy_from_slice(bytes)),
         }
     }
 }
@@ -63,15 +54,6 @@ pub struct Record {
     pub ref_seq: Seq,
     pub body: Body,
     pub trace: Option<[u8; 16]>,
-    /// The part of the wire encodings that is the same for every receiver, made at most once each.
-    pub shared: SharedEncodings,
-}
-
-/// Wire encodings of a record without the fields that depend on the receiver (see `ringpost_proto::encode`).
-#[derive(Debug, Default)]
-pub struct SharedEncodings {
-    pub protobuf: OnceLock<Bytes>,
-    pub json: OnceLock<Bytes>,
 }
 
 impl Record {
@@ -83,27 +65,6 @@ impl Record {
     /// What a record costs in memory and in windows: its body and 160 B for the rest.
     pub fn cost(&self) -> usize {
         self.body.bytes().len() + 160
-    }
-
-    /// The same record without the wire encodings that somebody made: they are as large as the record itself, so a store
-    /// keeps its own copy of what it is given and gives copies away. The bytes of the body are shared.
-    pub fn without_encodings(&self) -> Self {
-        Self {
-            seq: self.seq,
-            id: self.id,
-            us: self.us,
-            ordinal: self.ordinal,
-            sender: self.sender.clone(),
-            device: self.device,
-            cmid: self.cmid,
-            content_hash: self.content_hash,
-            previous_hash: self.previous_hash,
-            kind: self.kind,
-            ref_seq: self.ref_seq,
-            body: self.body.clone(),
-            trace: self.trace,
-            shared: SharedEncodings::default(),
-        }
     }
 
     /// What a client is told, without the fields that depend on who it is (conversation, client message id).
@@ -181,7 +142,6 @@ impl Record {
             ref_seq,
             body: if flags & IS_PAYLOAD != 0 { Body::Payload(body) } else { Body::Text(body) },
             trace,
-            shared: SharedEncodings::default(),
         })
     }
 

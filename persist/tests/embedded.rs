@@ -4,9 +4,7 @@
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::embedded::{self, OpenError, Opened, Options, StorePort};
 use ringpost_persist::files::RealFiles;
-use ringpost_persist::{
-    Body, ConversationKind, Outcome, Record, SharedEncodings, StoreAnswer, StoreRequest, content_hash,
-};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreAnswer, StoreRequest, content_hash};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -100,7 +98,6 @@ fn append(tag: u64, n: u8, expected_head: Seq) -> StoreRequest {
         ref_seq: 0,
         body,
         trace: None,
-        shared: SharedEncodings::default(),
     };
     StoreRequest::Append {
         tag,

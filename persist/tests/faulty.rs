@@ -4,8 +4,7 @@
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::faulty::{FaultCounts, Faults, FaultyStore};
 use ringpost_persist::{
-    Body, ConversationKind, Outcome, Raise, Record, RegisterKey, SharedEncodings, StoreAnswer, StoreRequest,
-    content_hash,
+    Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreAnswer, StoreRequest, content_hash,
 };
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
@@ -81,7 +80,6 @@ fn record(seq: Seq, unique: u64) -> Arc<Record> {
         ref_seq: 0,
         body,
         trace: None,
-        shared: SharedEncodings::default(),
     })
 }
 

@@ -5,7 +5,7 @@
 use ringpost_persist::embedded::Options;
 use ringpost_persist::embedded::committer::{Committer, Recovery};
 use ringpost_persist::files::crash::CrashFiles;
-use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, SharedEncodings, StoreRequest};
+use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::path::Path;
@@ -39,7 +39,6 @@ fn record(seq: Seq, kind: Value, sender: &str, body: Body, trace: Option<[u8; 16
         ref_seq: 0,
         body,
         trace,
-        shared: SharedEncodings::default(),
     })
 }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use ringpost_persist::{Body, Record, RecordError, SharedEncodings, content_hash};
+use ringpost_persist::{Body, Record, RecordError, content_hash};
 use ringpost_proto::id::{ClientMessageId, DeviceId, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -26,7 +26,6 @@ fn golden() -> Record {
         ref_seq: 3,
         body,
         trace: Some([0x7a; 16]),
-        shared: SharedEncodings::default(),
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::samples::*;
 use super::{Driver, ask};
-use crate::{Body, Outcome, ReadRange, Record, StoreRequest};
-use bytes::Bytes;
+use crate::{Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::Seq;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -163,36 +162,6 @@ pub(super) fn read_downwards(store: &mut dyn Driver) {
     assert!(read(1, all, all).is_empty());
     assert!(read(0, all, all).is_empty());
     assert_eq!(read(50, all, 0), [49]);
-}
-
-pub(super) fn encodings(store: &mut dyn Driver) {
-    let room = room("ann", "bob");
-    let given = texts("ann", 1..=3);
-    for record in &given {
-        record.shared.protobuf.get_or_init(|| vec![0; 1_000].into());
-    }
-    appended(store, append(&room, 0, given), 3);
-    for _ in 0..2 {
-        let page = load_user(store, "ann", None, 1).entries.into_iter().map(|entry| entry.last);
-        let tail = load(store, &room).map(|state| state.tail).unwrap_or_default();
-        let found = find(store, &room, "ann", "phone", cmid(2));
-        let lent: Vec<_> = whole(store, &room).into_iter().chain(tail).chain(page).chain(found).collect();
-        assert_eq!(lent.len(), 8);
-        for record in lent {
-            assert!(record.shared.protobuf.get().is_none(), "record {} keeps an encoding", record.seq);
-            record.shared.protobuf.get_or_init(|| vec![0; 1_000].into());
-        }
-    }
-}
-
-pub(super) fn buffers(store: &mut dyn Driver) {
-    let room = room("ann", "bob");
-    // Bytes can tell whether anybody else holds their buffer.
-    let buffer = Bytes::from(vec![b'x'; 10_000]);
-    let record = Record { body: Body::Text(buffer.slice(100..110)), ..text("ann", 1) };
-    appended(store, append(&room, 0, vec![Arc::new(record)]), 1);
-    assert!(buffer.is_unique(), "10 bytes keep 10,000");
-    assert_eq!(whole(store, &room).first().map(|record| record.body.bytes().clone()), Some("x".repeat(10).into()));
 }
 
 pub(super) fn find_cmid(store: &mut dyn Driver) {

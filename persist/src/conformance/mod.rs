@@ -33,8 +33,6 @@ pub const CASES: &[(&str, Case)] = &[
     ("appended records survive a reopening", appends::durable),
     ("a log is read upwards within its limits", appends::read_upwards),
     ("a log is read downwards within its limits", appends::read_downwards),
-    ("what readers encode is not kept", appends::encodings),
-    ("the buffer that a body came in is not kept", appends::buffers),
     ("a client message id is found however old it is", appends::find_cmid),
     ("a client message id is found within its scope only", appends::cmid_scope),
     ("a conversation's tail holds the last 256 records", loads::tail),

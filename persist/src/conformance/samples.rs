@@ -3,8 +3,8 @@
 
 use super::{Driver, ask};
 use crate::{
-    Body, ConversationKind, ConversationState, Outcome, Raise, ReadRange, Record, RegisterKey, SharedEncodings,
-    StoreRequest, UserPage, content_hash,
+    Body, ConversationKind, ConversationState, Outcome, Raise, ReadRange, Record, RegisterKey, StoreRequest, UserPage,
+    content_hash,
 };
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
@@ -53,7 +53,6 @@ pub(super) fn text(sender: &str, seq: Seq) -> Record {
         ref_seq: 0,
         body,
         trace: None,
-        shared: SharedEncodings::default(),
     }
 }
 

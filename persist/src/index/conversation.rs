@@ -61,7 +61,7 @@ impl Conversation {
     pub(super) fn append(&mut self, kind: &Arc<ConversationKind>, records: &[Arc<Record>], hasher: &impl BuildHasher) {
         self.kind.get_or_insert_with(|| Arc::clone(kind));
         let fresh = self.log.len();
-        self.log.extend(records.iter().map(keep));
+        self.log.extend(records.iter().cloned());
         for record in records {
             let sender = self.member_or_new(&record.sender);
             self.members[sender].last_own = record.seq;
@@ -153,7 +153,7 @@ impl Conversation {
         Some(ConversationState {
             kind,
             head: head as Seq,
-            tail: self.log[first..].iter().map(lend).collect(),
+            tail: self.log[first..].to_vec(),
             registers: delivered.chain(read).collect(),
         })
     }
@@ -161,7 +161,7 @@ impl Conversation {
     /// `None` before the first record.
     pub(super) fn entry_of(&self, user: &UserKey, id: ConversationId) -> Option<UserEntry> {
         let kind = Arc::clone(self.kind.as_ref()?);
-        let last = lend(self.last()?);
+        let last = Arc::clone(self.last()?);
         let own = self.member(user);
         let devices = || self.devices.iter().filter(|device| own == Some(usize::from(device.member)));
         let peers = || kind.members().iter().filter(|member| *member != user).map(|peer| self.member(peer));
@@ -221,16 +221,6 @@ fn cmid_key(record: &Record) -> (&ClientMessageId, &DeviceId, &UserKey) {
     (&record.cmid, &record.device, &record.sender)
 }
 
-/// What the index holds for ever is its own, the body too.
-fn keep(record: &Arc<Record>) -> Arc<Record> {
-    Arc::new(Record { body: record.body.detached(), ..record.without_encodings() })
-}
-
-/// A copy: encodings that its holder makes go with the holder, not into the index.
-pub(super) fn lend(record: &Arc<Record>) -> Arc<Record> {
-    Arc::new(record.without_encodings())
-}
-
 /// As many as fit into both limits, and one if there is one.
 fn bounded<'a>(records: impl Iterator<Item = &'a Arc<Record>>, most: u32, bytes: u32) -> Vec<Arc<Record>> {
     let mut room = bytes as usize;
@@ -241,7 +231,7 @@ fn bounded<'a>(records: impl Iterator<Item = &'a Arc<Record>>, most: u32, bytes:
             break;
         }
         room = room.saturating_sub(cost);
-        taken.push(lend(record));
+        taken.push(Arc::clone(record));
     }
     taken
 }

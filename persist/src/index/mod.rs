@@ -9,7 +9,7 @@ mod conversation;
 mod user_list;
 
 use crate::{ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, UserEntry, UserPage};
-use conversation::{Conversation, lend};
+use conversation::Conversation;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
@@ -135,7 +135,7 @@ impl Index {
             }
             StoreRequest::FindCmid { conversation, sender, device, cmid, .. } => {
                 let found = self.conversations.get(conversation);
-                Outcome::Found(found.and_then(|c| c.find(sender, device, cmid, &self.hasher)).map(lend))
+                Outcome::Found(found.and_then(|c| c.find(sender, device, cmid, &self.hasher)).cloned())
             }
             StoreRequest::Cas { .. } | StoreRequest::Take { .. } | StoreRequest::Sweep { .. } => Outcome::Unimplemented,
         })

@@ -5,9 +5,7 @@ use ringpost_persist::embedded::committer::{Committer, Recovery};
 use ringpost_persist::embedded::{OpenError, Options};
 use ringpost_persist::files::crash::{CrashFiles, Lies, Remainder};
 use ringpost_persist::prng::Prng;
-use ringpost_persist::{
-    Body, ConversationKind, Outcome, Raise, Record, RegisterKey, SharedEncodings, StoreRequest, content_hash,
-};
+use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, content_hash};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::collections::BTreeMap;
@@ -309,7 +307,6 @@ pub fn record_of(seq: Seq, unique: u64, len: usize) -> Arc<Record> {
         ref_seq: 0,
         body,
         trace: None,
-        shared: SharedEncodings::default(),
     })
 }
 

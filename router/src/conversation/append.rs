@@ -8,7 +8,7 @@ use crate::envelope::{Envelope, SendOutcome};
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::{Outcome, ReadRange, Record, SharedEncodings, StoreRequest};
+use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::{Seq, record_id};
 use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -44,7 +44,6 @@ impl Conversation {
             ref_seq: proposal.ref_seq,
             body: proposal.body.clone(),
             trace: proposal.trace,
-            shared: SharedEncodings::default(),
         })
     }
 

@@ -6,6 +6,7 @@ use crate::boundary::{ConnRef, Proposal, Request};
 use crate::envelope::{Envelope, SendOutcome};
 use crate::refusal;
 use crate::slab::Key;
+use bytes::Bytes;
 use ringpost_persist::{Body, ConversationKind, record};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
@@ -162,8 +163,9 @@ fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(Convers
     };
     let message_kind = send.kind();
     let body = match send.body {
-        Some(v1::send::Body::Text(text)) => Body::Text(text.into()),
-        Some(v1::send::Body::Payload(payload)) => Body::Payload(payload),
+        // In buffers of their own size: they stay, while what they came in was made for a whole frame.
+        Some(v1::send::Body::Text(text)) => Body::Text(text.into_boxed_str().into_boxed_bytes().into()),
+        Some(v1::send::Body::Payload(payload)) => Body::Payload(Bytes::copy_from_slice(&payload)),
         None => return Err(refusal::invalid("text", "a send needs a text or a payload")),
     };
     let field = if matches!(body, Body::Text(_)) { "text" } else { "payload" };

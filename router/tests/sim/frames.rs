@@ -13,7 +13,7 @@ impl World {
         if let Some(encoding) = self.plan.encoding {
             let mut bytes = Vec::new();
             let cmid = own.then_some(&record.cmid.0);
-            wire::push_record(encoding, n, peer, cmid, shared(encoding, record), &mut bytes);
+            wire::push_record(encoding, n, peer, cmid, &shared(encoding, record), &mut bytes);
             return decode_server(encoding, bytes.into()).unwrap();
         }
         let push = v1::Push { n, item: Some(v1::push::Item::Record(wire_record(record, peer, own))) };
@@ -24,11 +24,9 @@ impl World {
         let peer = page.peer.user();
         if let Some(encoding) = self.plan.encoding {
             let mut bytes = Vec::new();
-            let records = page.records.iter().map(|(record, own)| {
-                let cmid = own.then_some(&record.cmid.0);
-                (cmid, shared(encoding, record))
-            });
-            wire::page(encoding, re, peer, records, &page.skips, page.next_before_seq, &mut bytes);
+            let shared: Vec<Bytes> = page.records.iter().map(|(record, _)| shared(encoding, record)).collect();
+            let cmids = page.records.iter().map(|(record, own)| own.then_some(&record.cmid.0));
+            wire::page(encoding, re, peer, cmids.zip(&shared), &page.skips, page.next_before_seq, &mut bytes);
             return decode_server(encoding, bytes.into()).unwrap();
         }
         let records = page.records.iter().map(|(record, own)| wire_record(record, peer, *own)).collect();
@@ -45,12 +43,8 @@ impl World {
     }
 }
 
-fn shared(encoding: Encoding, record: &Record) -> &Bytes {
-    let cell = match encoding {
-        Encoding::Protobuf => &record.shared.protobuf,
-        Encoding::Json => &record.shared.json,
-    };
-    cell.get_or_init(|| wire::shared_record(encoding, &record.to_wire()))
+fn shared(encoding: Encoding, record: &Record) -> Bytes {
+    wire::shared_record(encoding, &record.to_wire())
 }
 
 fn wire_record(record: &Record, peer: &str, own: bool) -> v1::Record {

@@ -109,7 +109,6 @@ fn next_record(oracle: &Oracle, device: usize, cmid: ClientMessageId, begun_us: 
         ref_seq: 0,
         body,
         trace: None,
-        shared: Default::default(),
     }
 }
 
