@@ -20,11 +20,12 @@ pub use stats::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
 pub use wal::{Entropy, Failure, OpenError, segment_name};
 
 use crate::files::Files;
+use crate::index::Index;
 use committer::{Committer, Recovery};
 use port::{Queues, Shared};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread::{self, JoinHandle};
 
 /// What to do when the log fails. It is called on the committer's thread, which ends if it returns; nothing that was not
@@ -96,8 +97,8 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let stats = Arc::new(Stats { recovery: report, is_full: AtomicBool::new(committer.is_full()), ..Stats::default() });
     let ports = (0..options.ports).map(|_| Arc::new(Queues::new(options.queue))).collect();
     let shared = Arc::new(Shared { ports, stats, closing: AtomicBool::new(false) });
-    let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new() };
     let index = committer.index();
+    let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new(), index: Some(Arc::clone(&index)) };
     let fatal = options.fatal;
     let of_committer = Arc::clone(&shared);
     store.spawn("store-commit", &options.dir, move || threads::commit(committer, &of_committer, &fatal))?;
@@ -122,6 +123,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    index: Option<Arc<RwLock<Index>>>,
 }
 
 impl EmbeddedStore {
@@ -150,6 +152,9 @@ impl Drop for EmbeddedStore {
             // A store thread that panics ends the process, so there is nothing to hear of.
             let _ = thread.join();
         }
+        // To free every record takes seconds that a process which ends does not have to wait for.
+        let index = self.index.take();
+        let _ = thread::Builder::new().name("store-free".to_owned()).spawn(move || drop(index));
     }
 }
 
