@@ -14,6 +14,10 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 
+/// As in the gateway.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const START_US: u64 = 1_764_000_000_000_000;
 const ALICE: ConnRef = ConnRef { shard: 0, slot: 1, generation: 0 };
 const BOB: ConnRef = ConnRef { shard: 0, slot: 2, generation: 0 };
