@@ -168,6 +168,12 @@ impl Conversation {
         self.phase == Phase::Ready && self.queue.is_empty() && self.flush_ms.is_none()
     }
 
+    /// Nothing is lost when it leaves memory now. What was read before it was delivered is known only here.
+    fn is_at_rest(&self, now_ms: u64) -> bool {
+        let awaits = self.read_asked.iter().zip(&self.read).any(|(asked, read)| asked > read);
+        self.is_idle() && !awaits && now_ms >= self.used_ms + REST_MS
+    }
+
     /// Takes a committed record in: it is the next one.
     fn apply(&mut self, record: Arc<Record>) {
         debug_assert_eq!(record.seq, self.head + 1);
@@ -259,7 +265,7 @@ impl Router {
             self.conversation_hand = if slot + 1 < self.conversations.slots() { slot + 1 } else { 0 };
             let Some(key) = self.conversations.key_at(slot) else { continue };
             let Some(room) = self.conversations.get(key) else { continue };
-            if room.is_idle() && self.now.mono_ms >= room.used_ms + REST_MS {
+            if room.is_at_rest(self.now.mono_ms) {
                 self.forget_conversation(key);
             }
         }

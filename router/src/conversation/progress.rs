@@ -154,8 +154,9 @@ impl Router {
             }
             return self.refuse_read(from, re);
         }
-        // Beyond the log there is nothing to have read, and what comes later is not read by it.
-        let seq = seq.min(room.head);
+        // Beyond the log there is nothing to have read, and what comes later is not read by it. What is being appended may
+        // have landed, and have been read, before the answer is here.
+        let seq = seq.min(room.head + room.batch.len() as Seq);
         let asked = &mut room.read_asked[usize::from(member)];
         *asked = seq.max(*asked);
         let before = room.read[usize::from(member)];

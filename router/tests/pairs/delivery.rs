@@ -413,3 +413,29 @@ fn reading_beyond_the_log_does_not_read_what_comes_later() {
     world.settle();
     assert_eq!(world.ticks(alice).last(), Some(&(2, 1)));
 }
+
+#[test]
+fn what_was_read_before_the_append_was_known_to_have_landed_is_read() {
+    let landed = Faults { unknown_landed: 10_000, slow: 10_000, slow_us: 1_000_000, ..Faults::none() };
+    let mut world = World::new(1);
+    let alice = world.open("alice", "phone");
+    world.sent(alice, text("bob", [1; 16], "one")).unwrap();
+    world.store.set_faults(landed);
+    world.send(alice, text("bob", [2; 16], "two"));
+    while world.routers[0].counters().append_unknown == 0 {
+        world.advance(1);
+    }
+    // The log is being asked, and takes its time; bob finds the record there first.
+    world.store.set_faults(Faults::none());
+    let identity = world.identity("bob", "phone", 3_600_000);
+    let bob = world.hello(identity, v1::Hello::default());
+    world.advance(100);
+    assert_eq!((world.pushed(bob), world.ticks(alice)), (vec![1, 2], vec![]));
+    world.ask(bob, Request::Read(Box::new(v1::Read { conversation: wire("alice"), seq: 2 })));
+    world.ack(bob, 2);
+    world.advance(100);
+    assert_eq!(world.ticks(alice).last(), Some(&(2, 2)));
+    world.advance(10_000);
+    let read = ringpost_persist::RegisterKey::Read(user("alice").direct_with(&user("bob")), user("bob"));
+    assert_eq!(world.store.register(&read), 2);
+}
