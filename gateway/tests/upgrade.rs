@@ -18,6 +18,7 @@ fn with(line: &str, by: &str) -> String {
     replaced
 }
 
+/// O02.
 #[test]
 fn real_clients_spell_the_upgrade_in_many_ways() {
     let server = Server::start(&[]);
@@ -35,6 +36,7 @@ fn real_clients_spell_the_upgrade_in_many_ways() {
     }
 }
 
+/// O02, what is refused.
 #[test]
 fn what_is_no_upgrade_gets_no_101_and_leaves_no_trace() {
     let server = Server::start(&[]);
@@ -107,9 +109,14 @@ fn expect_first_answers(http: HttpClient, case: &str) {
     client.close();
 }
 
+/// O03. Of several shards most sockets move to another one before the upgrade is answered.
 #[test]
 fn frames_that_arrive_with_the_upgrade_are_processed_wherever_the_bytes_are_cut() {
-    let server = Server::start(&["--heartbeat-ms", "600000"]);
+    cut_everywhere(&Server::start(&["--heartbeat-ms", "600000", "--shards", "1", "--max-sessions", "1000"]));
+    cut_everywhere(&Server::start(&["--heartbeat-ms", "600000", "--shards", "4"]));
+}
+
+fn cut_everywhere(server: &Server) {
     let request = upgrade_request("/v1/connect", &authorization(&token("alice", "phone")));
     let bytes = [request.as_bytes(), &first_frames(0)].concat();
     for cut in 0..=bytes.len() {
@@ -126,6 +133,7 @@ fn frames_that_arrive_with_the_upgrade_are_processed_wherever_the_bytes_are_cut(
     expect_first_answers(http, "byte by byte");
 }
 
+/// O03.
 #[test]
 fn the_head_limit_does_not_count_the_frames_behind_it() {
     let server = Server::start(&[]);
@@ -138,6 +146,7 @@ fn the_head_limit_does_not_count_the_frames_behind_it() {
     assert_eq!(server.request(padded.as_bytes()).status, 431);
 }
 
+/// O03.
 #[test]
 fn after_a_refused_token_the_rest_is_no_second_request() {
     let server = Server::start(&[]);

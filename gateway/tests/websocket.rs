@@ -12,6 +12,7 @@ fn echo(server: &Server) -> Client {
     Client::upgrade(server, "/v1/echo", "")
 }
 
+/// O01 a).
 #[test]
 fn a_ping_between_fragments_is_answered_before_the_message_however_the_bytes_are_cut() {
     let server = Server::start(&[]);
@@ -33,6 +34,7 @@ fn a_ping_between_fragments_is_answered_before_the_message_however_the_bytes_are
     }
 }
 
+/// O01 b) to e), and more of its kind.
 #[test]
 fn a_broken_sequence_of_frames_is_closed_with_1002_and_never_becomes_a_message() {
     let server = Server::start(&[]);

@@ -67,11 +67,12 @@ impl Ping {
             cpu = Some((before, run.cpu()));
         })?;
         let (mut round_trip, mut connecting) = (Latencies::default(), Latencies::default());
-        let (mut answered, mut wrong) = (0, 0);
+        let (mut answered, mut unanswered, mut wrong) = (0, 0, 0);
         for scenario in &scenarios {
             round_trip.add(&scenario.round_trip);
             connecting.add(&scenario.connecting);
             answered += scenario.answered;
+            unanswered += scenario.outstanding;
             wrong += scenario.wrong;
         }
         let mut report = run.report("ping");
@@ -84,7 +85,10 @@ impl Ping {
         }
         let (established, wanted) = (report.connections.established, u64::from(self.connections));
         report.target(established == wanted, || format!("only {established} of {wanted} connections were established"));
+        let lost = report.connections.lost;
+        report.target(lost == 0, || format!("{lost} connections were lost"));
         report.target(answered > 0, || "nothing was answered".to_owned());
+        report.target(unanswered == 0, || format!("{unanswered} questions were not answered"));
         report.target(wrong == 0, || format!("{wrong} answers or bytes were wrong"));
         run.conclude(&report)
     }

@@ -57,7 +57,8 @@ pub struct Ping<'a> {
     end: u64,
     drawn: u64,
     payload: Vec<u8>,
-    outstanding: u64,
+    /// Questions without an answer yet.
+    pub outstanding: u64,
     pub answered: u64,
     pub wrong: u64,
     pub connecting: Latencies,

@@ -110,7 +110,7 @@ settings! {
     /// Submission queue entries of a ring. One system call submits at most so many.
     sq_entries: u32 = 1_024, Bounds::PowerOfTwo(64, 32_768);
     /// Completion queue entries of a ring. An overflow costs time, never data.
-    cq_entries: u32 = 16_384, Bounds::PowerOfTwo(128, 65_536);
+    cq_entries: u32 = 16_384, Bounds::PowerOfTwo(64, 65_536);
     /// Provided receive buffers of a ring, shared by its connections.
     buffers: u32 = 1_024, Bounds::PowerOfTwo(16, 32_768);
     /// Bytes of one receive buffer. Most frames fit in 2 KiB; larger ones take several.

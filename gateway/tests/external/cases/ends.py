@@ -1,15 +1,20 @@
 """How connections end: sockets that the server closes are gone (O20), and the metrics account for every one (O24)."""
 
 import asyncio
+import json
+import re
 import socket
 import struct
 import time
 import urllib.error
 import urllib.request
 
-from harness import Session, eventually, refusal, run_cases
+import websockets
 
-EACH = 200
+from harness import Session, mint, eventually, refusal, run_cases
+
+EACH = 1_000
+VARIED = 10_000
 OF_A_RING = ("ringpost_ring_slots_occupied", "ringpost_ring_operations_in_flight", "ringpost_ring_buffers_out")
 
 
@@ -102,6 +107,26 @@ async def O24_every_end_is_counted_once(server):
         assert await last.close_code() == 1000
         assert await refusal(Session.open(server, user, token="x.y.z")) == 4501
 
+    async def various(first):
+        """50 paths and agents on one connection, then the address of a machine and a user that nobody had before."""
+        requests = (
+            f"GET /x{number} HTTP/1.1\r\nHost: host{number}\r\nUser-Agent: agent/{number}\r\n\r\n"
+            for number in range(first, first + 50)
+        )
+        reader, writer = await raw(server, "".join(requests))
+        for _ in range(50):
+            assert b" 404 " in await reader.readline()
+            length = int(re.search(rb"content-length: (\d+)", await reader.readuntil(b"\r\n\r\n"), re.I)[1])
+            await reader.readexactly(length)
+        writer.close()
+        host = f"127.{first // 250 % 250 + 1}.{first // 50 % 250}.7"
+        options = {"local_addr": (host, 0), "compression": None}
+        agent = {"User-Agent": f"agent/{first}"}
+        async with websockets.connect(f"ws://{server.listen}/v1/connect", additional_headers=agent, **options) as ws:
+            await ws.send(json.dumps({"id": "1", "hello": {"client": f"c/{first}", "token": mint(f"v{first}", "one", 60)}}))
+            assert "welcome" in json.loads(await ws.recv())
+            await ws.close(3000 + first // 50, f"because {first}")
+
     def series():
         return {line.rsplit(" ", 1)[0] for line in server.metrics().splitlines() if not line.startswith("#")}
 
@@ -111,6 +136,10 @@ async def O24_every_end_is_counted_once(server):
     for start in range(0, EACH, 20):
         await asyncio.gather(*(each_kind(number) for number in range(start, start + 20)))
     await eventually(lambda: balanced(server), "accepted = open + closed, and nothing is open")
+    assert series() == before, series() ^ before
+    for start in range(0, VARIED, 500):
+        await asyncio.gather(*(various(number) for number in range(start, start + 500, 50)))
+    await eventually(lambda: balanced(server), "they are gone as well")
     assert series() == before, series() ^ before
     assert server.metric("ringpost_refused_total") >= 3 * EACH
     assert server.metric("ringpost_takeovers_total") == EACH + 1
