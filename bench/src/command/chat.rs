@@ -24,7 +24,7 @@ const EXAMPLES: &str = "Examples:
 pub struct Chat {
     #[command(flatten)]
     pub common: Common,
-    /// Users, one session each. The gateway admits 30 messages/s of each.
+    /// Users, one session each.
     #[arg(long, default_value_t = 1_000)]
     pub users: u32,
     /// Messages per second in all.

@@ -1,0 +1,66 @@
+"""Builds and starts what the scripts of this folder measure."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BASELINES = ROOT / "bench" / "baselines"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+CARGO = os.environ.get("CARGO", "cargo")
+
+
+def build(profile):
+    """The gateway and the load tool: paths by name."""
+    packages = ["-p", "ringpost-gateway", "-p", "ringpost-bench"]
+    subprocess.run([CARGO, "build", "--profile", profile, *packages, "--bins"], cwd=ROOT, check=True)
+    output = TARGET / {"dev": "debug"}.get(profile, profile)
+    return {"ringpost": output / "ringpost", "flood": output / "flood"}
+
+
+def build_baseline(name):
+    folder = BASELINES / name
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(TARGET / "baselines"))
+    if name == "glommio":
+        # Its build script wants liburing's source, which lies in its package; else it would run git.
+        environment["GLOMMIO_LIBURING_DIR"] = str(package(folder, name) / "liburing")
+    subprocess.run([CARGO, "build", "--release", "--locked"], cwd=folder, env=environment, check=True)
+    return TARGET / "baselines" / "release" / f"ringpost-baseline-{name}"
+
+
+def package(folder, name):
+    command = [CARGO, "metadata", "--format-version", "1", "--locked"]
+    metadata = subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    packages = json.loads(metadata.stdout)["packages"]
+    return pathlib.Path(next(p["manifest_path"] for p in packages if p["name"] == name)).parent
+
+
+class Server:
+    """A process that prints `ready listen=ADDRESS ...` when it serves."""
+
+    def __init__(self, command):
+        command = [str(part) for part in command]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        line = self.process.stdout.readline()
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "listen" not in words:
+            sys.exit(f"{command[0]} did not start: {line!r}")
+        self.address, self.admin = words["listen"], words.get("admin")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+def gateway(programs, data):
+    """`ringpost serve --dev` on free ports."""
+    free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    return Server([programs["ringpost"], "serve", "--dev", *free, "--data", data])
