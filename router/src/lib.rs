@@ -3,6 +3,7 @@
 //! The contract, in one sentence: feed one [`Input`], then drain [`Output`]s with `poll_output` until `None`, in order; repeat.
 //! Time is an argument ([`Now`]). Nothing here ever reads a clock, opens a socket, starts a thread or awaits.
 
+mod acked;
 pub mod boundary;
 mod conversation;
 pub mod envelope;

@@ -54,6 +54,8 @@ pub struct Router {
     pub(crate) sessions: Slab<Session>,
     pub(crate) by_conn: HashMap<ConnRef, Key, Seeded>,
     pub(crate) users: HashMap<UserKey, User, Seeded>,
+    /// Users who may have acks that are not written yet, and until when.
+    pub(crate) lingering: VecDeque<(u64, UserKey)>,
     pub(crate) conversations: Slab<Box<Conversation>>,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
     /// Where the search for conversations at rest goes on.
@@ -76,6 +78,7 @@ impl Router {
             sessions: Slab::default(),
             by_conn: HashMap::with_hasher(hasher.clone()),
             users: HashMap::with_hasher(hasher.clone()),
+            lingering: VecDeque::new(),
             conversations: Slab::default(),
             by_conversation: HashMap::with_hasher(hasher),
             conversation_hand: 0,
@@ -112,7 +115,8 @@ impl Router {
 
     /// When [`Input::Timer`] is due at the latest, on the monotonic clock.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms()];
+        let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
+        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering];
         deadlines.into_iter().flatten().min()
     }
 
@@ -179,6 +183,7 @@ impl Router {
     }
 
     fn timers(&mut self) {
+        self.forget_lingering();
         let mut due = Vec::new();
         self.session_wheel.advance(self.now.mono_ms, |slot| due.push(slot));
         for slot in due.drain(..) {

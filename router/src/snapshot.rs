@@ -4,11 +4,14 @@
 //! this process or the next. Does not hold settings, outputs (drain them first) or what is derived: indexes and timers.
 
 use crate::Router;
+use crate::acked::LINGER_MS;
 use crate::boundary::{ConnRef, Counters, Identity, Now, Proposal, Request, Settings};
 use crate::envelope::SessionRef;
 use crate::frozen::{Frozen, Reader, RestoreError, frozen, frozen_enum};
 use crate::pending::{PageRead, Pending};
 use crate::slab::Key;
+use crate::user::User;
+use ringpost_proto::id::UserKey;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
 pub const SNAPSHOT_VERSION: u16 = 1;
@@ -54,7 +57,11 @@ impl Router {
         router.sessions = Frozen::read(&mut from)?;
         for _ in 0..u32::read(&mut from)? {
             let name = Frozen::read(&mut from)?;
-            router.users.insert(name, Frozen::read(&mut from)?);
+            let user: User = Frozen::read(&mut from)?;
+            if !user.acked.is_empty() {
+                router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
+            }
+            router.users.insert(name, user);
         }
         router.conversations = Frozen::read(&mut from)?;
         router.pending = Frozen::read(&mut from)?;

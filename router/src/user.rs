@@ -1,7 +1,9 @@
 //! A user on its home shard: which of its sessions are live, and how often each device was taken over lately.
 //!
-//! Guarantees: at most one live session a device. An entry exists only while a session does.
+//! Guarantees: at most one live session a device. An entry exists while a session does, and for the moment after it in which
+//! its last acks may be unwritten.
 
+use crate::acked::Lingering;
 use crate::frozen::frozen;
 use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
@@ -16,6 +18,7 @@ pub(crate) struct User {
     /// Live sessions; one that was taken over is no longer here.
     pub sessions: SmallVec<[Key; 2]>,
     takeovers: Vec<Takeovers>,
+    pub acked: Lingering,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl User {
     }
 }
 
-frozen!(User { sessions, takeovers });
+frozen!(User { sessions, takeovers, acked });
 frozen!(Takeovers { device, at_ms });
 
 #[cfg(test)]

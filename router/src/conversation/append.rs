@@ -96,7 +96,6 @@ impl Router {
             room.phase = Phase::Ready;
         }
         self.append_next(key);
-        self.forget_if_empty(key);
     }
 
     /// Nothing of the batch was stored, and nothing will be.

@@ -30,7 +30,8 @@ const TAIL_MOST: usize = 4_096;
 const QUEUE: usize = 1_024;
 /// A conversation with nothing to do is dropped from memory after this.
 const IDLE_MS: u64 = 600_000;
-/// Above the limit, one that was not used for this long goes: its registers, if there were any, have arrived in the store.
+/// Above the limit, one that was not used for this long goes: its registers have arrived in the store, and so have appends of
+/// which nothing was heard.
 const REST_MS: u64 = 10_000;
 /// Conversations looked at for each new one above the limit.
 const LOOKS: u32 = 4;
@@ -271,8 +272,9 @@ impl Router {
         }
     }
 
-    /// A conversation without records is only a name that somebody asked for: it is not kept.
-    pub(super) fn forget_if_empty(&mut self, key: Key) {
+    /// A conversation without records is only a name that somebody asked for: it is not kept. One that had an append is: that
+    /// may land late, and only who knows the head before it sees that it did.
+    fn forget_if_empty(&mut self, key: Key) {
         if self.conversations.get(key).is_some_and(|room| room.is_idle() && room.head == 0) {
             self.forget_conversation(key);
         }

@@ -66,8 +66,16 @@ impl Router {
 
     /// The session's device has everything of the conversation up to `seq`.
     pub(crate) fn delivered(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {
-        let Some(session) = self.sessions.get(key) else { return };
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let (user, device) = (session.identity.user.clone(), session.identity.device);
+        let ended = session.state == State::Ended;
+        let work = session.work();
+        work.acked.push(conversation, seq, now_ms);
+        work.remember(now_ms);
+        if ended {
+            self.linger(key);
+        }
         self.post_to_conversation(conversation, Envelope::Delivered { conversation, kind, user, device, seq });
     }
 

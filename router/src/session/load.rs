@@ -4,6 +4,7 @@
 
 use super::{State, TickPush};
 use crate::Router;
+use crate::acked::Lingering;
 use crate::boundary::{Output, Request};
 use crate::envelope::Envelope;
 use crate::frozen::frozen;
@@ -58,9 +59,10 @@ impl Loading {
         noted.extend(seq, id);
     }
 
-    fn take_in(&mut self, entry: UserEntry, device: DeviceId) {
+    fn take_in(&mut self, entry: UserEntry, device: DeviceId, acked: &Lingering) {
         let conversation = entry.conversation;
-        let delivered = of_device(&entry.delivered, device);
+        let late = acked.get(&(conversation, device)).map_or(0, |(seq, _)| *seq);
+        let delivered = of_device(&entry.delivered, device).max(late);
         let have = self.have.get(&conversation).map_or(0, |(_, seq)| *seq);
         let known = if have <= entry.head { delivered.max(have) } else { delivered };
         self.read.insert(conversation, Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last.id));
@@ -74,7 +76,7 @@ impl Loading {
 
     /// Takes a page in; `false`: there is more to read. A list of several pages moves while it is read, so it is read again,
     /// from the top down to what was known, until one page shows everything that moved.
-    fn take_page(&mut self, page: UserPage, device: DeviceId) -> bool {
+    fn take_page(&mut self, page: UserPage, device: DeviceId, acked: &Lingering) -> bool {
         self.failures = 0;
         self.pages += 1;
         if self.pages == 1 {
@@ -82,7 +84,7 @@ impl Loading {
         }
         let last = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
         for entry in page.entries {
-            self.take_in(entry, device);
+            self.take_in(entry, device, acked);
         }
         if page.more && last.is_some_and(|(id, _)| id > self.known) {
             self.after = last;
@@ -126,7 +128,9 @@ impl Router {
             work.retry_ms = Some(now_ms + RETRY_MS * u64::from(loading.failures));
             return self.settle_session(key);
         };
-        if !loading.take_page(*page, device) {
+        let none = Lingering::new();
+        let acked = self.users.get(&session.identity.user).map_or(&none, |user| &user.acked);
+        if !loading.take_page(*page, device, acked) {
             return self.load_user(key);
         }
         if let Some(loading) = work.loading.take() {

@@ -13,6 +13,7 @@ pub(crate) use load::{Loading, wire_peer};
 pub(crate) use query::LookupRead;
 
 use crate::Router;
+use crate::acked::LateAcks;
 use crate::boundary::{ConnRef, Identity, Output};
 use crate::frozen::{frozen, frozen_enum};
 use crate::slab::Key;
@@ -80,7 +81,9 @@ pub(crate) struct Work {
     pub recent: BTreeMap<ConversationId, (Seq, u64)>,
     /// Progress of the other sides, (delivered, read) each, that the device has heard of and that is not written down.
     pub heard: BTreeMap<ConversationId, (Seq, Seq)>,
-    /// When to write that, and when to forget what is no longer recent.
+    /// What the device has acknowledged lately.
+    pub acked: LateAcks,
+    /// When to write what was heard, and when to forget what is no longer recent.
     pub write_ms: Option<u64>,
     pub forget_ms: Option<u64>,
 }
@@ -130,6 +133,7 @@ impl Work {
             && self.backlog.is_none()
             && self.recent.is_empty()
             && self.heard.is_empty()
+            && self.acked.is_empty()
     }
 
     /// Something is now recent.
@@ -139,7 +143,9 @@ impl Work {
 
     fn forget(&mut self, now_ms: u64) {
         self.recent.retain(|_, (_, at_ms)| *at_ms + RECENT_MS > now_ms);
-        self.forget_ms = if self.recent.is_empty() { None } else { Some(now_ms + RECENT_MS) };
+        self.acked.forget(now_ms);
+        let forgotten = self.recent.is_empty() && self.acked.is_empty();
+        self.forget_ms = if forgotten { None } else { Some(now_ms + RECENT_MS) };
     }
 }
 
@@ -246,6 +252,7 @@ impl Router {
         }
         session.state = State::Ended;
         self.write_heard(key);
+        self.linger(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(work) = &mut session.work {
             let outstanding = std::mem::take(&mut work.outstanding);
@@ -261,15 +268,14 @@ impl Router {
     fn forget(&mut self, identity: &Identity, key: Key) {
         if let Some(user) = self.users.get_mut(&identity.user) {
             user.sessions.retain(|session| *session != key);
-            if user.sessions.is_empty() {
-                self.users.remove(&identity.user);
-            }
         }
+        self.forget_user(&identity.user);
     }
 
     pub(crate) fn closed(&mut self, conn: ConnRef) {
         let Some(key) = self.by_conn.remove(&conn) else { return };
         self.write_heard(key);
+        self.linger(key);
         let Some(session) = self.sessions.remove(key) else { return };
         self.session_wheel.cancel(key.slot);
         self.forget(&session.identity, key);
@@ -350,6 +356,7 @@ frozen!(Work {
     backlog,
     recent,
     heard,
+    acked,
     write_ms,
     forget_ms,
 });

@@ -87,6 +87,7 @@ impl Router {
         self.end(old, CloseCode::Replaced, "another connection of this device");
         if let Some(mut kept) = kept {
             kept.sessions.retain(|key| *key != old);
+            kept.acked.extend(self.users.remove(&identity.user).into_iter().flat_map(|user| user.acked));
             self.users.insert(identity.user.clone(), kept);
         }
         true

@@ -439,3 +439,40 @@ fn what_was_read_before_the_append_was_known_to_have_landed_is_read() {
     let read = ringpost_persist::RegisterKey::Read(user("alice").direct_with(&user("bob")), user("bob"));
     assert_eq!(world.store.register(&read), 2);
 }
+
+#[test]
+fn what_was_acknowledged_does_not_come_again_however_soon_the_device_is_back() {
+    for shards in [1, 2] {
+        let mut world = World::new(shards);
+        let alice = world.open("alice", "phone");
+        let carol = world.open("carol", "phone");
+        let mut bob = world.open("bob", "phone");
+        world.open("bob", "tablet");
+        for round in 0..6 {
+            for n in 0..5 {
+                world.sent(alice, text("bob", cmid(10 * round + n), "text")).unwrap();
+                world.sent(carol, text("bob", cmid(10 * round + n), "text")).unwrap();
+            }
+            let last = world
+                .got(bob)
+                .iter()
+                .filter_map(|got| if let Got::Record { n, .. } = got { Some(*n) } else { None })
+                .max();
+            world.ack(bob, last.unwrap());
+            // Closed, taken over, or told to go, at once.
+            if round % 2 == 0 {
+                world.close(bob);
+            }
+            bob = world.open("bob", "phone");
+            assert_eq!(world.pushed(bob), [] as [u64; 0], "round {round}");
+            world.advance(if round == 3 { 10_000 } else { 30 });
+        }
+        // Another device of the user has its own.
+        let tablet = world.open("bob", "tablet");
+        assert_eq!(world.pushed(tablet).len(), 60);
+        for conn in [alice, bob, carol, tablet] {
+            world.close(conn);
+        }
+        world.advance(10_000);
+    }
+}

@@ -1,0 +1,93 @@
+//! What devices have acknowledged in the last moments. Registers are written together, up to 2 s after the first of them
+//! moved: a device that is back sooner would be pushed what it has.
+//!
+//! Owns: the late acks of each session, and of each user's sessions that have ended. Guarantees: nothing is older than
+//! [`LINGER_MS`] for long, and there is no more of it than was pushed in that time. Nothing depends on it: what is missing
+//! here comes again, and clients drop it by position.
+
+use crate::Router;
+use crate::frozen::frozen;
+use crate::slab::Key;
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use std::collections::{BTreeMap, VecDeque};
+
+/// By then registers are in the store, milliseconds.
+pub(crate) const LINGER_MS: u64 = 4_000;
+
+/// Of one session, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct LateAcks {
+    acks: VecDeque<LateAck>,
+}
+
+#[derive(Debug)]
+struct LateAck {
+    conversation: ConversationId,
+    seq: Seq,
+    at_ms: u64,
+}
+
+impl LateAcks {
+    pub fn is_empty(&self) -> bool {
+        self.acks.is_empty()
+    }
+
+    pub fn push(&mut self, conversation: ConversationId, seq: Seq, now_ms: u64) {
+        self.forget(now_ms);
+        // Acks of a backlog go through one conversation after the other.
+        match self.acks.back_mut().filter(|last| last.conversation == conversation) {
+            Some(last) => (last.seq, last.at_ms) = (seq.max(last.seq), now_ms),
+            None => self.acks.push_back(LateAck { conversation, seq, at_ms: now_ms }),
+        }
+    }
+
+    pub fn forget(&mut self, now_ms: u64) {
+        while self.acks.front().is_some_and(|oldest| oldest.at_ms + LINGER_MS <= now_ms) {
+            self.acks.pop_front();
+        }
+    }
+}
+
+/// Of a user's sessions that have ended: the position, and until when it may be unwritten.
+pub(crate) type Lingering = BTreeMap<(ConversationId, DeviceId), (Seq, u64)>;
+
+impl Router {
+    /// A session ends: its late acks stay for the one that comes after it.
+    pub(crate) fn linger(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(work) = &mut session.work else { return };
+        let acks = std::mem::take(&mut work.acked).acks;
+        let (name, device) = (session.identity.user.clone(), session.identity.device);
+        let until_ms = self.now.mono_ms + LINGER_MS;
+        if acks.is_empty() {
+            return;
+        }
+        let user = self.users.entry(name.clone()).or_default();
+        for LateAck { conversation, seq, .. } in acks {
+            let known = user.acked.entry((conversation, device)).or_default();
+            *known = (known.0.max(seq), until_ms);
+        }
+        self.lingering.push_back((until_ms, name));
+    }
+
+    /// What has been written by now is forgotten.
+    pub(crate) fn forget_lingering(&mut self) {
+        let now_ms = self.now.mono_ms;
+        while let Some((_, name)) = self.lingering.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
+            if let Some(user) = self.users.get_mut(&name) {
+                user.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
+                self.forget_user(&name);
+            }
+        }
+    }
+
+    /// Removes a user of whom nothing is left to know.
+    pub(crate) fn forget_user(&mut self, name: &UserKey) {
+        if self.users.get(name).is_some_and(|user| user.sessions.is_empty() && user.acked.is_empty()) {
+            self.users.remove(name);
+        }
+    }
+}
+
+frozen!(LateAcks { acks });
+frozen!(LateAck { conversation, seq, at_ms });
