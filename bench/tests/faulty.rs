@@ -88,6 +88,16 @@ fn a_target_beyond_the_ports_is_refused_before_anything_is_opened() {
     assert!(stderr.contains("net.ipv4.ip_local_port_range"), "{stderr}");
 }
 
+#[test]
+fn users_who_cannot_be_paired_are_refused_before_anything_is_opened() {
+    for users in ["0", "1", "3", "2001"] {
+        let arguments = ["chat", "--url", "ws://127.0.0.1:1", "--users", users];
+        let output = Command::new(env!("CARGO_BIN_EXE_flood")).args(arguments).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains("even number"), "{stderr}");
+    }
+}
+
 /// A run against a gateway with this fault: its status and its account of the messages.
 fn chat_against(fault: Fault) -> (i32, Value) {
     let dir = Dir::new();

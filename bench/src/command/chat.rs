@@ -24,8 +24,8 @@ const EXAMPLES: &str = "Examples:
 pub struct Chat {
     #[command(flatten)]
     pub common: Common,
-    /// Users, one session each.
-    #[arg(long, default_value_t = 1_000)]
+    /// Users, one session each; they write to each other in pairs, so an even number.
+    #[arg(long, default_value_t = 1_000, value_parser = pairs)]
     pub users: u32,
     /// Messages per second in all.
     #[arg(long, default_value_t = 1_000.0)]
@@ -57,6 +57,13 @@ pub struct Chat {
     /// See --percent.
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     pub within: Duration,
+}
+
+fn pairs(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(users) if users >= 2 && users % 2 == 0 => Ok(users),
+        _ => Err("users write to each other in pairs: an even number, 2 or more".to_owned()),
+    }
 }
 
 /// The part of a run that a search looks at.

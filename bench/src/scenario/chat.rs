@@ -125,12 +125,6 @@ impl<'a> Chat<'a> {
         }
     }
 
-    /// Everybody's partner is the neighbour; an odd one out talks to itself.
-    fn partner(&self, user: User) -> User {
-        let partner = user ^ 1;
-        if (partner as usize) < self.talkers.len() { partner } else { user }
-    }
-
     // ---- sending ----
 
     fn send_due(&mut self, began: u64) -> (bool, u64) {
@@ -151,7 +145,8 @@ impl<'a> Chat<'a> {
         let Some(users) = u64::try_from(self.talkers.len()).ok().filter(|&users| users > 0) else { return };
         self.drawn = mix(self.drawn);
         let from = (self.drawn % users) as User;
-        let to = self.partner(from);
+        // Neighbours are pairs.
+        let to = from ^ 1;
         let Some(number) = self.ledger.send(to, at) else { return };
         let send = v1::Send {
             to: Some(self.names.peer(to)),
@@ -264,7 +259,7 @@ impl<'a> Chat<'a> {
         if let Seen::First { scheduled } = self.ledger.acknowledged(number, sent.seq) {
             self.to_sent.record(scheduled, now);
         }
-        let to = self.partner(user);
+        let to = user ^ 1;
         if let Some(log) = &mut self.sent_log {
             let (from, to) = (self.names.name(user), self.names.name(to));
             let message = Acknowledged { from: &from, to: &to, seq: sent.seq, id: sent.id, cmid, text };
