@@ -194,3 +194,20 @@ fn the_directory_belongs_to_one_process_at_a_time() {
     drop(first);
     open(&files, 1).unwrap();
 }
+
+#[test]
+fn a_segment_that_is_shorter_than_its_header_was_not_cut_by_a_crash() {
+    let files = four_segments(1);
+    for segment in 1..=4 {
+        let good = content(&files, segment);
+        for len in [0, 1, 100, SECTOR - 1] {
+            files.tamper(&path(segment), Some(good[..len].to_vec()));
+            let error = open(&files, 100).err().expect("it opened over damage");
+            assert!(
+                matches!(&error, OpenError::Damaged { segment: at, offset: 0 } if *at == segment_name(segment)),
+                "{len} bytes of segment {segment}: {error}"
+            );
+        }
+        files.tamper(&path(segment), Some(good));
+    }
+}

@@ -127,6 +127,10 @@ impl Reader<'_> {
     /// The header, if the segment goes on where the one before it ended.
     fn header(&self, number: u64) -> Result<Header, OpenError> {
         let damaged = |segment: u64, offset| OpenError::Damaged { segment: segment_name(segment), offset };
+        // Synced whole before the segment had its name: a shorter one was cut by something else than a crash.
+        if self.bytes.len() < SECTOR {
+            return Err(damaged(number, 0));
+        }
         let header = Header::decode(&self.bytes)?.ok_or(damaged(number, 0))?;
         if header.number != number {
             return Err(damaged(number, 0));
