@@ -39,7 +39,24 @@ fn a_wrong_type_is_blamed_on_its_field() {
     assert!(reason.starts_with("send.to.user"), "{reason}");
     let reason = decode(r#"{"id":"1","read":{"seq":"many"}}"#).unwrap_err();
     assert!(reason.starts_with("read.seq"), "{reason}");
-    assert!(decode("{").is_err() && decode("").is_err() && decode("{} {}").is_err() && decode("[]").is_err());
+    for (json, field) in
+        [(r#"{"id":-1}"#, "id"), (r#"{"id":1.5}"#, "id"), (r#"{"history":{"limit":-1}}"#, "history.limit")]
+    {
+        let reason = decode(json).unwrap_err();
+        assert!(reason.starts_with(&format!("{field}: ")) && !reason.contains("enum"), "{json}: {reason}");
+    }
+}
+
+#[test]
+fn where_no_field_is_wrong_the_frame_is() {
+    for json in ["{", "", "{} {}", "[]", "nonsense", r#"{"id""#] {
+        let reason = decode(json).unwrap_err();
+        assert!(reason.starts_with("frame: "), "{json}: {reason}");
+    }
+    for bytes in [&[0xff; 4][..], &[0x00]] {
+        let error = decode_client(Encoding::Protobuf, Bytes::copy_from_slice(bytes)).unwrap_err();
+        assert!(error.reason().starts_with("frame: "), "{bytes:?}: {error}");
+    }
 }
 
 #[test]
