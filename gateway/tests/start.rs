@@ -36,7 +36,7 @@ fn an_unreadable_key_file_is_named() {
     refused(serve(&dir).args(["--token-keys", &dir.path("absent.toml")]), &["token key file", "absent.toml"]);
     let keys = "[[keys]]\nid = \"a\"\nalg = \"HS256\"\nsecret_file = \"absent.key\"\n";
     let file = dir.file("keys.toml", keys);
-    refused(serve(&dir).arg("--token-keys").arg(file), &["absent.key"]);
+    refused(serve(&dir).arg("--token-keys").arg(file), &["keys.toml: key \"a\": ", "absent.key"]);
     refused(serve(&dir).args(["--token-keys", dir.0.to_str().unwrap()]), &["not a regular file"]);
 }
 

@@ -35,6 +35,8 @@ pub enum KeyFileError {
     Read { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}", path.display())]
     Syntax { path: PathBuf, reason: String },
+    #[error("{}: key {id:?}: {source}", path.display())]
+    KeyRead { path: PathBuf, id: String, source: Box<KeyFileError> },
     #[error("{}: key {id:?}: {reason}", path.display())]
     Key { path: PathBuf, id: String, reason: &'static str },
 }
@@ -134,12 +136,16 @@ impl KeySet {
 
 fn parse(path: &Path, key: &RawKey, issuer: &str) -> Result<Key, KeyFileError> {
     let refuse = |reason| KeyFileError::Key { path: path.to_owned(), id: key.id.clone(), reason };
-    let beside = |file: &Path| path.parent().unwrap_or(Path::new("")).join(file);
+    let beside = |what, file: &Path| {
+        let id = key.id.clone();
+        let place = path.parent().unwrap_or(Path::new("")).join(file);
+        read(what, &place).map_err(|error| KeyFileError::KeyRead { path: path.to_owned(), id, source: Box::new(error) })
+    };
     match key.alg.as_str() {
         "HS256" => {
             let secret = match (&key.secret, &key.secret_file, &key.public_key_pem_file) {
                 (Some(secret), None, None) => secret.clone().into_bytes(),
-                (None, Some(file), None) => without_line_break(read("the secret", &beside(file))?),
+                (None, Some(file), None) => without_line_break(beside("the secret", file)?),
                 _ => return Err(refuse("HS256 takes exactly one of secret and secret_file")),
             };
             if secret.len() < SECRET_BYTES {
@@ -151,7 +157,7 @@ fn parse(path: &Path, key: &RawKey, issuer: &str) -> Result<Key, KeyFileError> {
             let (None, None, Some(file)) = (&key.secret, &key.secret_file, &key.public_key_pem_file) else {
                 return Err(refuse("EdDSA takes exactly public_key_pem_file"));
             };
-            let pem = read("the public key", &beside(file))?;
+            let pem = beside("the public key", file)?;
             let decoding =
                 DecodingKey::from_ed_pem(&pem).map_err(|_| refuse("not a PEM file of an Ed25519 public key"))?;
             if decoding.try_get_as_bytes().map_or(0, <[u8]>::len) != 32 {

@@ -55,8 +55,11 @@ fn rings_hold_sessions(s: &Settings, d: &Derived, m: &Machine) -> Option<String>
     let room = u64::from(d.shards).saturating_mul(m.files.saturating_mul(85) / 100);
     (room < u64::from(s.max_sessions)).then(|| {
         format!(
-            "max_sessions = {} does not fit {} shards of {} open files (RLIMIT_NOFILE) each: raise the limit, or set shards = 0",
-            s.max_sessions, d.shards, m.files
+            "max_sessions = {} does not fit {} shards of {} open files (RLIMIT_NOFILE) each: raise the limit, lower max_sessions{}",
+            s.max_sessions,
+            d.shards,
+            m.files,
+            if s.shards == 0 { "" } else { ", or set shards = 0" }
         )
     })
 }

@@ -5,10 +5,7 @@ use std::io;
 /// A bad start. The text is one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    #[error(
-        "io_uring is refused (EPERM): a seccomp profile forbids it or sysctl kernel.io_uring_disabled is {disabled} \
-         (0 allows it); allow the system calls io_uring_setup, io_uring_enter and io_uring_register"
-    )]
+    #[error("io_uring is refused (EPERM): {}", refused(disabled))]
     Refused { disabled: String },
     #[error("io_uring is missing (ENOSYS): a seccomp profile hides it, or the kernel is older than 6.1")]
     Missing,
@@ -56,7 +53,39 @@ impl SetupError {
     }
 }
 
+const ALLOW: &str =
+    "allow the system calls io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile";
+
+/// By the value of kernel.io_uring_disabled (since Linux 6.6); empty: it could not be read.
+fn refused(disabled: &str) -> String {
+    match disabled {
+        "0" => format!("a seccomp profile forbids it: {ALLOW}"),
+        "" => format!(
+            "a seccomp profile forbids it, or sysctl kernel.io_uring_disabled is not 0: {ALLOW}, or set it to 0"
+        ),
+        value => format!("sysctl kernel.io_uring_disabled is {value}: set it to 0"),
+    }
+}
+
 fn io_uring_disabled() -> String {
-    let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    value.map_or_else(|_| "unreadable".into(), |text| text.trim().into())
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+        .map_or_else(|_| String::new(), |text| text.trim().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_setting_that_refuses() {
+        let line = |disabled: &str| SetupError::Refused { disabled: disabled.into() }.to_string();
+        assert!(line("0").contains("seccomp") && !line("0").contains("sysctl"));
+        for value in ["1", "2"] {
+            assert!(
+                line(value).contains(&format!("kernel.io_uring_disabled is {value}"))
+                    && !line(value).contains("seccomp")
+            );
+        }
+        assert!(line("").contains("seccomp") && line("").contains("kernel.io_uring_disabled"));
+    }
 }

@@ -19,9 +19,15 @@ import time
 
 from harness import TARGET, Server, Session
 
+EXAMPLES = """Examples:
+  gateway/tests/external/run durability/kill9.py --rounds 100
+  gateway/tests/external/run durability/kill9.py --rounds 5 --users 200 --rate 5000 --seconds 10"""
+
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--users", type=int, default=40)
     parser.add_argument("--rate", type=int, default=1_000, help="messages a second")

@@ -13,9 +13,15 @@ import tempfile
 
 from harness import TARGET, Server, eventually
 
+EXAMPLES = """Examples:
+  gateway/tests/external/run durability/sessions.py --connections 100000
+  gateway/tests/external/run durability/sessions.py --connections 5000 --hold 60s"""
+
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--connections", type=int, default=100_000)
     parser.add_argument("--hold", default="10s")
     options = parser.parse_args()
