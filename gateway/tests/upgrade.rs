@@ -166,3 +166,27 @@ fn after_a_refused_token_the_rest_is_no_second_request() {
     assert!(matches!(first, Some(Event::Close { code: Some(4501), .. })), "{first:?}");
     assert_eq!(client.event(), None);
 }
+
+/// The server stops reading a client that does not read; hello then waits in what had arrived, and what follows from it,
+/// a move to the user's shard, must end all the same.
+#[test]
+fn a_hello_that_waited_because_its_client_did_not_read_is_answered() {
+    let server = Server::start(&["--shards", "4", "--send-buffer-bytes", "4096"]);
+    for user in ["ann", "bob", "carol", "dave"] {
+        let mut stream = server.tcp();
+        stream.write_all(upgrade_request("/v1/connect", "").as_bytes()).unwrap();
+        let mut client = HttpClient::new(stream.try_clone().unwrap()).upgraded();
+        let hello = Client::json_frame(&json!({"id": "1", "hello": {"token": token(user, "phone")}}));
+        let ask = Client::json_frame(&json!({"id": "2", "ping": {}}));
+        let pings = Client::frame(Opcode::Ping, &[b'x'; 125]).repeat(20_000);
+        let writer = std::thread::spawn(move || stream.write_all(&[pings, hello, ask].concat()));
+        // Pongs pile up until the server has enough of it.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        for _ in 0..20_000 {
+            assert!(matches!(client.event(), Some(Event::Pong(_))));
+        }
+        assert_eq!(client.answer("1")["welcome"]["user"], user);
+        assert!(client.answer("2").get("pong").is_some());
+        writer.join().unwrap().unwrap();
+    }
+}

@@ -155,16 +155,17 @@ impl Shard {
             conn.last_heard = now;
             let stash = conn.stash.take();
             let eof = conn.is(flag::EOF);
+            if !eof {
+                // Before what had arrived is looked at: a connection that moves on account of it hears that nothing comes any
+                // more only if something could. Refused only where the socket is being closed.
+                let _ = self.ring.recv(handle);
+            }
             if let Some(mut stash) = stash {
                 self.feed(handle, &mut stash.bytes);
             }
             let paused = self.conns.get(handle).is_none_or(|conn| conn.is(flag::PAUSED));
-            if !paused {
-                match eof {
-                    true => self.ended(handle, Stat::ClosedPeer),
-                    // Refused only where the socket is being closed.
-                    false => drop(self.ring.recv(handle)),
-                }
+            if eof && !paused {
+                self.ended(handle, Stat::ClosedPeer);
             }
         }
     }
