@@ -83,8 +83,11 @@ impl Router {
             }
             Outcome::Unknown => {
                 self.counters.append_unknown += 1;
+                room.uncertain = true;
                 return self.read_slot(key);
             }
+            // An earlier append of the same batch may land yet, and a sender that was refused would not know.
+            _ if room.uncertain => return self.ask_again(key),
             Outcome::Full => self.refuse_batch(key, refusal::storage_full()),
             _ => self.refuse_batch(key, refusal::unavailable()),
         }
@@ -94,6 +97,12 @@ impl Router {
     fn next_round(&mut self, key: Key) {
         if let Some(room) = self.conversations.get_mut(key) {
             room.phase = Phase::Ready;
+            room.uncertain = false;
+            // What was read of a batch that did not land is not what lands in its place.
+            let (head, read) = (room.head, room.read);
+            for (asked, read) in room.read_asked.iter_mut().zip(read) {
+                *asked = (*asked).min(head.max(read));
+            }
         }
         self.append_next(key);
     }
@@ -146,15 +155,20 @@ impl Router {
         });
     }
 
+    /// The log is asked what is in the slots of the batch, a moment later.
+    fn ask_again(&mut self, key: Key) {
+        let retry_ms = self.now.mono_ms + RETRY_MS;
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.phase = Phase::Resolving;
+            room.retry_ms = Some(retry_ms);
+            self.arm_conversation(key);
+        }
+    }
+
     pub(crate) fn slot_read(&mut self, key: Key, outcome: Outcome) {
         let Outcome::LogSlice { head, records } = outcome else {
             // Not known, and it may not be refused: a later retry must not be stored twice.
-            let retry_ms = self.now.mono_ms + RETRY_MS;
-            if let Some(room) = self.conversations.get_mut(key) {
-                room.retry_ms = Some(retry_ms);
-                self.arm_conversation(key);
-            }
-            return;
+            return self.ask_again(key);
         };
         if records.is_empty() {
             return self.append(key);

@@ -64,12 +64,13 @@ impl Conversation {
 
     /// Whether an id made at `made_ms` can only be in the part of the log that is in memory.
     fn covers(&self, made_ms: Option<u64>) -> bool {
-        // A clock may be off by this much before a fresh id is taken for an old one, which costs a search and nothing else.
+        // A clock may be behind by this much before a fresh id is taken for an old one, which costs a search. One that is
+        // ahead is known by what it has left behind.
         const CLOCK_MS: u64 = 300_000;
         match (self.tail.front(), made_ms) {
             (None, _) => self.head == 0,
             (Some(oldest), _) if oldest.seq == 1 => true,
-            (Some(oldest), Some(ms)) => ms > oldest.server_time_ms() + CLOCK_MS,
+            (Some(oldest), Some(ms)) => ms > self.left_ms.max(oldest.server_time_ms() + CLOCK_MS),
             (Some(_), None) => false,
         }
     }

@@ -11,8 +11,10 @@ impl Frozen for Conversation {
         self.head.write(out);
         self.last.write(out);
         self.tail.write(out);
+        self.left_ms.write(out);
         self.queue.write(out);
         self.batch.write(out);
+        self.uncertain.write(out);
         self.early.write(out);
         self.delivered.write(out);
         self.read.write(out);
@@ -32,8 +34,10 @@ impl Frozen for Conversation {
         room.head = Frozen::read(from)?;
         room.last = Frozen::read(from)?;
         room.tail = Frozen::read(from)?;
+        room.left_ms = Frozen::read(from)?;
         room.queue = Frozen::read(from)?;
         room.batch = Frozen::read(from)?;
+        room.uncertain = Frozen::read(from)?;
         room.early = Frozen::read(from)?;
         room.delivered = Frozen::read(from)?;
         room.read = Frozen::read(from)?;

@@ -50,9 +50,13 @@ pub(crate) struct Conversation {
     tail: VecDeque<Arc<Record>>,
     /// The client message ids of the tail.
     cmids: HashMap<(ClientMessageId, DeviceId, u8), Arc<Record>, foldhash::fast::FixedState>,
+    /// The latest time that an id of the last 24 h names which is no longer in the tail; `u64::MAX`: not known.
+    left_ms: u64,
     queue: VecDeque<Waiting>,
     /// Appended and not yet answered, or on their way to be appended again.
     batch: Vec<(Waiting, Arc<Record>)>,
+    /// An append of the batch ended as Unknown: it may land yet, so the batch is not refused before the log says more.
+    uncertain: bool,
     /// Acks and reads that came before the conversation was loaded.
     early: Vec<Early>,
     delivered: SmallVec<[DeviceProgress; 2]>,
@@ -141,8 +145,10 @@ impl Conversation {
             tail: VecDeque::new(),
             // The id is a hash that clients do not choose; what is looked up are ids that they do.
             cmids: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(id.spread())),
+            left_ms: 0,
             queue: VecDeque::new(),
             batch: Vec::new(),
+            uncertain: false,
             early: Vec::new(),
             delivered: SmallVec::new(),
             read: [0; 2],
@@ -169,7 +175,8 @@ impl Conversation {
         self.phase == Phase::Ready && self.queue.is_empty() && self.flush_ms.is_none()
     }
 
-    /// Nothing is lost when it leaves memory now. What was read before it was delivered is known only here.
+    /// Nothing is lost when it leaves memory now. What was read before it was delivered is known only here, and for as long as
+    /// a conversation with nothing to do is held.
     fn is_at_rest(&self, now_ms: u64) -> bool {
         let awaits = self.read_asked.iter().zip(&self.read).any(|(asked, read)| asked > read);
         self.is_idle() && !awaits && now_ms >= self.used_ms + REST_MS
@@ -204,6 +211,7 @@ impl Conversation {
             if let Some(record) = self.tail.pop_front()
                 && let Some(member) = self.member(&record.sender)
             {
+                self.left_ms = self.left_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
                 self.cmids.remove(&(record.cmid, record.device, member));
             }
         }
@@ -236,6 +244,8 @@ impl Conversation {
             }
         }
         self.head = state.head.saturating_sub(state.tail.len() as u64);
+        // A tail that is not full goes back 24 h.
+        self.left_ms = if self.head > 0 && state.tail.len() >= TAIL_MOST { u64::MAX } else { 0 };
         for record in state.tail {
             self.apply(record);
         }

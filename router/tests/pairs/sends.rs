@@ -240,3 +240,25 @@ fn a_lookup_finds_what_this_device_sent_and_nothing_else() {
     let none = v1::Lookup { conversation: wire("bob"), client_message_ids: Vec::new() };
     assert!(matches!(world.answer(alice, Request::Lookup(Box::new(none))), Answer::LookupResult(_)));
 }
+
+#[test]
+fn a_retry_from_a_clock_that_is_ahead_is_not_stored_twice() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    let id = v7(world.unix_ms() + 3_600_000, 1);
+    let first = world.sent(alice, text("bob", id, "hi")).unwrap();
+    for round in 0..100_u32 {
+        for n in 0..50_u32 {
+            let mut id = [0x44; 16];
+            id[..4].copy_from_slice(&(round * 50 + n).to_be_bytes());
+            world.send(bob, text("alice", id, "x"));
+        }
+        world.settle();
+    }
+    // At once, when the id's time has come, and from a conversation read anew.
+    for wait_ms in [0, 3_700_000] {
+        world.advance(wait_ms);
+        let alice = if wait_ms == 0 { alice } else { world.open("alice", "phone") };
+        let again = world.sent(alice, text("bob", id, "hi")).unwrap();
+        assert_eq!((again, log_len(&world)), (v1::Sent { duplicate: true, ..first }, 5_001));
+    }
+}
