@@ -1,10 +1,12 @@
 //! What becomes of a send: once, whatever is retried, and whatever the store does.
 
 use crate::world::{World, text, user, v7, wire};
+use bytes::Bytes;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::details::Details;
+use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::server_frame::Answer;
 use ringpost_router::{ConnRef, Request};
 
@@ -17,6 +19,18 @@ fn pair(faults: Faults) -> (World, ConnRef, ConnRef) {
 
 fn log_len(world: &World) -> usize {
     world.store.log(&user("alice").direct_with(&user("bob"))).len()
+}
+
+/// 5,000 messages from bob: more than a conversation keeps in memory.
+fn busy_day(world: &mut World, bob: ConnRef) {
+    for n in 0..5_000_u32 {
+        let mut id = [0x44; 16];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        world.send(bob, text("alice", id, "x"));
+        if n % 50 == 49 {
+            world.settle();
+        }
+    }
 }
 
 #[test]
@@ -79,14 +93,7 @@ fn an_id_that_left_the_memory_of_a_busy_conversation_is_found_in_the_log() {
     let (mut world, alice, bob) = pair(Faults::none());
     let id = [0x33; 16];
     let first = world.sent(alice, text("bob", id, "hi")).unwrap();
-    for round in 0..100_u32 {
-        for n in 0..50_u32 {
-            let mut id = [0x44; 16];
-            id[..4].copy_from_slice(&(round * 50 + n).to_be_bytes());
-            world.send(bob, text("alice", id, "x"));
-        }
-        world.settle();
-    }
+    busy_day(&mut world, bob);
     assert_eq!(log_len(&world), 5_001);
     assert_eq!(world.sent(alice, text("bob", id, "hi")).unwrap(), v1::Sent { duplicate: true, ..first });
     assert_eq!(log_len(&world), 5_001);
@@ -95,14 +102,7 @@ fn an_id_that_left_the_memory_of_a_busy_conversation_is_found_in_the_log() {
 #[test]
 fn sends_of_one_device_keep_their_order_whatever_has_to_be_searched() {
     let (mut world, alice, bob) = pair(Faults::none());
-    for round in 0..100_u32 {
-        for n in 0..50_u32 {
-            let mut id = [0x44; 16];
-            id[..4].copy_from_slice(&(round * 50 + n).to_be_bytes());
-            world.send(bob, text("alice", id, "x"));
-        }
-        world.settle();
-    }
+    busy_day(&mut world, bob);
     // Ids that may be in the whole log, mixed with ids that cannot.
     for n in 0..20_u8 {
         let id = if n % 3 == 0 { [n; 16] } else { v7(world.unix_ms() + 1_000_000_000, n) };
@@ -246,14 +246,7 @@ fn a_retry_from_a_clock_that_is_ahead_is_not_stored_twice() {
     let (mut world, alice, bob) = pair(Faults::none());
     let id = v7(world.unix_ms() + 3_600_000, 1);
     let first = world.sent(alice, text("bob", id, "hi")).unwrap();
-    for round in 0..100_u32 {
-        for n in 0..50_u32 {
-            let mut id = [0x44; 16];
-            id[..4].copy_from_slice(&(round * 50 + n).to_be_bytes());
-            world.send(bob, text("alice", id, "x"));
-        }
-        world.settle();
-    }
+    busy_day(&mut world, bob);
     // At once, when the id's time has come, and from a conversation read anew.
     for wait_ms in [0, 3_700_000] {
         world.advance(wait_ms);
@@ -261,4 +254,15 @@ fn a_retry_from_a_clock_that_is_ahead_is_not_stored_twice() {
         let again = world.sent(alice, text("bob", id, "hi")).unwrap();
         assert_eq!((again, log_len(&world)), (v1::Sent { duplicate: true, ..first }, 5_001));
     }
+}
+
+#[test]
+fn a_small_payload_does_not_keep_the_frame_that_it_came_in() {
+    let (mut world, alice, _bob) = pair(Faults::none());
+    // Bytes can tell whether anybody else holds their buffer.
+    let frame = Bytes::from(vec![b'x'; 10_000]);
+    let payload = Some(v1::send::Body::Payload(frame.slice(100..110)));
+    let send = v1::Send { body: payload, kind: Kind::Data as i32, ..text("bob", [1; 16], "") };
+    assert_eq!(world.sent(alice, send).unwrap().seq, 1);
+    assert!(frame.is_unique(), "10 bytes keep 10,000");
 }
