@@ -72,6 +72,11 @@ pub struct Chat<'a> {
     pub lag: Latencies,
 }
 
+/// Neighbours are pairs.
+fn partner(user: User) -> User {
+    user ^ 1
+}
+
 impl<'a> Chat<'a> {
     pub fn new(
         shared: &'a Shared,
@@ -145,8 +150,7 @@ impl<'a> Chat<'a> {
         let Some(users) = u64::try_from(self.talkers.len()).ok().filter(|&users| users > 0) else { return };
         self.drawn = mix(self.drawn);
         let from = (self.drawn % users) as User;
-        // Neighbours are pairs.
-        let to = from ^ 1;
+        let to = partner(from);
         let Some(number) = self.ledger.send(to, at) else { return };
         let send = v1::Send {
             to: Some(self.names.peer(to)),
@@ -259,7 +263,7 @@ impl<'a> Chat<'a> {
         if let Seen::First { scheduled } = self.ledger.acknowledged(number, sent.seq) {
             self.to_sent.record(scheduled, now);
         }
-        let to = user ^ 1;
+        let to = partner(user);
         if let Some(log) = &mut self.sent_log {
             let (from, to) = (self.names.name(user), self.names.name(to));
             let message = Acknowledged { from: &from, to: &to, seq: sent.seq, id: sent.id, cmid, text };
