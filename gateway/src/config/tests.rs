@@ -137,6 +137,19 @@ fn relations_are_asserted() {
 }
 
 #[test]
+fn too_many_sessions_are_refused_with_what_can_be_done() {
+    let refused = |shards: &str| {
+        let pairs = [("max_sessions", "30000", Origin::Flag), ("shards", shards, Origin::Flag)];
+        Config::new(&layers(&pairs), &Machine { cores: 2, files: 20 }).unwrap_err().to_string()
+    };
+    for shards in ["0", "4"] {
+        let line = refused(shards);
+        assert!(line.contains("raise the limit, lower max_sessions"), "{line}");
+        assert_eq!(line.contains("set shards = 0"), shards != "0", "{line}");
+    }
+}
+
+#[test]
 fn shards_follow_cores_and_the_limit_of_files() {
     let derived = |sessions: &str, machine: Machine| {
         Config::new(&layers(&[("max_sessions", sessions, Origin::Flag)]), &machine).unwrap().derived
