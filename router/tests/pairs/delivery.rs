@@ -1,24 +1,10 @@
-//! Push, ack, ticks, windows, sync.
+//! Push, windows, sync of a backlog.
 
-use crate::world::{Got, World, text, user, wire};
+use crate::world::{Got, World, cmid, read, send_all, text, user};
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
 use ringpost_proto::v1::push::Item;
 use ringpost_proto::v1::server_frame::Answer;
-use ringpost_router::Request;
-
-fn cmid(n: u32) -> [u8; 16] {
-    let mut id = [0x11; 16];
-    id[..4].copy_from_slice(&n.to_be_bytes());
-    id
-}
-
-/// `from` sends texts numbered in `range` to `to`, one after the other.
-fn send_all(world: &mut World, from: ringpost_router::ConnRef, to: &str, range: std::ops::Range<u32>) {
-    for n in range {
-        world.sent(from, text(to, cmid(n), &format!("text {n}"))).unwrap();
-    }
-}
 
 #[test]
 fn a_text_is_sent_pushed_acked_and_ticked_on_any_number_of_shards() {
@@ -47,10 +33,6 @@ fn a_text_is_sent_pushed_acked_and_ticked_on_any_number_of_shards() {
         assert_eq!(world.delivered("bob", "alice", "phone"), 1);
         assert_eq!(world.delivered("alice", "bob", "phone"), 1, "its own record is not addressed to it");
     }
-}
-
-fn read(peer: &str, seq: u64) -> Request {
-    Request::Read(Box::new(v1::Read { conversation: wire(peer), seq }))
 }
 
 #[test]
@@ -97,43 +79,6 @@ fn talking_to_oneself_reaches_the_other_device_and_ticks_nobody() {
     world.ack(laptop, 1);
     world.settle();
     assert!(world.ticks(phone).is_empty());
-}
-
-#[test]
-fn what_was_not_acknowledged_comes_again_and_what_was_does_not() {
-    let mut world = World::new(2);
-    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
-    send_all(&mut world, alice, "bob", 1..11);
-    assert_eq!(world.pushed(bob), (1..=10).collect::<Vec<_>>());
-    world.ack(bob, 5);
-    world.settle();
-    world.close(bob);
-    world.advance(5_000);
-    let bob = world.open("bob", "phone");
-    assert_eq!(world.pushed(bob), (6..=10).collect::<Vec<_>>());
-    world.ack(bob, 2);
-    world.ack(bob, 2);
-    let error = world.error(bob, Request::Ack { push: 99, ranges: false });
-    assert_eq!(error.code, v1::code::Value::Invalid as i32);
-    let error = world.error(bob, Request::Ack { push: 5, ranges: true });
-    assert!(error.field.contains("ranges"));
-    world.close(bob);
-    world.advance(5_000);
-    let bob = world.open("bob", "phone");
-    assert_eq!(world.pushed(bob), (8..=10).collect::<Vec<_>>());
-    assert_eq!(world.delivered("bob", "alice", "phone"), 7);
-}
-
-#[test]
-fn another_device_of_the_user_has_its_own_position() {
-    let mut world = World::new(2);
-    let alice = world.open("alice", "phone");
-    let bob = world.open("bob", "phone");
-    send_all(&mut world, alice, "bob", 1..4);
-    world.ack(bob, 3);
-    world.advance(5_000);
-    let laptop = world.open("bob", "laptop");
-    assert_eq!(world.pushed(laptop), [1, 2, 3]);
 }
 
 #[test]
@@ -222,78 +167,6 @@ fn what_is_sent_while_a_backlog_is_pushed_comes_once_and_in_order() {
         assert!(world.mono_us < 600_000_000, "{} of 300", seqs.len());
     }
     assert_eq!(seqs, (1..=300).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_sender_that_was_away_hears_its_ticks_at_the_next_sync_and_once() {
-    let mut world = World::new(2);
-    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
-    send_all(&mut world, alice, "bob", 1..3);
-    world.close(alice);
-    world.ack(bob, 2);
-    assert!(matches!(world.answer(bob, read("alice", 1)), Answer::Ok(_)));
-    world.advance(5_000);
-    let alice = world.open("alice", "phone");
-    assert_eq!(world.ticks(alice), [(2, 1)]);
-    world.ack(alice, 1);
-    world.advance(5_000);
-    world.close(alice);
-    let alice = world.open("alice", "phone");
-    assert!(world.ticks(alice).is_empty());
-}
-
-#[test]
-fn a_sender_that_returns_before_the_registers_are_written_hears_its_tick_too() {
-    let mut world = World::new(2);
-    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
-    send_all(&mut world, alice, "bob", 1..2);
-    world.close(alice);
-    world.ack(bob, 1);
-    world.settle();
-    let alice = world.open("alice", "phone");
-    world.advance(5_000);
-    assert_eq!(world.ticks(alice), [(1, 0)]);
-}
-
-#[test]
-fn a_read_position_is_clamped_to_what_was_delivered_and_never_goes_back() {
-    let mut world = World::new(1);
-    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
-    send_all(&mut world, alice, "bob", 1..6);
-    world.ack(bob, 3);
-    world.settle();
-    world.got(alice);
-    assert!(matches!(world.answer(bob, read("alice", 99)), Answer::Ok(_)));
-    assert_eq!(world.ticks(alice), [(3, 3)]);
-    assert!(matches!(world.answer(bob, read("alice", 1)), Answer::Ok(_)));
-    assert!(world.ticks(alice).is_empty());
-}
-
-#[test]
-fn what_the_client_says_it_has_counts_as_an_ack_and_too_much_is_reset() {
-    let mut world = World::new(2);
-    let alice = world.open("alice", "phone");
-    send_all(&mut world, alice, "bob", 1..6);
-    let identity = world.identity("bob", "phone", 3_600_000);
-    let have = |peer: &str, seq| v1::Position { conversation: wire(peer), seq };
-    let hello = v1::Hello { have: vec![have("alice", 3), have("nobody", 2)], ..Default::default() };
-    let bob = world.hello(identity.clone(), hello);
-    world.settle();
-    let got = world.got(bob);
-    let Some(Got::Frame(1, Answer::Welcome(welcome))) = got.first() else { panic!("{got:?}") };
-    assert!(!welcome.resumed);
-    assert_eq!(welcome.reset, [v1::Reset { conversation: wire("nobody"), head_seq: 0 }]);
-    assert!(matches!(got[2], Got::Record { n: 1, ref record, .. } if record.seq == 4));
-    world.advance(5_000);
-    assert_eq!(world.delivered("bob", "alice", "phone"), 3);
-    world.ack(bob, 2);
-    world.advance(5_000);
-    world.close(bob);
-    let bob = world.hello(identity, v1::Hello { have: vec![have("alice", 5)], ..Default::default() });
-    world.settle();
-    let got = world.got(bob);
-    let Some(Got::Frame(1, Answer::Welcome(welcome))) = got.first() else { panic!("{got:?}") };
-    assert!(welcome.resumed);
 }
 
 #[test]
@@ -396,83 +269,5 @@ fn a_rough_store_loses_and_doubles_nothing_and_no_router_that_is_written_out_and
         let bodies: std::collections::BTreeSet<_> = log.iter().map(|record| record.body.bytes().clone()).collect();
         assert_eq!((log.len(), bodies.len()), (200, 200));
         assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn reading_beyond_the_log_does_not_read_what_comes_later() {
-    let mut world = World::new(2);
-    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
-    world.sent(alice, text("bob", [1; 16], "one")).unwrap();
-    world.ack(bob, 1);
-    let read = v1::Read { conversation: wire("alice"), seq: u64::MAX };
-    world.answer(bob, Request::Read(Box::new(read)));
-    assert_eq!(world.ticks(alice).last(), Some(&(1, 1)));
-    world.sent(alice, text("bob", [2; 16], "two")).unwrap();
-    world.ack(bob, 2);
-    world.settle();
-    assert_eq!(world.ticks(alice).last(), Some(&(2, 1)));
-}
-
-#[test]
-fn what_was_read_before_the_append_was_known_to_have_landed_is_read() {
-    let landed = Faults { unknown_landed: 10_000, slow: 10_000, slow_us: 1_000_000, ..Faults::none() };
-    let mut world = World::new(1);
-    let alice = world.open("alice", "phone");
-    world.sent(alice, text("bob", [1; 16], "one")).unwrap();
-    world.store.set_faults(landed);
-    world.send(alice, text("bob", [2; 16], "two"));
-    while world.routers[0].counters().append_unknown == 0 {
-        world.advance(1);
-    }
-    // The log is being asked, and takes its time; bob finds the record there first.
-    world.store.set_faults(Faults::none());
-    let identity = world.identity("bob", "phone", 3_600_000);
-    let bob = world.hello(identity, v1::Hello::default());
-    world.advance(100);
-    assert_eq!((world.pushed(bob), world.ticks(alice)), (vec![1, 2], vec![]));
-    world.ask(bob, Request::Read(Box::new(v1::Read { conversation: wire("alice"), seq: 2 })));
-    world.ack(bob, 2);
-    world.advance(100);
-    assert_eq!(world.ticks(alice).last(), Some(&(2, 2)));
-    world.advance(10_000);
-    let read = ringpost_persist::RegisterKey::Read(user("alice").direct_with(&user("bob")), user("bob"));
-    assert_eq!(world.store.register(&read), 2);
-}
-
-#[test]
-fn what_was_acknowledged_does_not_come_again_however_soon_the_device_is_back() {
-    for shards in [1, 2] {
-        let mut world = World::new(shards);
-        let alice = world.open("alice", "phone");
-        let carol = world.open("carol", "phone");
-        let mut bob = world.open("bob", "phone");
-        world.open("bob", "tablet");
-        for round in 0..6 {
-            for n in 0..5 {
-                world.sent(alice, text("bob", cmid(10 * round + n), "text")).unwrap();
-                world.sent(carol, text("bob", cmid(10 * round + n), "text")).unwrap();
-            }
-            let last = world
-                .got(bob)
-                .iter()
-                .filter_map(|got| if let Got::Record { n, .. } = got { Some(*n) } else { None })
-                .max();
-            world.ack(bob, last.unwrap());
-            // Closed, taken over, or told to go, at once.
-            if round % 2 == 0 {
-                world.close(bob);
-            }
-            bob = world.open("bob", "phone");
-            assert_eq!(world.pushed(bob), [] as [u64; 0], "round {round}");
-            world.advance(if round == 3 { 10_000 } else { 30 });
-        }
-        // Another device of the user has its own.
-        let tablet = world.open("bob", "tablet");
-        assert_eq!(world.pushed(tablet).len(), 60);
-        for conn in [alice, bob, carol, tablet] {
-            world.close(conn);
-        }
-        world.advance(10_000);
     }
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod delivery;
+mod progress;
 mod sends;
 mod sessions;
 mod snapshots;

@@ -82,6 +82,23 @@ pub fn text(to: &str, cmid: [u8; 16], text: &str) -> v1::Send {
     }
 }
 
+pub fn cmid(n: u32) -> [u8; 16] {
+    let mut id = [0x11; 16];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    id
+}
+
+/// `from` sends texts numbered in `range` to `to`, one after the other.
+pub fn send_all(world: &mut World, from: ConnRef, to: &str, range: std::ops::Range<u32>) {
+    for n in range {
+        world.sent(from, text(to, cmid(n), &format!("text {n}"))).unwrap();
+    }
+}
+
+pub fn read(peer: &str, seq: u64) -> Request {
+    Request::Read(Box::new(v1::Read { conversation: wire(peer), seq }))
+}
+
 /// A UUIDv7 made at this time.
 pub fn v7(unix_ms: u64, n: u8) -> [u8; 16] {
     let mut id = [n; 16];
