@@ -185,7 +185,12 @@ impl Committer {
     pub fn commit(&mut self, answers: &mut Vec<(Origin, StoreAnswer)>) -> Result<Committed, Failure> {
         let mut done = Committed::default();
         if self.wal.payload_len() > 0 {
+            let segment = self.wal.segment_number();
             done.bytes = self.wal.commit()?;
+            if self.wal.segment_number() != segment {
+                // Segments are reserved: it is here that the disk becomes less.
+                self.check_space();
+            }
         }
         self.heads.clear();
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);

@@ -52,12 +52,12 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, fatal: &Fatal) {
         if started.duration_since(space_checked) > SPACE_INTERVAL {
             space_checked = started;
             committer.check_space();
-            shared.stats.is_full.store(committer.is_full(), Relaxed);
         }
         match committer.commit(&mut answers) {
             Ok(done) => shared.stats.committed(done, started.elapsed()),
             Err(failure) => return fatal(&failure),
         }
+        shared.stats.is_full.store(committer.is_full(), Relaxed);
         for (port, answer) in answers.drain(..) {
             count_write(shared, &answer);
             shared.ports[port].answer(answer);

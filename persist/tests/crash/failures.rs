@@ -87,6 +87,49 @@ fn under_the_floor_appends_are_refused_and_everything_else_goes_on() {
     assert!(matches!(ask(&mut committer, append(0, 1, vec![record_of(2, 2, 10)])), Outcome::Appended { head: 2 }));
 }
 
+/// The disk of a small box: the next segment would not fit long before a share of it is left.
+#[test]
+fn a_disk_that_fills_up_refuses_appends_and_ends_nothing() {
+    const DISK: u64 = 1 << 20;
+    // A record of 2,000 bytes, in whole sectors.
+    const BATCH: u64 = 5 * 512;
+    let files = CrashFiles::new();
+    files.set_size(DISK);
+    let options = || Options { segment_bytes: 300 << 10, ..Options::new("/data", 1) };
+    let mut head = 0;
+    let mut read = 0;
+    for start in 0..3 {
+        let mut committer = Committer::open(Arc::new(files.clone()), &mut options()).unwrap().committer;
+        let ask = |committer: &mut Committer, request: StoreRequest| {
+            let mut answers = Vec::new();
+            committer.stage(0, request);
+            committer.commit(&mut answers).unwrap();
+            answers.remove(0).1.outcome
+        };
+        loop {
+            match ask(&mut committer, append(0, head, vec![record_of(head + 1, head + 1, 2_000)])) {
+                Outcome::Appended { head: now } => head = now,
+                refused => {
+                    assert!(matches!(refused, Outcome::Full), "{refused:?}");
+                    break;
+                }
+            }
+        }
+        // Nine tenths of the disk are put to use before anything is refused.
+        assert!(head * BATCH > DISK * 9 / 10, "{head} records before start {start} was full");
+        assert!(committer.is_full());
+        // Acks go on, for as long as an eighth of what is left has room for them.
+        for _ in 0..10 {
+            read += 1;
+            assert!(matches!(ask(&mut committer, raise(0, read)), Outcome::Raised));
+        }
+        let loaded = ask(&mut committer, StoreRequest::LoadConversation { tag: 1, conversation: conversation(0) });
+        assert!(matches!(loaded, Outcome::Conversation(Some(state)) if state.head == head));
+        drop(committer);
+        files.kill();
+    }
+}
+
 #[test]
 fn room_is_noticed_also_by_a_store_that_nobody_asks() {
     let files = CrashFiles::new();

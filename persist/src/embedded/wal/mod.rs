@@ -91,6 +91,11 @@ impl Wal {
         self.batch.payload_len()
     }
 
+    /// Of the segment that is written to.
+    pub(super) fn segment_number(&self) -> u64 {
+        self.header.number
+    }
+
     /// Makes the batch durable: one write, one fdatasync. Returns the bytes written. After an error the log must not be
     /// used again.
     pub(super) fn commit(&mut self) -> Result<usize, Failure> {
@@ -117,7 +122,7 @@ impl Wal {
         let number = full + 1;
         let header =
             Header { number, salt: (self.entropy)(), first_lsn: self.lsn + 1, previous: self.checksum, ..self.header };
-        let capacity = self.segment_bytes.max((SECTOR + len) as u64);
+        let capacity = capacity(&*self.files, &self.dir, self.segment_bytes, SECTOR + len);
         let made = make_segment(&*self.files, &self.dir, &header, capacity);
         self.segment = made.map_err(|(action, error)| failure(action, number)(error))?;
         self.header = header;
@@ -129,6 +134,13 @@ impl Wal {
 
 fn failure(action: &'static str, segment: u64) -> impl FnOnce(io::Error) -> Failure {
     move |source| Failure { action, segment: segment_name(segment), source }
+}
+
+/// What a segment reserves: `wanted`, but no more than an eighth of what is free, so that a disk that fills up is under the
+/// floor, and appends are refused, long before a segment cannot be made. At least `needed`.
+fn capacity(files: &dyn Files, dir: &Path, wanted: u64, needed: usize) -> u64 {
+    let most = files.space(dir).map_or(u64::MAX, |space| space.free / 8);
+    wanted.min(most).max(needed as u64)
 }
 
 /// A segment that is durable, header and name included.

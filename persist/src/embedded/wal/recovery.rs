@@ -65,7 +65,7 @@ impl Wal {
         }
         let number = last.as_ref().map_or(0, |(number, _)| *number) + 1;
         let header = Header { incarnation, number, salt: entropy(), first_lsn: lsn + 1, previous: checksum };
-        let capacity = segment_bytes.max(SECTOR as u64);
+        let capacity = super::capacity(&*files, &dir, segment_bytes, SECTOR);
         let segment = make_segment(&*files, &dir, &header, capacity)
             .map_err(|(action, source)| OpenError::io(action, &dir.join(segment_name(number)))(source))?;
         if let Some((number, file)) = last {

@@ -48,6 +48,8 @@ struct State {
     disk: Disk,
     locks: BTreeSet<PathBuf>,
     space: Space,
+    /// The size of a disk that can be filled; `space` is not used then.
+    size: Option<u64>,
     lies: Lies,
     /// Counted up by every operation.
     operations: u64,
@@ -71,6 +73,7 @@ impl CrashFiles {
             disk: Disk::default(),
             locks: BTreeSet::new(),
             space: Space { free: 1 << 40, total: 1 << 40 },
+            size: None,
             lies: Lies::default(),
             operations: 0,
             crash_at: None,
@@ -90,6 +93,11 @@ impl CrashFiles {
 
     pub fn set_space(&self, space: Space) {
         self.state().space = space;
+    }
+
+    /// The disk has so many bytes from now on: files take their length, and reserving more than is left fails.
+    pub fn set_size(&self, bytes: u64) {
+        self.state().size = Some(bytes);
     }
 
     /// The crash comes during the operation after the next `operations`: it takes effect, is not synced, and fails.
@@ -141,6 +149,12 @@ impl State {
         self.epoch += 1;
     }
 
+    fn space(&self) -> Space {
+        let Some(total) = self.size else { return self.space };
+        let used: u64 = self.disk.names().filter_map(|name| Some(self.disk.read(name)?.len() as u64)).sum();
+        Space { free: total.saturating_sub(used), total }
+    }
+
     /// Every operation begins here. `Err`: it fails, without effect or (where it is the crash) after `effect`.
     fn operate(&mut self, operation: Operation, effect: impl FnOnce(&mut Disk)) -> io::Result<()> {
         if self.crashed {
@@ -167,6 +181,9 @@ impl State {
         if self.crashed { Err(power_is_off()) } else { Ok(()) }
     }
 }
+
+/// ENOSPC.
+const NO_SPACE: i32 = 28;
 
 fn power_is_off() -> io::Error {
     io::Error::other("the machine has crashed")
@@ -220,7 +237,7 @@ impl Files for CrashFiles {
     }
 
     fn space(&self, _: &Path) -> io::Result<Space> {
-        Ok(self.state().space)
+        Ok(self.state().space())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
@@ -294,7 +311,12 @@ impl File for Handle {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        self.state()?.operate(Operation::Allocate, |disk| {
+        let mut state = self.state()?;
+        let more = len.saturating_sub(state.disk.inode(self.inode).len() as u64);
+        if state.size.is_some() && more > state.space().free {
+            return Err(io::Error::from_raw_os_error(NO_SPACE));
+        }
+        state.operate(Operation::Allocate, |disk| {
             let inode = disk.inode(self.inode);
             inode.set_len(inode.len().max(len as usize));
         })
