@@ -52,7 +52,8 @@ impl Ring {
     /// Before each turn: what shall be armed.
     pub(super) fn arm_accept(&mut self) {
         let free = if self.accepting && !self.accept_failed && !self.stopped { self.room() } else { 0 };
-        let multishot = free > self.burst;
+        // A quarter more: while one brings the backlog, more queue anew.
+        let multishot = free > self.burst + self.burst / 4;
         for at in 0..self.listeners.len() {
             let listener = &self.listeners[at];
             let (armed, singles) = (listener.multishot, listener.singles);
@@ -128,8 +129,9 @@ impl Ring {
         }
         match result {
             Ok(slot) => self.occupied_by(slot, |handle| Completion::Accepted { handle }),
-            // ENFILE: the table is full; armed again when there is room. The others pass by themselves.
-            Err(Errno::NFILE | Errno::CANCELED | Errno::INTR | Errno::AGAIN | Errno::CONNABORTED) => {}
+            // The table is full: armed again when there is room. With room, it is the system that is out of files.
+            Err(Errno::NFILE) if self.room() == 0 => {}
+            Err(Errno::CANCELED | Errno::INTR | Errno::AGAIN | Errno::CONNABORTED) => {}
             Err(error) => {
                 self.accept_failed = true;
                 self.pending.push_back(Completion::AcceptFailed { error });

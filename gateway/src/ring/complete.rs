@@ -41,8 +41,7 @@ impl Ring {
             Op::SendFd => self.departed(handle, result),
             Op::CancelRecv | Op::CancelSend | Op::CancelConnect => self.cancelled(data.op, handle, result),
             Op::CancelAccept | Op::CancelAcceptOne => self.accept_cancelled(data.op, data.slot as usize),
-            Op::EventFd => self.arm_eventfd(),
-            Op::Wake | Op::Waking | Op::CancelAll => {}
+            Op::Wake | Op::Waking => {}
         }
     }
 

@@ -7,11 +7,11 @@ use std::io;
 pub enum SetupError {
     #[error("io_uring is refused (EPERM): {}", refused(disabled))]
     Refused { disabled: String },
-    #[error("io_uring is missing (ENOSYS): a seccomp profile hides it, or the kernel is older than 6.1")]
+    #[error("io_uring is missing (ENOSYS): a seccomp profile hides it, or the kernel is older than 6.13")]
     Missing,
     #[error("no memory for io_uring (ENOMEM): raise RLIMIT_MEMLOCK (ulimit -l; LimitMEMLOCK= in a systemd unit)")]
     Memory,
-    #[error("this kernel's io_uring lacks {what}: Linux 6.1 or newer is needed")]
+    #[error("this kernel's io_uring lacks {what}: Linux 6.13 or newer is needed")]
     Old { what: &'static str },
     #[error("io_uring cannot hold {slots} sockets: RLIMIT_NOFILE (ulimit -n; LimitNOFILE=) is {limit}")]
     Descriptors { slots: u32, limit: u64 },
@@ -41,6 +41,14 @@ impl SetupError {
             Some(libc::ENOMEM) => Self::Memory,
             Some(libc::EPERM | libc::EACCES) => Self::Refused { disabled: io_uring_disabled() },
             _ => Self::Other { step: "registering the table of sockets", error },
+        }
+    }
+
+    pub(super) fn wake(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EINVAL) => Self::Old { what: "IORING_REGISTER_SEND_MSG_RING" },
+            Some(libc::EPERM | libc::EACCES) => Self::Refused { disabled: io_uring_disabled() },
+            _ => Self::Other { step: "making the wake-up", error },
         }
     }
 

@@ -75,6 +75,17 @@ impl Files {
         self.slots.get_mut(slot as usize)
     }
 
+    /// All slots, used or not.
+    pub fn len(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The socket in a slot.
+    pub fn at(&self, slot: u32) -> Option<Handle> {
+        let used = self.slots.get(slot as usize).filter(|slot| slot.is(flag::OCCUPIED))?;
+        Some(Handle { slot, generation: used.generation })
+    }
+
     /// The slot, if the handle still means the socket in it.
     pub fn live(&mut self, handle: Handle) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(handle.slot as usize)?;

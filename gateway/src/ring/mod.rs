@@ -7,7 +7,7 @@
 //! its generation. A multishot request that the kernel ended is armed again: accept while there is room in the table, recv
 //! after ENOBUFS only once buffers are back. Never does: policy. It reads no clock and starts no thread.
 //!
-//! One thread per ring (SINGLE_ISSUER, DEFER_TASKRUN; Linux 6.1): everything happens within [`Ring::turn`], which submits
+//! One thread per ring (SINGLE_ISSUER, DEFER_TASKRUN): everything happens within [`Ring::turn`], which submits
 //! what was asked for since the last turn and waits, in one `io_uring_enter`. An echo server:
 //!
 //! ```no_run
@@ -31,6 +31,9 @@
 //!     }
 //! }
 //! ```
+//!
+//! Linux 6.13: before it, a closed direct descriptor was not let go of while any older request on another one was armed, so
+//! that one idle socket kept every later one open (axboe/liburing #1192).
 //!
 //! A client (needs `connect_slots`): `let handle = ring.connect(Some(source_ip), server)?`, then wait for
 //! [`Completion::Connected`], then [`Ring::recv`] and [`Ring::send`] as above.
@@ -206,8 +209,6 @@ pub struct Ring {
     burst: u32,
     peers: Vec<Waker>,
     waker: Waker,
-    /// Where the kernel writes what it read from the wake-up eventfd.
-    eventfd_value: Box<[u8; 8]>,
     /// Receives that ended with ENOBUFS, the longest-waiting first.
     starved: VecDeque<Handle>,
     /// Cancellations that found their target busy.

@@ -3,10 +3,10 @@
 use super::buffers::{self, Pool};
 use super::files::Files;
 use super::sends::Sends;
-use super::user_data::{self, Op, UserData};
+use super::user_data;
 use super::{BATCH, Config, Counters, Ring, SetupError, Waker};
 use hashbrown::HashMap;
-use io_uring::{IoUring, opcode, types};
+use io_uring::IoUring;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -37,8 +37,8 @@ impl Ring {
         let pool = Pool::register(&io, config.buffers, config.buffer_bytes)?;
         // SAFETY: the descriptor is open as long as `io` lives, which is longer than this borrow.
         let fd = unsafe { BorrowedFd::borrow_raw(io.as_raw_fd()) };
-        let waker = Waker::new(fd).map_err(|error| SetupError::Other { step: "making the wake-up", error })?;
-        let mut ring = Self {
+        let waker = Waker::new(fd).map_err(SetupError::wake)?;
+        Ok(Self {
             io,
             files: Files::new(config.slots, config.connect_slots),
             pool,
@@ -50,7 +50,6 @@ impl Ring {
             burst: config.backlog,
             peers: Vec::new(),
             waker,
-            eventfd_value: Box::new([0; 8]),
             starved: VecDeque::new(),
             retries: Vec::new(),
             backlog: VecDeque::new(),
@@ -59,9 +58,7 @@ impl Ring {
             pending: VecDeque::new(),
             counters: Counters::default(),
             stopped: false,
-        };
-        ring.arm_eventfd();
-        Ok(ring)
+        })
     }
 }
 
@@ -89,17 +86,21 @@ impl Drop for Ring {
     fn drop(&mut self) {
         self.stopped = true;
         self.accepting = false;
-        self.backlog.clear();
         self.starved.clear();
-        let all = types::CancelBuilder::any().all();
-        let entry = opcode::AsyncCancel2::new(all).build().user_data(UserData::bare(Op::CancelAll).pack());
-        self.counters.in_flight += 1;
-        self.push(entry);
-        for _ in 0..100 {
-            while self.poll().is_some() {}
-            if self.counters.in_flight == 0 || self.turn(Some(Duration::from_millis(10))).is_err() {
+        // One by one, by user data: a cancellation of everything walks the kernel's table anew for each hit.
+        for slot in 0..self.files.len() {
+            if let Some(handle) = self.files.at(slot) {
+                self.close(handle);
+            }
+        }
+        let mut idle_turns = 0;
+        while self.counters.in_flight > 0 && idle_turns < 100 {
+            let before = self.counters.completions;
+            if self.turn(Some(Duration::from_millis(10))).is_err() {
                 break;
             }
+            while self.poll().is_some() {}
+            idle_turns = if self.counters.completions == before { idle_turns + 1 } else { 0 };
         }
         // Other threads' wakers keep the ring itself open: its sockets must not wait for them.
         let _ = self.io.submitter().unregister_files();
@@ -108,7 +109,6 @@ impl Drop for Ring {
             std::mem::forget(Rc::clone(&self.pool));
             std::mem::forget(std::mem::take(&mut self.sends));
             std::mem::forget(std::mem::take(&mut self.connecting));
-            std::mem::forget(std::mem::take(&mut self.eventfd_value));
         }
     }
 }

@@ -4,7 +4,6 @@ use super::files::{Handle, flag};
 use super::user_data::{Op, UserData};
 use super::{Completion, Payload, PeerId, RecvEnd, Ring, Unsent, Unusable, Waker, buffers, sends};
 use io_uring::{opcode, squeue, types};
-use std::os::fd::AsRawFd;
 
 impl Ring {
     /// Receives until the end, an error or `pause_recv`. Calling it again is harmless.
@@ -32,6 +31,11 @@ impl Ring {
             self.pending.push_back(Completion::RecvEnded { handle, why: RecvEnd::Paused });
         }
         Ok(())
+    }
+
+    /// Whether more is received, or will be once buffers are back: `recv` was called, and nothing has ended it.
+    pub fn is_receiving(&mut self, handle: Handle) -> bool {
+        self.files.usable(handle).is_some_and(|slot| slot.is(flag::RECV_WANTED))
     }
 
     /// Sends all of it; one send per socket at a time. `Err` gives the bytes back: the socket is gone or busy.
@@ -114,13 +118,6 @@ impl Ring {
         let entry = opcode::RecvMulti::new(types::Fixed(handle.slot), buffers::GROUP).build();
         let user_data = UserData::new(Op::Recv, handle.slot, handle.generation);
         self.push_counted(entry.user_data(user_data.pack()), handle.slot);
-    }
-
-    pub(super) fn arm_eventfd(&mut self) {
-        let Some(fd) = self.waker.eventfd().map(|fd| fd.as_raw_fd()).filter(|_| !self.stopped) else { return };
-        let entry = opcode::Read::new(types::Fd(fd), self.eventfd_value.as_mut_ptr(), 8).build();
-        self.counters.in_flight += 1;
-        self.push(entry.user_data(UserData::bare(Op::EventFd).pack()));
     }
 
     /// Submits the rest of the send that the slot names.

@@ -23,16 +23,13 @@ pub(super) enum Op {
     Wake,
     /// Result of waking another ring; posted only where it failed.
     Waking,
-    /// Read of the wake-up eventfd, where the kernel has no IORING_REGISTER_SEND_MSG_RING.
-    EventFd,
     /// Handing a socket to another ring.
     SendFd,
     /// A socket from another ring; slot and generation together are the sender's tag.
     Arrived,
-    CancelAll,
 }
 
-const OPS: [Op; 18] = [
+const OPS: [Op; 16] = [
     Op::Accept,
     Op::AcceptOne,
     Op::Connect,
@@ -47,10 +44,8 @@ const OPS: [Op; 18] = [
     Op::CancelSend,
     Op::Wake,
     Op::Waking,
-    Op::EventFd,
     Op::SendFd,
     Op::Arrived,
-    Op::CancelAll,
 ];
 
 /// Bits of a slot: a ring holds at most 2^24 direct descriptors.

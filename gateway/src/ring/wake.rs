@@ -9,42 +9,25 @@ use std::sync::Arc;
 /// Wakes one ring, from any thread. Waking a ring that is awake costs it one empty turn; waking one that is gone does
 /// nothing.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    ring: OwnedFd,
-    /// Where the kernel has no IORING_REGISTER_SEND_MSG_RING.
-    eventfd: Option<OwnedFd>,
-}
+pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
-    /// `ring` must be the descriptor of a ring; probes which of the two ways it has to be woken.
+    /// `ring` must be the descriptor of a ring. Wakes it once, to see whether the kernel can.
     pub(super) fn new(ring: BorrowedFd<'_>) -> io::Result<Self> {
         let ring = ring.try_clone_to_owned()?;
-        let eventfd = match message(ring.as_fd()) {
-            Ok(()) => None,
-            Err(_) => Some(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?),
-        };
-        Ok(Self(Arc::new(Inner { ring, eventfd })))
+        message(ring.as_fd())?;
+        Ok(Self(Arc::new(ring)))
     }
 
     /// For threads that have no ring: one system call, 2 to 3 us.
     pub fn wake(&self) {
         // A failure means that the ring is going away or has more completions than it can hold: awake in both cases.
-        let _ = match &self.0.eventfd {
-            None => message(self.0.ring.as_fd()),
-            Some(eventfd) => rustix::io::write(eventfd, &1_u64.to_ne_bytes()).map(drop).map_err(io::Error::from),
-        };
-    }
-
-    pub(super) fn eventfd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.eventfd.as_ref().map(AsFd::as_fd)
+        let _ = message(self.0.as_fd());
     }
 
     /// The target of MSG_RING submissions of another ring.
     pub(super) fn target(&self) -> types::Fd {
-        types::Fd(self.0.ring.as_raw_fd())
+        types::Fd(self.0.as_raw_fd())
     }
 }
 
