@@ -23,7 +23,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use threads::{Rings, Threads};
 use tokio::sync::mpsc;
@@ -81,6 +81,7 @@ impl Server {
         };
         let control = Control::start(&config, shared, sources, requests)?;
         let ready = Ready { listen, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
+        health.set_shards(config.derived.shards);
         let drain_ms = config.drain_ms;
         let setup = Setup {
             verifier,
@@ -89,7 +90,6 @@ impl Server {
             edge,
             clock: Clock::default(),
             store_incarnation: incarnation,
-            full: AtomicU16::new(0),
             room: inboxes.iter().map(|_| AtomicU32::new(config.derived.descriptors_per_shard)).collect(),
             config,
         };

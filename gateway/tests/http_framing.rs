@@ -141,3 +141,26 @@ fn a_client_that_goes_in_the_middle_of_a_body_leaves_nothing_behind() {
     server.metrics().check_conservation();
     assert_eq!(server.request(HEALTH).status, 200);
 }
+
+/// What waits for an answer is read once, not again with every answer: the sockets hold the rest, and its sender waits.
+#[test]
+fn requests_without_end_are_answered_one_by_one_and_not_hoarded() {
+    const REQUESTS: usize = 50_000;
+    let server = Server::start(&["--shards", "1", "--max-sessions", "1000"]);
+    let mut http = HttpClient::new(server.tcp());
+    http.send(HEALTH);
+    assert_eq!(http.response().status, 200);
+    let before = server.rss();
+    let mut writer = server.tcp();
+    let mut http = HttpClient::new(writer.try_clone().unwrap());
+    let writing = std::thread::spawn(move || writer.write_all(&HEALTH.repeat(REQUESTS)));
+    let mut most = before;
+    for number in 0..REQUESTS {
+        assert_eq!(http.response().status, 200);
+        if number % 1_000 == 0 {
+            most = most.max(server.rss());
+        }
+    }
+    writing.join().unwrap().unwrap();
+    assert!(most - before < 1 << 20, "{} bytes for one connection", most - before);
+}

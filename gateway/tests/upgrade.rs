@@ -190,3 +190,29 @@ fn a_hello_that_waited_because_its_client_did_not_read_is_answered() {
         writer.join().unwrap().unwrap();
     }
 }
+
+/// A socket moves once everything written to it has gone out; a client that does not let it is late.
+#[test]
+fn a_client_that_reads_nothing_on_its_way_to_a_session_is_late_and_no_fault_of_the_server() {
+    const CLIENTS: usize = 16;
+    let server = Server::start(&["--shards", "4", "--send-buffer-bytes", "4096", "--authenticate-ms", "1000"]);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let mut stream = server.tcp();
+            rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
+            let pings = Client::frame(Opcode::Ping, &[b'x'; 125]).repeat(1_900);
+            let hello =
+                Client::json_frame(&json!({"id": "1", "hello": {"token": token(&format!("u{number}"), "phone")}}));
+            let upgrade = upgrade_request("/v1/connect", "");
+            stream.write_all(&[upgrade.as_bytes(), &pings, &hello].concat()).unwrap();
+            stream
+        })
+        .collect();
+    let closed = |why: &str| server.metrics().sum("ringpost_closed_total", why);
+    common::eventually(
+        || closed("timeout") > 0.0 && server.metrics().sum("ringpost_connections", "hello") == 0.0,
+        "late",
+    );
+    assert_eq!(closed("internal"), 0.0);
+    drop(clients);
+}

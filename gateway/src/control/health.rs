@@ -1,7 +1,7 @@
 //! Whether this process lives, and whether a load balancer should send it new sessions.
 
 use serde::Serialize;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 /// Where a process is in its life. Only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,8 +16,9 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Health {
     phase: AtomicU8,
-    /// Every shard's table is full: no connection is accepted any more.
-    full: AtomicBool,
+    /// Shards, and those whose table is full: where all are, no connection is accepted any more.
+    shards: AtomicU16,
+    full: AtomicU16,
     /// As many sessions are open as the process is sized for.
     reached: AtomicBool,
     /// The store refuses appends: free space.
@@ -46,8 +47,22 @@ impl Health {
         }
     }
 
-    pub fn set_full(&self, full: bool) {
-        self.full.store(full, Ordering::Release);
+    /// How many shards there are; before it is called, none is taken to be full.
+    pub fn set_shards(&self, shards: u16) {
+        self.shards.store(shards, Ordering::Release);
+    }
+
+    /// The table of one shard is full now, or no longer. Each shard says so in turns.
+    pub fn shard_is_full(&self, full: bool) {
+        match full {
+            true => self.full.fetch_add(1, Ordering::AcqRel),
+            false => self.full.fetch_sub(1, Ordering::AcqRel),
+        };
+    }
+
+    fn is_full(&self) -> bool {
+        let shards = self.shards.load(Ordering::Acquire);
+        shards > 0 && self.full.load(Ordering::Acquire) >= shards
     }
 
     pub fn set_reached(&self, reached: bool) {
@@ -62,7 +77,7 @@ impl Health {
         let why = match self.phase() {
             Phase::Starting => "starting",
             Phase::Draining => "draining",
-            Phase::Serving if self.full.load(Ordering::Acquire) => "every table of connections is full",
+            Phase::Serving if self.is_full() => "every table of connections is full",
             Phase::Serving if self.reached.load(Ordering::Acquire) => "max_sessions is reached",
             Phase::Serving if self.storage_full.load(Ordering::Acquire) => "the disk is nearly full",
             Phase::Serving => "",
@@ -83,9 +98,14 @@ mod tests {
         assert!(health.readiness().ready);
         health.set_reached(true);
         assert_eq!(health.readiness().why, "max_sessions is reached");
-        health.set_full(true);
+        health.set_shards(2);
+        health.shard_is_full(true);
+        assert_eq!(health.readiness().why, "max_sessions is reached");
+        health.shard_is_full(true);
         assert_eq!(health.readiness().why, "every table of connections is full");
-        health.set_full(false);
+        health.shard_is_full(false);
+        assert_eq!(health.readiness().why, "max_sessions is reached");
+        health.shard_is_full(false);
         health.set_reached(false);
         assert!(health.readiness().ready);
         health.set_storage_full(true);

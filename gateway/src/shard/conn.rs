@@ -93,27 +93,32 @@ pub(super) struct Move {
 /// Bits of [`Conn::flags`].
 pub(super) mod flag {
     /// A send is with the ring.
-    pub const SENDING: u8 = 1;
+    pub const SENDING: u16 = 1;
     /// Listed among those whose outbox is flushed at the end of the turn.
-    pub const DIRTY: u8 = 1 << 1;
+    pub const DIRTY: u16 = 1 << 1;
     /// Not read: too many unanswered requests, or an HTTP exchange that must go on first; or the outbox is over its bound.
-    pub const PAUSED_LOGIC: u8 = 1 << 2;
-    pub const PAUSED_OUTBOX: u8 = 1 << 3;
+    pub const PAUSED_LOGIC: u16 = 1 << 2;
+    pub const PAUSED_OUTBOX: u16 = 1 << 3;
     /// Pinged since anything was last heard.
-    pub const PINGED: u8 = 1 << 4;
+    pub const PINGED: u16 = 1 << 4;
     /// The end was told to the peer's TCP.
-    pub const SHUT: u8 = 1 << 5;
+    pub const SHUT: u16 = 1 << 5;
     /// The peer has finished sending.
-    pub const EOF: u8 = 1 << 6;
+    pub const EOF: u16 = 1 << 6;
     /// The deadline in the wheel watches the outbox.
-    pub const WATCHED: u8 = 1 << 7;
-    pub const PAUSED: u8 = PAUSED_LOGIC | PAUSED_OUTBOX;
+    pub const WATCHED: u16 = 1 << 7;
+    /// The ring has no receive for this socket, and nothing that it received is still on its way here.
+    pub const RECV_OFF: u16 = 1 << 8;
+    pub const PAUSED: u16 = PAUSED_LOGIC | PAUSED_OUTBOX;
 }
 
-/// Bytes that arrived for a connection that is not read.
+/// Bytes that arrived for a connection that is not read. The socket is read again only once all of them were looked at, so
+/// it holds no more than what the kernel received before it heard of one pause.
 #[derive(Debug, Default)]
 pub(super) struct Stash {
     pub bytes: Vec<u8>,
+    /// Looked at up to here.
+    pub taken: usize,
 }
 
 pub(super) struct Conn {
@@ -123,7 +128,7 @@ pub(super) struct Conn {
     pub last_heard: u32,
     /// When the peer must have authenticated or sent a head; while the outbox is watched, when it must have moved.
     pub since: u32,
-    pub flags: u8,
+    pub flags: u16,
     pub encoding: Encoding,
     pub decoder: Decoder,
     /// Bytes to be sent after the send that is with the ring.
@@ -144,7 +149,7 @@ impl Conn {
             generation: 0,
             last_heard: 0,
             since: 0,
-            flags: 0,
+            flags: flag::RECV_OFF,
             encoding: Encoding::Json,
             decoder: Decoder::new(Role::Server, 0),
             out: Vec::new(),
@@ -153,15 +158,15 @@ impl Conn {
         }
     }
 
-    pub fn is(&self, flag: u8) -> bool {
+    pub fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    pub fn set(&mut self, flag: u8) {
+    pub fn set(&mut self, flag: u16) {
         self.flags |= flag;
     }
 
-    pub fn clear(&mut self, flag: u8) {
+    pub fn clear(&mut self, flag: u16) {
         self.flags &= !flag;
     }
 }

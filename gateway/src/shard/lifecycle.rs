@@ -26,8 +26,7 @@ impl Shard {
         self.wheel.arm(handle.slot, self.now.mono_ms + self.setup.config.authenticate_ms);
         match self.roomier() {
             Some(shard) => self.start_move(handle, shard, Errand::Room),
-            // A fresh handle is usable.
-            None => drop(self.ring.recv(handle)),
+            None => self.read(handle),
         }
     }
 
@@ -72,6 +71,10 @@ impl Shard {
             State::Hello(_) => self.close_session(handle, CloseCode::Unauthenticated, "no hello in time"),
             // The socket may be with the other shard already: the answer comes.
             State::Moving(moving) if moving.sent => self.wheel.arm(handle.slot, self.now.mono_ms + CLOSE_MS),
+            // What was written goes out first: it was not read in time.
+            State::Moving(_) if conn.is(flag::SENDING) || !conn.out.is_empty() => {
+                self.abort(handle, Stat::ClosedTimeout)
+            }
             State::Moving(_) | State::Arriving => self.abort(handle, Stat::ClosedInternal),
             State::Echo | State::Open { .. } => self.heartbeat(handle),
             State::Closing { .. } => self.ring.close(handle),
@@ -125,8 +128,17 @@ impl Shard {
         }
     }
 
+    /// Reads the socket, again or for the first time.
+    pub(super) fn read(&mut self, handle: Handle) {
+        if let Some(conn) = self.conns.get(handle) {
+            conn.clear(flag::RECV_OFF);
+            // Refused only where the socket is being closed.
+            let _ = self.ring.recv(handle);
+        }
+    }
+
     /// Stops reading for one of the reasons in `flag::PAUSED`.
-    pub(super) fn pause(&mut self, handle: Handle, why: u8) {
+    pub(super) fn pause(&mut self, handle: Handle, why: u16) {
         let Some(conn) = self.conns.get(handle) else { return };
         let was = conn.is(flag::PAUSED);
         conn.set(why);
@@ -137,7 +149,7 @@ impl Shard {
     }
 
     /// One reason less; reading goes on when none is left, later in this turn.
-    pub(super) fn unpause(&mut self, handle: Handle, why: u8) {
+    pub(super) fn unpause(&mut self, handle: Handle, why: u16) {
         let Some(conn) = self.conns.get(handle) else { return };
         if conn.is(why) {
             conn.clear(why);
@@ -147,25 +159,30 @@ impl Shard {
         }
     }
 
-    /// Connections that were paused and are not any more: first what had arrived, then the socket.
+    /// Connections that were paused and are not any more: first what had arrived, and only when nothing of it is left the
+    /// socket. Otherwise a client that sends without end would have more stashed with every answer.
     pub(super) fn resume_paused(&mut self) {
         for handle in std::mem::take(&mut self.resume) {
             let now = self.now.mono_ms as u32;
             let Some(conn) = self.conns.get(handle).filter(|conn| !conn.is(flag::PAUSED)) else { continue };
             conn.last_heard = now;
-            let stash = conn.stash.take();
-            let eof = conn.is(flag::EOF);
-            if !eof {
-                // Before what had arrived is looked at: a connection that moves on account of it hears that nothing comes any
-                // more only if something could. Refused only where the socket is being closed.
-                let _ = self.ring.recv(handle);
+            if let Some(mut stash) = conn.stash.take() {
+                stash.taken += self.take_in(handle, stash.bytes.get_mut(stash.taken..).unwrap_or_default());
+                if stash.taken < stash.bytes.len()
+                    && let Some(conn) = self.conns.get(handle)
+                {
+                    conn.stash = Some(stash);
+                    continue;
+                }
             }
-            if let Some(mut stash) = stash {
-                self.feed(handle, &mut stash.bytes);
-            }
-            let paused = self.conns.get(handle).is_none_or(|conn| conn.is(flag::PAUSED));
-            if eof && !paused {
+            let Some(conn) = self.conns.get(handle).filter(|conn| !conn.is(flag::PAUSED)) else { continue };
+            let (eof, moving) = (conn.is(flag::EOF), matches!(conn.state, State::Moving(_)));
+            if eof {
                 self.ended(handle, Stat::ClosedPeer);
+            } else if moving {
+                self.depart_if_quiet(handle);
+            } else {
+                self.read(handle);
             }
         }
     }
@@ -174,14 +191,17 @@ impl Shard {
     pub(super) fn recv_ended(&mut self, handle: Handle, why: RecvEnd) {
         let Some(conn) = self.conns.get(handle) else { return };
         match why {
+            // Read again since, while this waited for room elsewhere: another end comes.
+            RecvEnd::Paused if self.ring.is_receiving(handle) => {}
             RecvEnd::Paused => {
+                conn.set(flag::RECV_OFF);
                 if let State::Moving(moving) = &mut conn.state {
                     moving.quiet = true;
                     self.depart_if_quiet(handle);
                 }
             }
             // What had arrived before is looked at first.
-            RecvEnd::Eof if conn.is(flag::PAUSED) => conn.set(flag::EOF),
+            RecvEnd::Eof if conn.is(flag::PAUSED) || conn.stash.is_some() => conn.set(flag::EOF),
             RecvEnd::Eof => self.ended(handle, Stat::ClosedPeer),
             RecvEnd::Error(_) => self.ended(handle, Stat::ClosedReset),
         }
@@ -229,7 +249,7 @@ impl Shard {
             if conn.is(flag::PAUSED) {
                 // Read again, to drop what comes.
                 conn.clear(flag::PAUSED);
-                let _ = self.ring.recv(handle);
+                self.read(handle);
             }
         }
     }

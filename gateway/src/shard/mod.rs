@@ -38,7 +38,7 @@ use ringpost_router::{Input, Now, Router, ShardId};
 use stats::{Board, Snapshot};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What all shards of a process share.
@@ -53,8 +53,6 @@ pub struct Setup {
     pub store_incarnation: [u8; 16],
     /// Free slots of each shard, as of its last turn.
     pub room: Box<[AtomicU32]>,
-    /// Shards whose table is full: readiness ends when all are.
-    pub full: AtomicU16,
 }
 
 /// The two clocks; monotonic time counts from the start of the process, and not from 0, so that no deadline is in its past.

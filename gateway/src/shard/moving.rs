@@ -34,11 +34,11 @@ impl Shard {
     pub(super) fn start_move(&mut self, handle: Handle, home: ShardId, errand: Errand) {
         self.meetings.next += 1;
         let tag = u64::from(self.id) << COUNT_BITS | self.meetings.next & ((1 << COUNT_BITS) - 1);
-        // A fresh socket was never read.
-        let quiet = matches!(errand, Errand::Room);
+        // A fresh socket was never read; one that was paused may be at rest already.
+        let quiet = self.conns.get(handle).is_some_and(|conn| conn.is(flag::RECV_OFF));
         let moving = Move { home, tag, errand, bytes: Vec::new(), quiet, sent: false };
         self.enter(handle, State::Moving(Box::new(moving)));
-        // Answered by RecvEnded, unless the socket is being closed or was not read.
+        // Answered by RecvEnded, unless the socket is being closed or is not read.
         let _ = self.ring.pause_recv(handle);
         self.depart_if_quiet(handle);
     }
@@ -46,7 +46,7 @@ impl Shard {
     /// Hands the socket over once nothing is in flight.
     pub(super) fn depart_if_quiet(&mut self, handle: Handle) {
         let Some(conn) = self.conns.get(handle) else { return };
-        let idle = !conn.is(flag::SENDING) && conn.out.is_empty();
+        let idle = !conn.is(flag::SENDING) && conn.out.is_empty() && conn.stash.is_none();
         let State::Moving(moving) = &mut conn.state else { return };
         if !moving.quiet || !idle || moving.sent {
             return;
@@ -126,8 +126,7 @@ impl Shard {
 
     /// The connection goes on here.
     fn settle(&mut self, handle: Handle, home: ShardId, errand: Errand, mut bytes: Vec<u8>) {
-        // Refused only where the socket is being closed.
-        let _ = self.ring.recv(handle);
+        self.read(handle);
         match errand {
             Errand::Session(greeting) => self.open(handle, home, greeting),
             Errand::Upgrade(claim) => self.admit(handle, home, *claim),

@@ -220,11 +220,7 @@ impl Shard {
         let full = room == 0;
         if full != self.full {
             self.full = full;
-            let before = match full {
-                true => self.setup.full.fetch_add(1, Ordering::AcqRel) + 1,
-                false => self.setup.full.fetch_sub(1, Ordering::AcqRel) - 1,
-            };
-            self.setup.health.set_full(before == self.mesh.shards());
+            self.setup.health.shard_is_full(full);
         }
         let wanted = self.board.wanted();
         if wanted != self.answered || self.now.mono_ms >= self.published_ms + PUBLISH_MS {

@@ -21,23 +21,39 @@ impl Shard {
     }
 
     /// Takes bytes in, in whatever state the connection is; what it cannot take now is stashed.
-    pub(super) fn feed(&mut self, handle: Handle, mut chunk: &mut [u8]) {
+    pub(super) fn feed(&mut self, handle: Handle, chunk: &mut [u8]) {
+        // What waits was sent before: it comes first.
+        let waits = self.conns.get(handle).is_some_and(|conn| conn.stash.is_some());
+        let taken = if waits { 0 } else { self.take_in(handle, chunk) };
+        if taken < chunk.len()
+            && let Some(conn) = self.conns.get(handle)
+        {
+            conn.stash.get_or_insert_default().bytes.extend_from_slice(&chunk[taken..]);
+        }
+    }
+
+    /// Takes bytes in until the connection is paused; how many.
+    pub(super) fn take_in(&mut self, handle: Handle, bytes: &mut [u8]) -> usize {
+        let all = bytes.len();
+        let mut chunk = bytes;
         while !chunk.is_empty() {
-            let Some(conn) = self.conns.get(handle) else { return };
+            let Some(conn) = self.conns.get(handle) else { return all };
             if conn.is(flag::PAUSED) {
-                // Bounded by what the kernel received before it heard of the pause: at most its receive buffers.
-                conn.stash.get_or_insert_default().bytes.extend_from_slice(chunk);
-                return;
+                return all - chunk.len();
             }
             match &mut conn.state {
                 State::Head(_) => self.feed_head(handle, &mut chunk),
                 State::Http(_) => self.feed_body(handle, &mut chunk),
                 State::Echo | State::Hello(_) | State::Open { .. } => self.feed_websocket(handle, &mut chunk),
-                State::Moving(moving) => return moving.bytes.extend_from_slice(chunk),
+                State::Moving(moving) => {
+                    moving.bytes.extend_from_slice(chunk);
+                    return all;
+                }
                 // Dropped; who has closed does not listen.
-                State::Closing { .. } | State::Arriving | State::Departed | State::Free => return,
+                State::Closing { .. } | State::Arriving | State::Departed | State::Free => return all,
             }
         }
+        all
     }
 
     fn feed_websocket(&mut self, handle: Handle, chunk: &mut &mut [u8]) {
