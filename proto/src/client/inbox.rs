@@ -426,7 +426,17 @@ impl Inbox {
 
     /// Requests that want an answer, as many as may be on their way at a time.
     fn asking(&self) -> impl Iterator<Item = &Pending> {
-        self.requests.iter().filter(|request| !matches!(request.what, Ask::Settling(_))).take(ASKING)
+        self.requests.iter().filter(|request| self.may_be_asked(request)).take(ASKING)
+    }
+
+    /// What was read counts once it was acknowledged: said before that it would be durable only as long as the server lives.
+    fn may_be_asked(&self, request: &Pending) -> bool {
+        let Some(c) = self.conversations.get(request.slot as usize) else { return false };
+        match request.what {
+            Ask::Fetch => true,
+            Ask::Read(seq) => seq <= c.stored || c.received.is_none_or(|received| seq > received),
+            Ask::Settling(_) => false,
+        }
     }
 
     /// An error for one of our requests: later again, or given up. `Err` gives it back if it is none of ours.

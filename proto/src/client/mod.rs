@@ -160,6 +160,10 @@ impl Client {
 
     /// The transport is open. `token`: for hello; empty where the transport carried it.
     pub fn connected(&mut self, now_ms: u64, token: String) {
+        if self.leaving {
+            // Said while the connection was being made.
+            return self.give_up();
+        }
         let have = self.inbox.as_ref().map(|inbox| inbox.have(HAVE)).unwrap_or_default();
         let resume_token = self.resume_token.clone();
         let hello = v1::Hello { token, resume_token, have, ..Default::default() };

@@ -461,3 +461,31 @@ fn an_idle_client_is_small() {
     let client = &bench.client;
     assert!(client.inbox.is_none() && client.outbox.is_none() && client.events.capacity() == 0);
 }
+
+#[test]
+fn a_read_is_told_once_what_was_read_is_acknowledged() {
+    let mut bench = Bench::online(false);
+    bench.push(1, record(1));
+    bench.client.read(bench.now, &bob(), 1);
+    assert_eq!(bench.frames(), []);
+    let delivery = bench.events().into_iter().find_map(|event| match event {
+        Event::Record { delivery, .. } => Some(delivery),
+        _ => None,
+    });
+    bench.client.stored(delivery.unwrap());
+    let frames: Vec<_> = bench.frames().into_iter().filter_map(|frame| frame.request).collect();
+    assert!(matches!(frames[..], [Request::Ack(_), Request::Read(v1::Read { seq: 1, .. })]), "{frames:?}");
+}
+
+#[test]
+fn bye_while_the_connection_is_made_is_kept() {
+    let mut bench = Bench::new(true);
+    bench.now = bench.client.next_timeout_ms().unwrap();
+    bench.client.timeout(bench.now);
+    assert_eq!(bench.events(), [Event::Connect]);
+    bench.client.bye();
+    bench.client.connected(bench.now, String::new());
+    assert_eq!((bench.frames(), bench.events()), (vec![], vec![Event::Drop]));
+    bench.cut(ABNORMAL);
+    assert_eq!(bench.client.next_timeout_ms(), None);
+}
