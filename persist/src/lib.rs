@@ -207,6 +207,8 @@ pub enum Outcome {
 pub struct ConversationState {
     pub kind: Arc<ConversationKind>,
     pub head: Seq,
+    /// The latest time that a client message id of the whole log names (UUIDv7), Unix milliseconds; 0: none does.
+    pub latest_cmid_ms: u64,
     /// The newest records in seq order: at least the last 256 and at least those of the last 24 h up to 4,096 (or all there are).
     pub tail: Vec<Arc<Record>>,
     /// The Delivered and Read registers of the conversation.

@@ -45,6 +45,9 @@ pub enum Envelope {
         seq: Seq,
         moved: bool,
     },
+    /// To a reader's home: what was read before it was delivered counts now. Lost: the user's other devices hear at their
+    /// next sync.
+    Marked { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, seq: Seq },
     /// To a sender's home: the other side's progress, for sessions opened at `opened_since_ms` or later. Lost: told at the
     /// next sync.
     Tick {

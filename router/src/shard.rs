@@ -155,6 +155,9 @@ impl Router {
             Envelope::ReadDone { conversation, kind, user, to, re, seq, moved } => {
                 self.read_done(conversation, kind, user, to, re, seq, moved);
             }
+            Envelope::Marked { conversation, kind, user, seq } => {
+                self.push_marks(conversation, &kind, &user, None, seq);
+            }
             Envelope::Tick { conversation, kind, user, delivered, read, opened_since_ms } => {
                 self.tick(conversation, kind, user, delivered, read, opened_since_ms);
             }

@@ -27,13 +27,15 @@ pub(crate) struct Behind {
     pub kind: Arc<ConversationKind>,
     pub next: Seq,
     pub head: Seq,
+    /// Its head when it was queued: beyond that the others have their turn.
+    pub turn: Seq,
     /// Id of the newest record: the newest conversation goes first.
     pub last_id: RecordId,
 }
 
 impl Behind {
     pub fn new(kind: Arc<ConversationKind>, next: Seq, head: Seq, last_id: RecordId) -> Self {
-        Self { kind, next, head, last_id }
+        Self { kind, next, head, turn: head, last_id }
     }
 
     pub fn extend(&mut self, head: Seq, last_id: RecordId) {
@@ -52,8 +54,16 @@ impl Router {
         if work.reading || work.retry_ms.is_some() || work.loading.is_some() {
             return;
         }
-        while work.queue.last().is_some_and(|conversation| !work.behind.contains_key(conversation)) {
-            work.queue.pop();
+        while let Some(conversation) = work.queue.last() {
+            match work.behind.get_mut(conversation) {
+                None => drop(work.queue.pop()),
+                // It goes on growing while it is pushed: the others first.
+                Some(behind) if behind.next > behind.turn => {
+                    behind.turn = behind.head;
+                    work.queue.rotate_right(1);
+                }
+                Some(_) => break,
+            }
         }
         let Some(&conversation) = work.queue.last() else { return self.sync_done(key) };
         let Some(behind) = work.behind.get(&conversation) else { return };
@@ -164,7 +174,7 @@ impl Router {
         record: &Arc<Record>,
     ) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (own, room) = (is_own(session, record), session.has_room(record.cost() as u32));
+        let (own, room) = (is_own(session, record), session.has_room_beside(record.cost() as u32));
         if let Some(work) = &mut session.work {
             if let Some(loading) = &mut work.loading {
                 return loading.note(conversation, kind, record.seq, record.id);
@@ -184,7 +194,12 @@ impl Router {
         }
         let work = session.work();
         work.behind.insert(conversation, Behind::new(kind.clone(), record.seq, record.seq, record.id));
-        work.queue.push(conversation);
+        if work.recent.contains_key(&conversation) {
+            // It had its turn.
+            work.queue.insert(0, conversation);
+        } else {
+            work.queue.push(conversation);
+        }
         if work.queue.len() > 2 * work.behind.len() + 64 {
             // Names of conversations that are no longer behind, or are there twice: the last one counts.
             let mut seen = std::collections::BTreeSet::new();
@@ -272,10 +287,11 @@ impl Router {
         opened_since_ms: u64,
     ) {
         let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
+        let now_ms = self.now.mono_ms;
         let fresh = TickPush { kind, delivered, read };
         for key in sessions {
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            if session.opened_ms < opened_since_ms {
+            if session.opened_ms < opened_since_ms || session.has_told(conversation, &fresh, now_ms) {
                 continue;
             }
             session.work().ticks.entry(conversation).or_insert(fresh.clone()).extend(&fresh);
@@ -284,17 +300,17 @@ impl Router {
         }
     }
 
-    /// The user has read up to `seq`: tells its sessions but the one that said so.
+    /// The user has read up to `seq`: tells its sessions but the one that said so, if it is known which.
     pub(crate) fn push_marks(
         &mut self,
         conversation: ConversationId,
         kind: &Arc<ConversationKind>,
         user: &UserKey,
-        reader: Key,
+        reader: Option<Key>,
         seq: Seq,
     ) {
         let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { return };
-        for key in sessions.into_iter().filter(|key| *key != reader) {
+        for key in sessions.into_iter().filter(|key| Some(*key) != reader) {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             let mark = session.work().marks.entry(conversation).or_insert((kind.clone(), seq));
             mark.1 = mark.1.max(seq);
@@ -318,4 +334,4 @@ fn is_own(session: &crate::session::Session, record: &Record) -> bool {
     record.device == session.identity.device && record.sender == session.identity.user
 }
 
-frozen!(Behind { kind, next, head, last_id });
+frozen!(Behind { kind, next, head, turn, last_id });

@@ -3,7 +3,7 @@
 use super::Driver;
 use super::samples::*;
 use crate::{Record, RegisterKey};
-use ringpost_proto::id::{ConversationId, RecordId};
+use ringpost_proto::id::{ClientMessageId, ConversationId, RecordId};
 use std::sync::Arc;
 
 pub(super) fn tail(store: &mut dyn Driver) {
@@ -37,6 +37,31 @@ pub(super) fn tail_of_a_day(store: &mut dyn Driver) {
     let tail = load(store, &room).map(|state| seqs(&state.tail)).unwrap_or_default();
     assert!(tail.len() >= 4_096 && tail.last() == Some(&5_000), "{} records", tail.len());
     assert!(tail.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+pub(super) fn latest_cmid(store: &mut dyn Driver) {
+    let room = room("ann", "bob");
+    let made = |ms: u64| {
+        let mut id = [0x70; 16];
+        id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+        id[8] = 0x80;
+        ClientMessageId(id)
+    };
+    // The latest comes early, and leaves the tail.
+    let times = |seq| if seq == 2 { 9_000_000 } else { seq };
+    let spaced = |seq| Arc::new(Record { us: seq * 86_400_000_000, cmid: made(times(seq)), ..text("ann", seq) });
+    for from in (0..320_u64).step_by(64) {
+        appended(store, append(&room, from, (from + 1..from + 65).map(spaced).collect()), from + 64);
+        assert_eq!(load(store, &room).map(|state| state.latest_cmid_ms), Some(9_000_000));
+    }
+    // Ids without a time have none.
+    let room = super::samples::room("ann", "carl");
+    appended(
+        store,
+        append(&room, 0, vec![Arc::new(Record { cmid: ClientMessageId([0x11; 16]), ..text("ann", 1) })]),
+        1,
+    );
+    assert_eq!(load(store, &room).map(|state| state.latest_cmid_ms), Some(0));
 }
 
 pub(super) fn nothing(store: &mut dyn Driver) {

@@ -21,6 +21,8 @@ pub(super) struct Conversation {
     log: Vec<Arc<Record>>,
     members: SmallVec<[Member; 2]>,
     devices: Vec<Device>,
+    /// The latest time that a client message id names.
+    latest_cmid_ms: u64,
     /// Positions in `log` by (sender, device, client message id); empty while the log is short. Of two records with one
     /// id (a day apart at least) it holds the newer.
     cmids: HashTable<u32>,
@@ -65,6 +67,7 @@ impl Conversation {
         for record in records {
             let sender = self.member_or_new(&record.sender);
             self.members[sender].last_own = record.seq;
+            self.latest_cmid_ms = self.latest_cmid_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
         }
         if self.log.len() > SCANNED {
             let unlisted = if self.cmids.is_empty() { 0 } else { fresh };
@@ -153,6 +156,7 @@ impl Conversation {
         Some(ConversationState {
             kind,
             head: head as Seq,
+            latest_cmid_ms: self.latest_cmid_ms,
             tail: self.log[first..].to_vec(),
             registers: delivered.chain(read).collect(),
         })

@@ -23,6 +23,7 @@ impl Frozen for Conversation {
         self.told.write(out);
         self.tickets.write(out);
         self.flush_ms.write(out);
+        self.raising.write(out);
         self.ahead_ms.write(out);
         self.retry_ms.write(out);
         self.used_ms.write(out);
@@ -46,6 +47,7 @@ impl Frozen for Conversation {
         room.told = Frozen::read(from)?;
         room.tickets = Frozen::read(from)?;
         room.flush_ms = Frozen::read(from)?;
+        room.raising = Frozen::read(from)?;
         room.ahead_ms = Frozen::read(from)?;
         room.retry_ms = Frozen::read(from)?;
         room.used_ms = Frozen::read(from)?;

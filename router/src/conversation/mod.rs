@@ -30,8 +30,7 @@ const TAIL_MOST: usize = 4_096;
 const QUEUE: usize = 1_024;
 /// A conversation with nothing to do is dropped from memory after this.
 const IDLE_MS: u64 = 600_000;
-/// Above the limit, one that was not used for this long goes: its registers have arrived in the store, and so have appends of
-/// which nothing was heard.
+/// Above the limit, one that was not used for this long goes: appends of which nothing was heard have arrived by then.
 const REST_MS: u64 = 10_000;
 /// Conversations looked at for each new one above the limit.
 const LOOKS: u32 = 4;
@@ -50,7 +49,7 @@ pub(crate) struct Conversation {
     tail: VecDeque<Arc<Record>>,
     /// The client message ids of the tail.
     cmids: HashMap<(ClientMessageId, DeviceId, u8), Arc<Record>, foldhash::fast::FixedState>,
-    /// The latest time that an id of the last 24 h names which is no longer in the tail; `u64::MAX`: not known.
+    /// No id that is in the log and no longer in the tail names a later time.
     left_ms: u64,
     queue: VecDeque<Waiting>,
     /// Appended and not yet answered, or on their way to be appended again.
@@ -71,6 +70,8 @@ pub(crate) struct Conversation {
     tickets: u64,
     /// When dirty registers are written, and when there was last something to do.
     flush_ms: Option<u64>,
+    /// Writes of registers without an answer: what they say is known only here.
+    raising: u32,
     /// Since when a register is ahead of the store.
     ahead_ms: Option<u64>,
     /// The log could not be read: ask it again then.
@@ -157,6 +158,7 @@ impl Conversation {
             told: [false; 2],
             tickets: 0,
             flush_ms: None,
+            raising: 0,
             ahead_ms: None,
             retry_ms: None,
             used_ms: now_ms,
@@ -172,7 +174,7 @@ impl Conversation {
     }
 
     fn is_idle(&self) -> bool {
-        self.phase == Phase::Ready && self.queue.is_empty() && self.flush_ms.is_none()
+        self.phase == Phase::Ready && self.queue.is_empty() && self.flush_ms.is_none() && self.raising == 0
     }
 
     /// Nothing is lost when it leaves memory now. What was read before it was delivered is known only here, and for as long as
@@ -244,8 +246,7 @@ impl Conversation {
             }
         }
         self.head = state.head.saturating_sub(state.tail.len() as u64);
-        // A tail that is not full goes back 24 h.
-        self.left_ms = if self.head > 0 && state.tail.len() >= TAIL_MOST { u64::MAX } else { 0 };
+        self.left_ms = if self.head > 0 { state.latest_cmid_ms } else { 0 };
         for record in state.tail {
             self.apply(record);
         }

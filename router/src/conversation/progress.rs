@@ -130,7 +130,12 @@ impl Router {
         let after = room.delivered_to(member);
         let read = room.advance_read(member);
         let tells = read || after > before && room.has_others_records(member, before, after);
+        let seq = room.read[usize::from(member)];
         self.note_dirty(key);
+        if read {
+            let (conversation, home) = (id, user.clone());
+            self.post_to_user(&home, Envelope::Marked { conversation, kind, user, seq });
+        }
         if tells {
             self.tell_peer(key, member);
         }
@@ -231,6 +236,7 @@ impl Router {
         room.flush_ms = None;
         let raises = room.dirty_registers();
         if !raises.is_empty() {
+            room.raising += 1;
             let since_ms = room.ahead_ms.take().unwrap_or(0);
             let pending = Pending::Raise { raises: raises.clone(), since_ms };
             self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
@@ -242,11 +248,13 @@ impl Router {
         keys.into_iter().for_each(|key| self.flush(key));
     }
 
-    /// Registers that could not be written are written with the next ones. If the conversation was dropped from memory
-    /// meanwhile, they are pushed and acknowledged again at the next sync.
+    /// Registers that could not be written are written with the next ones.
     pub(crate) fn raised(&mut self, raises: Vec<Raise>, since_ms: u64, outcome: Outcome) {
         let Some(id) = raises.first().map(|raise| raise.key.conversation()) else { return };
         let Some(&key) = self.by_conversation.get(&id) else { return };
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.raising = room.raising.saturating_sub(1);
+        }
         if matches!(outcome, Outcome::Raised) {
             return self.tell_newcomers(key, &raises, since_ms);
         }

@@ -13,7 +13,7 @@ use crate::slab::Key;
 use crate::sync::Behind;
 use ringpost_persist::{ConversationKind, Outcome, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
-use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey};
+use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey, record_id};
 use ringpost_proto::limits;
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
@@ -24,6 +24,8 @@ use std::sync::Arc;
 const PAGE: u32 = 1_000;
 const RETRIES: u32 = 5;
 const RETRY_MS: u64 = 500;
+/// By how much two reads of the clock may differ, milliseconds.
+const CLOCKS_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Loading {
@@ -31,10 +33,13 @@ pub(crate) struct Loading {
     have: BTreeMap<ConversationId, (UserKey, Seq)>,
     resuming: bool,
     after: Option<(RecordId, ConversationId)>,
-    /// Pages of this pass over the list, its newest record, and that of the pass before (0: there was none).
+    /// Pages of this pass over the list, and the id below which no record is that was committed since it began.
     pages: u32,
-    newest: RecordId,
+    began: RecordId,
+    /// The same of the pass before (0: there was none): this one goes down to there.
     known: RecordId,
+    /// This pass has shown a conversation that none before it did.
+    found: bool,
     /// Everything read so far, with where this device is.
     read: BTreeMap<ConversationId, Behind>,
     ticks: BTreeMap<ConversationId, TickPush>,
@@ -48,9 +53,9 @@ pub(crate) struct Loading {
 impl Loading {
     pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (UserKey, Seq)>, resuming: bool) -> Self {
         let (read, ticks, noted) = Default::default();
-        let (pages, newest, known) = (0, 0, 0);
+        let (pages, began, known, found) = (0, 0, 0, false);
         let (failures, held) = (0, Vec::new());
-        Self { hello_id, have, resuming, after: None, pages, newest, known, read, ticks, noted, failures, held }
+        Self { hello_id, have, resuming, after: None, pages, began, known, found, read, ticks, noted, failures, held }
     }
 
     /// A record was committed while the conversations are read.
@@ -65,7 +70,8 @@ impl Loading {
         let delivered = of_device(&entry.delivered, device).max(late);
         let have = self.have.get(&conversation).map_or(0, |(_, seq)| *seq);
         let known = if have <= entry.head { delivered.max(have) } else { delivered };
-        self.read.insert(conversation, Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last.id));
+        let behind = Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last.id);
+        self.found |= self.read.insert(conversation, behind).is_none();
         let told = entry.ticks.iter().find(|(d, ..)| *d == device).map_or((0, 0), |(_, d, r)| (*d, *r));
         let moved = |now: Seq, told: Seq| now > told && entry.last_own > told;
         if moved(entry.peer_delivered, told.0) || moved(entry.peer_read, told.1) {
@@ -75,13 +81,11 @@ impl Loading {
     }
 
     /// Takes a page in; `false`: there is more to read. A list of several pages moves while it is read, so it is read again,
-    /// from the top down to what was known, until one page shows everything that moved.
+    /// from the top down to where everything is that may have moved, until that is one page, or shows nothing new: ids from
+    /// a clock that was ahead stay at the top for as long as it was.
     fn take_page(&mut self, page: UserPage, device: DeviceId, acked: &Lingering) -> bool {
         self.failures = 0;
         self.pages += 1;
-        if self.pages == 1 {
-            self.newest = page.entries.first().map_or(0, |entry| entry.last.id);
-        }
         let last = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
         for entry in page.entries {
             self.take_in(entry, device, acked);
@@ -90,9 +94,13 @@ impl Loading {
             self.after = last;
             return false;
         }
-        let whole = self.pages == 1;
-        (self.known, self.pages, self.after) = (self.newest, 0, None);
-        whole && self.is_complete()
+        let again = self.known > 0;
+        let whole = self.pages == 1 || (again && !self.found);
+        let complete = self.is_complete();
+        // What was noted and is in no page is somewhere further down.
+        self.known = if whole && !complete { 0 } else { self.began };
+        (self.pages, self.found, self.after) = (0, false, None);
+        whole && complete
     }
 
     /// Whether everything noted can be placed: it was read, or it began with the first record.
@@ -107,10 +115,16 @@ fn of_device(registers: &[(DeviceId, Seq)], device: DeviceId) -> Seq {
 
 impl Router {
     pub(crate) fn load_user(&mut self, key: Key) {
-        let Some(session) = self.sessions.get(key) else { return };
+        let now_ms = self.now_ms();
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let user = session.identity.user.clone();
-        let loading = session.work.as_ref().and_then(|work| work.loading.as_ref());
-        let Some(after) = loading.map(|loading| loading.after) else { return };
+        let loading = session.work.as_mut().and_then(|work| work.loading.as_mut());
+        let Some(loading) = loading else { return };
+        if loading.pages == 0 {
+            // The clocks of two shards are read at different times.
+            loading.began = record_id(now_ms.saturating_sub(CLOCKS_MS), 0, 0);
+        }
+        let after = loading.after;
         self.ask(Pending::LoadUser { session: key }, |tag| StoreRequest::LoadUser { tag, user, after, limit: PAGE });
     }
 
@@ -230,4 +244,4 @@ pub(crate) fn wire_peer(peer: &UserKey) -> v1::Peer {
     v1::Peer { peer: Some(v1::peer::Peer::User(peer.user().into())) }
 }
 
-frozen!(Loading { hello_id, have, resuming, after, pages, newest, known, read, ticks, noted, failures, held });
+frozen!(Loading { hello_id, have, resuming, after, pages, began, known, found, read, ticks, noted, failures, held });

@@ -161,6 +161,27 @@ impl Session {
         work.outstanding.is_empty() || (work.outstanding.len() < self.window_pushes as usize && fits)
     }
 
+    /// The same for a record that came in live: while the session is behind in others, a quarter of the window is for them.
+    pub fn has_room_beside(&self, bytes: u32) -> bool {
+        let Some(work) = self.work.as_ref().filter(|work| !work.behind.is_empty()) else { return self.has_room(bytes) };
+        let left = self.window_pushes.saturating_sub(work.outstanding.len() as u32);
+        let left_bytes = self.window_bytes.saturating_sub(work.outstanding_bytes);
+        left > (self.window_pushes / 4).max(1) && left_bytes.saturating_sub(bytes) >= self.window_bytes / 4
+    }
+
+    /// Whether the device was pushed this much of the other side's progress, or more. Only what was read at hello can be ahead
+    /// of a tick that was on its way then.
+    pub fn has_told(&self, conversation: ConversationId, tick: &TickPush, now_ms: u64) -> bool {
+        let Some(work) = self.work.as_ref().filter(|_| now_ms < self.opened_ms + RECENT_MS) else { return false };
+        let told = |d: Seq, r: Seq| d >= tick.delivered && r >= tick.read;
+        let pushed = work.outstanding.iter().rev().filter(|pushed| pushed.conversation == conversation);
+        let pushed = pushed.into_iter().any(|pushed| match pushed.item {
+            PushedItem::Tick { delivered, read } => told(delivered, read),
+            _ => false,
+        });
+        pushed || work.heard.get(&conversation).is_some_and(|(delivered, read)| told(*delivered, *read))
+    }
+
     /// Counts one push and returns its number.
     pub fn push(&mut self, now_ms: u64, pushed: Pushed) -> u64 {
         let work = self.work();
@@ -181,7 +202,9 @@ impl Session {
         let told = self.told_renew || self.state == State::Loading;
         let token = if told { self.expires_ms.saturating_add(TOKEN_LEEWAY_MS) } else { renew };
         let Some(work) = &self.work else { return token };
-        let progress = if work.outstanding.is_empty() { u64::MAX } else { work.progress_ms + progress_ms };
+        // Who is not read cannot acknowledge.
+        let progress =
+            if work.outstanding.is_empty() || !self.reading { u64::MAX } else { work.progress_ms + progress_ms };
         let timers = [work.retry_ms, work.write_ms, work.forget_ms];
         timers.into_iter().flatten().fold(token.min(progress), u64::min)
     }
@@ -211,7 +234,8 @@ impl Router {
             return self.end(key, CloseCode::TokenExpired, "the token expired");
         }
         if let Some(work) = &mut session.work {
-            if !work.outstanding.is_empty() && now_ms >= work.progress_ms + self.settings.progress_ms {
+            let awaits = !work.outstanding.is_empty() && session.reading;
+            if awaits && now_ms >= work.progress_ms + self.settings.progress_ms {
                 self.counters.slow_consumers += 1;
                 return self.end(key, CloseCode::SlowConsumer, "no ack while pushes are outstanding");
             }
@@ -307,12 +331,17 @@ impl Router {
 
     /// A request that waited has its answer.
     pub(crate) fn finish_request(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.unanswered = session.unanswered.saturating_sub(1);
         if !session.reading && session.unanswered < UNANSWERED_REQUESTS && session.state != State::Ended {
             session.reading = true;
+            if let Some(work) = &mut session.work {
+                work.progress_ms = now_ms;
+            }
             let conn = session.conn;
             self.emit(conn, Output::Reading { conn, on: true });
+            self.settle_session(key);
         }
     }
 

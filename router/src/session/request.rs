@@ -134,7 +134,7 @@ impl Router {
         let reader = Key { slot: to.slot, generation: to.generation };
         self.answer(reader, re, Answer::Ok(v1::Ok {}));
         if moved {
-            self.push_marks(conversation, &kind, &user, reader, seq);
+            self.push_marks(conversation, &kind, &user, Some(reader), seq);
         }
     }
 }

@@ -271,3 +271,54 @@ fn a_rough_store_loses_and_doubles_nothing_and_no_router_that_is_written_out_and
         assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
     }
 }
+
+/// Ids of a clock that was an hour ahead stay at the top of the list for that hour.
+#[test]
+fn a_long_list_from_a_clock_that_was_ahead_is_read_to_its_end() {
+    let mut world = World::new(2);
+    let senders: Vec<_> = (0..2_400).map(|n| world.open(&format!("peer{n:04}"), "phone")).collect();
+    for (n, sender) in senders.iter().enumerate() {
+        world.step_us = if n < 1_300 { 0 } else { 3_600_000_000 };
+        world.send(*sender, text("bob", cmid(n as u32), "first"));
+    }
+    world.settle();
+    world.step_us = 0;
+    // The deepest conversations move up while the list is read, each time some.
+    for (round, deepest) in senders[..1_200].chunks(20).enumerate() {
+        let device = format!("device{round}");
+        let bob = world.hello(world.identity("bob", &device, 3_600_000), v1::Hello::default());
+        for (n, sender) in deepest.iter().enumerate() {
+            world.send(*sender, text("bob", cmid((10_000 + 20 * round + n) as u32), "second"));
+            world.advance(1);
+        }
+        world.advance(200);
+        assert!(world.got(bob).iter().any(|got| matches!(got, Got::Established)), "round {round}");
+        world.close(bob);
+    }
+}
+
+#[test]
+fn one_that_never_stops_sending_does_not_keep_back_the_others() {
+    let mut world = World::with(2, Faults::none(), |settings| settings.window_pushes = 4);
+    let (carol, mallory) = (world.open("carol", "phone"), world.open("mallory", "phone"));
+    send_all(&mut world, carol, "bob", 0..1);
+    send_all(&mut world, mallory, "bob", 0..8);
+    let bob = world.open("bob", "phone");
+    let (mut pushed, mut first) = (0, None);
+    for round in 0..200_u32 {
+        for n in 0..4 {
+            world.send(mallory, text("bob", cmid(100 + 4 * round + n), "x"));
+        }
+        world.advance(2);
+        for got in world.got(bob) {
+            if let Got::Record { n, peer, .. } = got {
+                pushed = n;
+                if peer == "carol" {
+                    first = first.or(Some(round));
+                }
+            }
+        }
+        world.ack(bob, pushed);
+    }
+    assert!(first.is_some_and(|round| round < 20), "{first:?}");
+}

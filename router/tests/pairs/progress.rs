@@ -4,7 +4,8 @@ use crate::world::{Got, World, cmid, read, send_all, text, user, wire};
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
-use ringpost_router::Request;
+use ringpost_router::envelope::Envelope;
+use ringpost_router::{Input, Request};
 
 #[test]
 fn what_was_not_acknowledged_comes_again_and_what_was_does_not() {
@@ -190,5 +191,71 @@ fn what_was_acknowledged_does_not_come_again_however_soon_the_device_is_back() {
             world.close(conn);
         }
         world.advance(10_000);
+    }
+}
+
+#[test]
+fn what_was_read_before_it_was_delivered_is_told_to_the_other_devices_when_it_is() {
+    let mut world = World::new(2);
+    let (alice, phone) = (world.open("alice", "phone"), world.open("bob", "phone"));
+    let laptop = world.open("bob", "laptop");
+    send_all(&mut world, alice, "bob", 1..2);
+    let marks = |world: &mut World| {
+        let mark = |got| match got {
+            Got::Frame(_, Answer::Push(v1::Push { item: Some(v1::push::Item::ReadMark(mark)), .. })) => Some(mark.seq),
+            _ => None,
+        };
+        world.got(laptop).into_iter().filter_map(mark).collect::<Vec<_>>()
+    };
+    assert!(matches!(world.answer(phone, read("alice", 1)), Answer::Ok(_)));
+    assert!(marks(&mut world).is_empty());
+    world.ack(phone, 1);
+    world.settle();
+    assert_eq!(marks(&mut world), [1]);
+}
+
+#[test]
+fn a_tick_that_comes_late_takes_nothing_back() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let (name, peer) = (user("alice"), user("bob"));
+    let conversation = name.direct_with(&peer);
+    let kind = std::sync::Arc::new(ringpost_persist::ConversationKind::Direct([name.clone(), peer]));
+    for delivered in [2, 1, 3, 3] {
+        let (kind, user) = (kind.clone(), name.clone());
+        let tick = Envelope::Tick { conversation, kind, user, delivered, read: 0, opened_since_ms: 0 };
+        world.input(alice.shard, Input::Envelope(Box::new(tick)));
+    }
+    assert_eq!(world.ticks(alice), [(2, 0), (3, 0)]);
+    world.ack(alice, 2);
+    let tick = Envelope::Tick { conversation, kind, user: name, delivered: 2, read: 0, opened_since_ms: 0 };
+    world.input(alice.shard, Input::Envelope(Box::new(tick)));
+    assert_eq!(world.ticks(alice), []);
+}
+
+#[test]
+fn a_conversation_stays_in_memory_until_its_registers_are_in_the_store() {
+    for refused in [false, true] {
+        let mut world = World::with(1, Faults::none(), |settings| settings.conversations = 1);
+        let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
+        let carol = world.open("carol", "phone");
+        send_all(&mut world, alice, "bob", 1..2);
+        world.close(alice);
+        world.ack(bob, 1);
+        // Opened after the tick, and before what it tells is in the store.
+        let alice = world.open("alice", "phone");
+        let _ = world.got(alice);
+        if refused {
+            world.store.set_faults(Faults { unavailable: 10_000, ..Faults::none() });
+        }
+        world.hold_store = true;
+        world.advance(12_000);
+        world.ask(carol, read("dave", 1));
+        world.advance(1);
+        world.store.set_faults(Faults::none());
+        world.hold_store = false;
+        world.advance(10_000);
+        assert_eq!(world.ticks(alice), [(1, 0)], "refused: {refused}");
+        assert_eq!(world.delivered("bob", "alice", "phone"), 1, "refused: {refused}");
     }
 }

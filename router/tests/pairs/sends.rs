@@ -266,3 +266,25 @@ fn a_small_payload_does_not_keep_the_frame_that_it_came_in() {
     assert_eq!(world.sent(alice, send).unwrap().seq, 1);
     assert!(frame.is_unique(), "10 bytes keep 10,000");
 }
+
+#[test]
+fn a_retry_from_a_clock_that_is_ahead_is_known_a_day_later_and_by_a_conversation_read_anew() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    let id = v7(world.unix_ms() + 7_200_000, 1);
+    let first = world.sent(alice, text("bob", id, "hi")).unwrap();
+    for (after_ms, sends) in [(3_600_000, 300), (23 * 3_600_000 + 1_800_000, 1)] {
+        world.advance(after_ms);
+        let bob = world.open("bob", "phone");
+        for _ in 0..sends {
+            let made = v7(world.unix_ms(), 7);
+            world.sent(bob, text("alice", made, "x")).unwrap();
+            world.advance(1);
+        }
+    }
+    let _ = bob;
+    // Out of memory, and read again without the record.
+    world.advance(700_000);
+    let alice = world.open("alice", "phone");
+    let again = world.sent(alice, text("bob", id, "hi")).unwrap();
+    assert_eq!((again, log_len(&world)), (v1::Sent { duplicate: true, ..first }, 302));
+}

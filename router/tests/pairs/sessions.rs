@@ -225,3 +225,21 @@ fn an_ack_that_comes_while_the_store_is_away_is_not_forgotten() {
     world.advance(60_000);
     assert_eq!(world.delivered("bob", "alice", "laptop"), 1);
 }
+
+#[test]
+fn who_is_not_read_has_time_for_its_acks_until_it_is() {
+    let mut world = World::new(1);
+    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
+    world.sent(alice, text("bob", [1; 16], "hi")).unwrap();
+    world.hold_store = true;
+    for n in 0..32_u8 {
+        world.send(bob, text("alice", [n; 16], "ho"));
+    }
+    world.advance(40_000);
+    assert_eq!(world.closed(bob), None, "its ack may wait in the socket that is not read");
+    world.hold_store = false;
+    world.advance(29_000);
+    assert_eq!(world.closed(bob), None);
+    world.advance(2_000);
+    assert_eq!(world.closed(bob), Some(CloseCode::SlowConsumer));
+}
