@@ -84,8 +84,6 @@ pub(super) struct Move {
     pub errand: Errand,
     /// What arrived after what is in the errand.
     pub bytes: Vec<u8>,
-    /// Nothing arrives any more.
-    pub quiet: bool,
     /// The socket was handed to the ring.
     pub sent: bool,
 }

@@ -195,10 +195,7 @@ impl Shard {
             RecvEnd::Paused if self.ring.is_receiving(handle) => {}
             RecvEnd::Paused => {
                 conn.set(flag::RECV_OFF);
-                if let State::Moving(moving) = &mut conn.state {
-                    moving.quiet = true;
-                    self.depart_if_quiet(handle);
-                }
+                self.depart_if_quiet(handle);
             }
             // What had arrived before is looked at first.
             RecvEnd::Eof if conn.is(flag::PAUSED) || conn.stash.is_some() => conn.set(flag::EOF),

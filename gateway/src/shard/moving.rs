@@ -34,11 +34,9 @@ impl Shard {
     pub(super) fn start_move(&mut self, handle: Handle, home: ShardId, errand: Errand) {
         self.meetings.next += 1;
         let tag = u64::from(self.id) << COUNT_BITS | self.meetings.next & ((1 << COUNT_BITS) - 1);
-        // A fresh socket was never read; one that was paused may be at rest already.
-        let quiet = self.conns.get(handle).is_some_and(|conn| conn.is(flag::RECV_OFF));
-        let moving = Move { home, tag, errand, bytes: Vec::new(), quiet, sent: false };
+        let moving = Move { home, tag, errand, bytes: Vec::new(), sent: false };
         self.enter(handle, State::Moving(Box::new(moving)));
-        // Answered by RecvEnded, unless the socket is being closed or is not read.
+        // Answered by RecvEnded, unless the socket is being closed, or nothing is received already (`flag::RECV_OFF`).
         let _ = self.ring.pause_recv(handle);
         self.depart_if_quiet(handle);
     }
@@ -46,9 +44,10 @@ impl Shard {
     /// Hands the socket over once nothing is in flight.
     pub(super) fn depart_if_quiet(&mut self, handle: Handle) {
         let Some(conn) = self.conns.get(handle) else { return };
-        let idle = !conn.is(flag::SENDING) && conn.out.is_empty() && conn.stash.is_none();
-        let State::Moving(moving) = &mut conn.state else { return };
-        if !moving.quiet || !idle || moving.sent {
+        let quiet = conn.is(flag::RECV_OFF) && conn.stash.is_none();
+        let idle = !conn.is(flag::SENDING) && conn.out.is_empty();
+        let State::Moving(moving) = &conn.state else { return };
+        if !quiet || !idle || moving.sent {
             return;
         }
         let (home, tag) = (moving.home, moving.tag);
