@@ -14,6 +14,9 @@ use ringpost_proto::id::{ConversationId, UserKey};
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
+/// By how much the clocks of two shards may differ, each read once a turn, milliseconds.
+pub(crate) const CLOCKS_MS: u64 = 1_000;
+
 /// The shard on which a user's sessions live.
 pub fn home_of_user(user: &UserKey, shards: ShardId) -> ShardId {
     // A spread is a hash; one shard needs none.

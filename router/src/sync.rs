@@ -49,7 +49,7 @@ impl Router {
     pub(crate) fn pump(&mut self, key: Key) {
         self.push_small(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (pushes, bytes) = (session.window_pushes, session.window_bytes);
+        let ((free, free_bytes), (share, share_bytes)) = (session.free(), session.share());
         let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
         if work.reading || work.retry_ms.is_some() || work.loading.is_some() {
             return;
@@ -67,10 +67,8 @@ impl Router {
         }
         let Some(&conversation) = work.queue.last() else { return self.sync_done(key) };
         let Some(behind) = work.behind.get(&conversation) else { return };
-        let free = pushes.saturating_sub(work.outstanding.len() as u32);
-        let free_bytes = bytes.saturating_sub(work.outstanding_bytes);
         // Not a read for each ack: a fair part of the window at a time.
-        let fair = free >= (pushes / 4).max(1) && free_bytes >= bytes / 4;
+        let fair = free >= share && free_bytes >= share_bytes;
         if !fair && !work.outstanding.is_empty() {
             return;
         }

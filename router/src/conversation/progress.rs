@@ -4,6 +4,7 @@ use super::{Conversation, DeviceProgress, Early, Phase};
 use crate::Router;
 use crate::envelope::{Envelope, SessionRef};
 use crate::pending::Pending;
+use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use ringpost_persist::{ConversationKind, Outcome, Raise, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
@@ -12,8 +13,6 @@ use std::sync::Arc;
 
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
-/// By how much the monotonic clocks of two shards may differ, each read once a turn.
-const CLOCKS_MS: u64 = 1_000;
 /// Read positions held while a conversation is loaded; beyond that they are refused.
 const EARLY: usize = 256;
 

@@ -9,6 +9,7 @@ use crate::boundary::{Output, Request};
 use crate::envelope::Envelope;
 use crate::frozen::frozen;
 use crate::pending::Pending;
+use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use crate::sync::Behind;
 use ringpost_persist::{ConversationKind, Outcome, StoreRequest, UserEntry, UserPage};
@@ -24,8 +25,6 @@ use std::sync::Arc;
 const PAGE: u32 = 1_000;
 const RETRIES: u32 = 5;
 const RETRY_MS: u64 = 500;
-/// By how much two reads of the clock may differ, milliseconds.
-const CLOCKS_MS: u64 = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Loading {

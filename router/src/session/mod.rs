@@ -163,10 +163,22 @@ impl Session {
 
     /// The same for a record that came in live: while the session is behind in others, a quarter of the window is for them.
     pub fn has_room_beside(&self, bytes: u32) -> bool {
-        let Some(work) = self.work.as_ref().filter(|work| !work.behind.is_empty()) else { return self.has_room(bytes) };
-        let left = self.window_pushes.saturating_sub(work.outstanding.len() as u32);
-        let left_bytes = self.window_bytes.saturating_sub(work.outstanding_bytes);
-        left > (self.window_pushes / 4).max(1) && left_bytes.saturating_sub(bytes) >= self.window_bytes / 4
+        if self.work.as_ref().is_none_or(|work| work.behind.is_empty()) {
+            return self.has_room(bytes);
+        }
+        let ((free, free_bytes), (share, share_bytes)) = (self.free(), self.share());
+        free > share && free_bytes.saturating_sub(bytes) >= share_bytes
+    }
+
+    /// What the window has room for, pushes and bytes.
+    pub fn free(&self) -> (u32, u32) {
+        let used = self.work.as_ref().map_or((0, 0), |work| (work.outstanding.len() as u32, work.outstanding_bytes));
+        (self.window_pushes.saturating_sub(used.0), self.window_bytes.saturating_sub(used.1))
+    }
+
+    /// A quarter of the window: what the log is read for, and what is left to it.
+    pub fn share(&self) -> (u32, u32) {
+        ((self.window_pushes / 4).max(1), self.window_bytes / 4)
     }
 
     /// Whether the device was pushed this much of the other side's progress, or more. Only what was read at hello can be ahead
@@ -174,12 +186,12 @@ impl Session {
     pub fn has_told(&self, conversation: ConversationId, tick: &TickPush, now_ms: u64) -> bool {
         let Some(work) = self.work.as_ref().filter(|_| now_ms < self.opened_ms + RECENT_MS) else { return false };
         let told = |d: Seq, r: Seq| d >= tick.delivered && r >= tick.read;
-        let pushed = work.outstanding.iter().rev().filter(|pushed| pushed.conversation == conversation);
-        let pushed = pushed.into_iter().any(|pushed| match pushed.item {
-            PushedItem::Tick { delivered, read } => told(delivered, read),
+        let pushed = |pushed: &Pushed| match pushed.item {
+            PushedItem::Tick { delivered, read } => pushed.conversation == conversation && told(delivered, read),
             _ => false,
-        });
-        pushed || work.heard.get(&conversation).is_some_and(|(delivered, read)| told(*delivered, *read))
+        };
+        let heard = work.heard.get(&conversation).is_some_and(|(delivered, read)| told(*delivered, *read));
+        heard || work.outstanding.iter().any(pushed)
     }
 
     /// Counts one push and returns its number.
