@@ -41,15 +41,9 @@ pub(super) fn tail_of_a_day(store: &mut dyn Driver) {
 
 pub(super) fn latest_cmid(store: &mut dyn Driver) {
     let room = room("ann", "bob");
-    let made = |ms: u64| {
-        let mut id = [0x70; 16];
-        id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
-        id[8] = 0x80;
-        ClientMessageId(id)
-    };
     // The latest comes early, and leaves the tail.
     let times = |seq| if seq == 2 { 9_000_000 } else { seq };
-    let spaced = |seq| Arc::new(Record { us: seq * 86_400_000_000, cmid: made(times(seq)), ..text("ann", seq) });
+    let spaced = |seq| Arc::new(Record { us: seq * 86_400_000_000, cmid: uuid_v7(times(seq)), ..text("ann", seq) });
     for from in (0..320_u64).step_by(64) {
         appended(store, append(&room, from, (from + 1..from + 65).map(spaced).collect()), from + 64);
         assert_eq!(load(store, &room).map(|state| state.latest_cmid_ms), Some(9_000_000));

@@ -36,6 +36,14 @@ pub(super) fn cmid(seq: Seq) -> ClientMessageId {
     ClientMessageId(id)
 }
 
+/// An id that names this time.
+pub(super) fn uuid_v7(ms: u64) -> ClientMessageId {
+    let mut id = [0x70; 16];
+    id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+    id[8] = 0x80;
+    ClientMessageId(id)
+}
+
 /// A text of `sender`'s phone at `seq`, with an id and a stamp (seconds) that grow with it.
 pub(super) fn text(sender: &str, seq: Seq) -> Record {
     let body = Body::Text(format!("message {seq} of {sender}").into());

@@ -18,6 +18,14 @@ fn options() -> Options {
     Options { segment_bytes: 8 << 10, ..Options::new("/data", 1) }
 }
 
+/// One request, committed by itself.
+fn ask(committer: &mut Committer, request: StoreRequest) -> Outcome {
+    let mut answers = Vec::new();
+    committer.stage(0, request);
+    committer.commit(&mut answers).unwrap();
+    answers.remove(0).1.outcome
+}
+
 #[test]
 fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing() {
     for (operation, errno) in
@@ -66,12 +74,6 @@ fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing(
 fn under_the_floor_appends_are_refused_and_everything_else_goes_on() {
     let files = CrashFiles::new();
     let mut committer = Committer::open(Arc::new(files.clone()), &mut options()).unwrap().committer;
-    let ask = |committer: &mut Committer, request: StoreRequest| {
-        let mut answers = Vec::new();
-        committer.stage(0, request);
-        committer.commit(&mut answers).unwrap();
-        answers.remove(0).1.outcome
-    };
     let first = ask(&mut committer, append(0, 0, vec![record_of(1, 1, 10)]));
     assert!(matches!(first, Outcome::Appended { head: 1 }));
 
@@ -100,12 +102,6 @@ fn a_disk_that_fills_up_refuses_appends_and_ends_nothing() {
     let mut read = 0;
     for start in 0..3 {
         let mut committer = Committer::open(Arc::new(files.clone()), &mut options()).unwrap().committer;
-        let ask = |committer: &mut Committer, request: StoreRequest| {
-            let mut answers = Vec::new();
-            committer.stage(0, request);
-            committer.commit(&mut answers).unwrap();
-            answers.remove(0).1.outcome
-        };
         loop {
             match ask(&mut committer, append(0, head, vec![record_of(head + 1, head + 1, 2_000)])) {
                 Outcome::Appended { head: now } => head = now,

@@ -182,9 +182,6 @@ impl State {
     }
 }
 
-/// ENOSPC.
-const NO_SPACE: i32 = 28;
-
 fn power_is_off() -> io::Error {
     io::Error::other("the machine has crashed")
 }
@@ -314,7 +311,7 @@ impl File for Handle {
         let mut state = self.state()?;
         let more = len.saturating_sub(state.disk.inode(self.inode).len() as u64);
         if state.size.is_some() && more > state.space().free {
-            return Err(io::Error::from_raw_os_error(NO_SPACE));
+            return Err(rustix::io::Errno::NOSPC.into());
         }
         state.operate(Operation::Allocate, |disk| {
             let inode = disk.inode(self.inode);
