@@ -6,7 +6,6 @@
 pub mod clock;
 pub mod links;
 pub mod stage;
-pub mod upgrade;
 pub mod worker;
 
 pub use clock::Clock;

@@ -1,9 +1,9 @@
 //! Opening connections, a few at a time, and giving up on those that take too long.
 
 use super::{Dialect, Down, Event, Links, Phase};
-use crate::load::upgrade;
 use crate::load::worker::User;
 use ringpost_gateway::ring::{Errno, Handle};
+use ringpost_gateway::transport::http::opening;
 use std::net::IpAddr;
 
 impl Links<'_> {
@@ -72,7 +72,7 @@ impl Links<'_> {
             Dialect::WebSocket { path, subprotocol } => {
                 let token = target.credentials.and_then(|(tokens, names)| tokens.token(&names.name(user)).ok());
                 if let Some(out) = self.outbox(user) {
-                    upgrade::request(out, &target.host, path, *subprotocol, token.as_deref());
+                    opening::request(out, &target.host, path, *subprotocol, token.as_deref());
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! Completions of the ring, and what the bytes say: response heads, frames, the end.
 
 use super::{Dialect, Down, Event, Links, Phase, SPARE_BUFFERS};
-use crate::load::upgrade;
 use crate::load::worker::User;
 use bytes::Bytes;
 use ringpost_gateway::ring::{Completion, Payload, RecvEnd};
+use ringpost_gateway::transport::http::opening;
 use ringpost_gateway::transport::websocket::{Event as Frame, Opcode, encode};
 
 impl Links<'_> {
@@ -69,10 +69,10 @@ impl Links<'_> {
         let at = self.heads.iter().position(|(of, _)| *of == user);
         let mut head = at.map(|at| self.heads.swap_remove(at).1).unwrap_or_default();
         head.extend_from_slice(bytes);
-        match upgrade::answer(&head) {
-            upgrade::Answer::More => self.heads.push((user, head)),
-            upgrade::Answer::Refused(why) => self.down(user, &why, Some(Down::Refused { code: None })),
-            upgrade::Answer::Switched { head: end } => {
+        match opening::answer(&head) {
+            opening::Answer::More => self.heads.push((user, head)),
+            opening::Answer::Refused(why) => self.down(user, &why.line, Some(Down::Refused { code: None })),
+            opening::Answer::Switched { head: end } => {
                 self.opened(user);
                 if let Some(mut rest) = head.get_mut(end..) {
                     self.frames(user, &mut rest, now);

@@ -16,11 +16,12 @@
 //!
 //! Guarantees: a request is understood in one way or refused (RFC 9112 section 11.2: no request smuggling). Lines end with
 //! CR LF only, a body has one length, header values have no line folding. Never here: sockets, time, and what a path means
-//! beyond the two upgrade endpoints.
+//! beyond the two upgrade endpoints. [`opening`] is the other side: what a client asks and reads.
 
 mod body;
 mod head;
 mod headers;
+pub mod opening;
 mod refusal;
 pub mod response;
 pub mod upgrade;

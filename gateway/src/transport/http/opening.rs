@@ -1,4 +1,6 @@
-//! The client's side of the opening handshake (RFC 6455 section 4.1), without I/O.
+//! The client's side of the opening handshake (RFC 6455 section 4.1), without I/O: for the commands that are clients.
+
+use std::time::Duration;
 
 /// What the server's bytes say so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,17 +9,34 @@ pub enum Answer {
     More,
     /// 101 and the right accept value; the first `head` bytes are used up, frames follow.
     Switched { head: usize },
-    /// Any other status, a wrong accept value, or no HTTP: the first line says which.
-    Refused(String),
+    /// Any other status, a wrong accept value, or no HTTP.
+    Refused(Refused),
+}
+
+/// Why a server did not switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The status of its answer; `None` where that was no HTTP.
+    pub status: Option<u16>,
+    /// Its first line, or what is wrong with it.
+    pub line: String,
+    /// Retry-After, where it is a number of seconds (RFC 9110 section 10.2.3).
+    pub retry_after: Option<Duration>,
+}
+
+impl Refused {
+    fn broken(line: &str) -> Self {
+        Self { status: None, line: line.to_owned(), retry_after: None }
+    }
 }
 
 /// The longest response head that is read, in bytes.
 const MOST_HEAD: usize = 8 << 10;
 
 /// Sixteen bytes in base64. The key proves that a server speaks WebSocket, not who the client is, so one is enough.
-const KEY: &str = "Zmxvb2QgbG9hZCB0b29sIQ==";
+const KEY: &str = "cmluZ3Bvc3QgY2xpZW50IQ==";
 /// Base64 of SHA-1 over the key and the GUID of RFC 6455 section 1.3: what a server must answer to [`KEY`].
-const ACCEPT: &str = "bHk8WEs4s5GCIgiCKdkI2+Za7gc=";
+const ACCEPT: &str = "wmk+McudyImvyJGDG3Mn8za1Qhg=";
 
 /// Appends the request for `path` to `out`.
 pub fn request(out: &mut Vec<u8>, host: &str, path: &str, subprotocol: Option<&str>, token: Option<&str>) {
@@ -42,25 +61,27 @@ pub fn request(out: &mut Vec<u8>, host: &str, path: &str, subprotocol: Option<&s
 pub fn answer(bytes: &[u8]) -> Answer {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return if bytes.len() > MOST_HEAD {
-            Answer::Refused("response head too long".to_owned())
+            Answer::Refused(Refused::broken("response head too long"))
         } else {
             Answer::More
         };
     };
     let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
     let mut lines = head.split("\r\n");
-    let status = lines.next().unwrap_or_default();
-    if !status.starts_with("HTTP/1.1 101") {
-        return Answer::Refused(status.chars().take(60).collect());
-    }
-    let accepts = |line: &str| {
-        line.split_once(':')
-            .is_some_and(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT)
+    let first = lines.next().unwrap_or_default();
+    let header = |name: &str| {
+        let mut headers = lines.clone().filter_map(|line| line.split_once(':'));
+        headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     };
-    if lines.any(accepts) {
+    if !first.starts_with("HTTP/1.1 101") {
+        let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        return Answer::Refused(Refused { status, line: first.chars().take(60).collect(), retry_after });
+    }
+    if header("sec-websocket-accept") == Some(ACCEPT) {
         Answer::Switched { head: end + 4 }
     } else {
-        Answer::Refused("wrong Sec-WebSocket-Accept".to_owned())
+        Answer::Refused(Refused::broken("wrong Sec-WebSocket-Accept"))
     }
 }
 
@@ -84,10 +105,17 @@ mod tests {
 
     #[test]
     fn refusals_say_why() {
-        assert_eq!(answer(&response("AAAA")), Answer::Refused("wrong Sec-WebSocket-Accept".to_owned()));
-        let refused = answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(refused, Answer::Refused("HTTP/1.1 401 Unauthorized".to_owned()));
-        assert!(matches!(answer(&[b'x'; MOST_HEAD + 1]), Answer::Refused(_)));
+        let refused = |bytes: &[u8]| match answer(bytes) {
+            Answer::Refused(refused) => refused,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(&response("AAAA")).line, "wrong Sec-WebSocket-Accept");
+        let unauthorized = refused(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!((unauthorized.status, unauthorized.line.as_str()), (Some(401), "HTTP/1.1 401 Unauthorized"));
+        let later = refused(b"HTTP/1.1 503 Service Unavailable\r\nRETRY-AFTER: 3\r\n\r\n");
+        assert_eq!((later.status, later.retry_after), (Some(503), Some(Duration::from_secs(3))));
+        assert_eq!(refused(b"SSH-2.0-x\r\n\r\n").status, None);
+        assert_eq!(refused(&[b'x'; MOST_HEAD + 1]).line, "response head too long");
     }
 
     #[test]
