@@ -17,6 +17,7 @@ pub fn command() -> Command {
         .subcommand(serve())
         .subcommand(token())
         .subcommand(config())
+        .subcommand(super::chat::command())
 }
 
 fn serve() -> Command {

@@ -4,6 +4,7 @@
 //! asked for goes to stdout and nothing else does.
 
 mod args;
+mod chat;
 mod config;
 mod serve;
 mod token;
@@ -27,7 +28,8 @@ pub fn main() -> ExitCode {
         Some(("serve", matches)) => serve::run(matches),
         Some(("token", matches)) => token::run(matches),
         Some(("config", matches)) => config::run(matches),
-        _ => return fail("say what to do: serve, token or config (ringpost --help)"),
+        Some(("chat", matches)) => chat::run(matches),
+        _ => return fail("say what to do: serve, token, config or chat (ringpost --help)"),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,607 @@
+//! The terminal client without terminal, socket, file and clock.
+//!
+//! Owns: the conforming client, what is remembered of it, and the conversation that lines go to. Contract: feed one input,
+//! then drain [`App::poll`]. Its order is what is promised: what came is shown, then saved, and only then acknowledged;
+//! a message is saved before it is sent. Never does: decide about retries, gaps or reconnects (the client of proto does).
+
+use super::ask::Asks;
+use super::command::{self, Command, HELP};
+use super::show;
+use super::state::State;
+use bytes::Bytes;
+use ringpost_proto::client::{ABNORMAL, Client, Event, Outcome};
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::v1::{self, code, peer::Peer, send};
+use ringpost_proto::wire::{Encoding, decode_server};
+use std::collections::VecDeque;
+
+/// Own messages that a later tick can name, of all conversations.
+const REMEMBERED: usize = 256;
+/// Messages without a tick beyond which no more lines are wanted for now.
+const WANTED: usize = 1_000;
+
+/// The time of an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic milliseconds.
+    pub ms: u64,
+    /// Unix milliseconds.
+    pub unix_ms: u64,
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// A line for stdout: what was said.
+    Show(String),
+    /// A line for stderr: what happens.
+    Note(String),
+    /// Write the state to disk, then say `saved`.
+    Save,
+    Connect,
+    /// Close the connection and say `closed`.
+    Drop,
+    /// A frame for the connection.
+    Transmit(Box<v1::ClientFrame>),
+    /// Get a new token, if that can be done, and say `token`. `exp_ms` as in [`Event::TokenWanted`].
+    Token {
+        exp_ms: u64,
+    },
+    /// The end: all is well, or one line that says what is not.
+    Exit(Result<(), String>),
+}
+
+pub struct Options {
+    pub user: String,
+    pub device: String,
+    pub to: Option<Peer>,
+    /// What is shown of the current conversation counts as read: somebody is looking.
+    pub reads: bool,
+    /// After the last line of input: wait so long for ticks, milliseconds.
+    pub wait_ms: u64,
+    /// The state file, for messages that name it.
+    pub kept_in: String,
+    pub seed: u64,
+}
+
+pub struct App {
+    options: Options,
+    client: Client,
+    pub state: State,
+    dirty: bool,
+    /// A message was said and is not saved; set by inputs only, when everything before them was shown.
+    said: bool,
+    /// The last delivery that was shown.
+    shown: u64,
+    current: Option<Peer>,
+    asks: Asks,
+    outputs: VecDeque<Output>,
+    /// Own messages: conversation, position, text.
+    own: VecDeque<(Peer, u64, String)>,
+    /// The day of the last line.
+    day: String,
+    server: String,
+    synced: bool,
+    /// The input has ended; when to give up.
+    ending: Option<u64>,
+    /// Messages that will never be sent, and why the last one was not.
+    failed: u64,
+    failure: String,
+    last_error: String,
+    /// Bye was said.
+    leaving: bool,
+    ended: bool,
+    fresh: Box<dyn FnMut() -> [u8; 10]>,
+}
+
+impl App {
+    /// `fresh`: random bytes for the ids of messages.
+    pub fn new(now: Now, options: Options, mut state: State, fresh: Box<dyn FnMut() -> [u8; 10]>) -> Self {
+        let mut client = Client::new(now.ms, options.seed, false);
+        for known in &state.conversations {
+            if let Some(peer) = known.conversation.peer.as_ref().filter(|_| known.seq > 0) {
+                client.restore(peer, known.seq);
+            }
+        }
+        // More than the client takes were never kept.
+        state.outbox.retain(|send| client.send(send.clone()).is_ok());
+        let mut app = Self {
+            client,
+            state,
+            dirty: false,
+            said: false,
+            shown: 0,
+            current: options.to.clone(),
+            asks: Asks::default(),
+            outputs: VecDeque::new(),
+            own: VecDeque::new(),
+            day: String::new(),
+            server: String::new(),
+            synced: false,
+            ending: None,
+            failed: 0,
+            failure: String::new(),
+            last_error: String::new(),
+            leaving: false,
+            ended: false,
+            fresh,
+            options,
+        };
+        if !app.state.outbox.is_empty() {
+            app.note(format!("{} kept from last time", messages(app.state.outbox.len())));
+        }
+        app
+    }
+
+    // ---- inputs ----
+
+    /// A line of input.
+    pub fn line(&mut self, now: Now, line: &str) {
+        match command::parse(line) {
+            Ok(command) => self.command(now, command),
+            Err(why) => self.note(why),
+        }
+    }
+
+    /// A line that cannot be sent, because of `why`.
+    pub fn bad_line(&mut self, why: &str) {
+        self.fail(why.to_owned());
+    }
+
+    /// No line comes any more: leave when everything is sent and everything missed was shown.
+    pub fn end_of_input(&mut self, now: Now) {
+        self.ending = Some(now.ms + self.options.wait_ms);
+    }
+
+    pub fn opened(&mut self, now: Now) {
+        self.client.connected(now.ms, String::new());
+    }
+
+    /// A binary message of the connection.
+    pub fn message(&mut self, now: Now, bytes: Bytes) {
+        let frame = match decode_server(Encoding::Protobuf, bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.note(format!("the server sent what is no frame: {}", show::safe(error.reason())));
+                return self.outputs.push_back(Output::Drop);
+            }
+        };
+        if let Some(v1::server_frame::Answer::Welcome(welcome)) = &frame.answer {
+            self.welcomed(welcome);
+        }
+        match self.asks.answer(&frame) {
+            Some(answered) => {
+                self.client.activity(now.ms);
+                self.answered(now, answered);
+            }
+            None => self.client.frame(now.ms, frame),
+        }
+    }
+
+    /// Bytes that are no message.
+    pub fn activity(&mut self, now: Now) {
+        self.client.activity(now.ms);
+    }
+
+    /// The connection ended with this close code, or without one.
+    pub fn closed(&mut self, now: Now, code: Option<u16>, reason: &str) {
+        if self.client.is_online() && code != Some(CloseCode::Normal as u16) {
+            let code = code.map_or("without a word".to_owned(), |code| format!("with {code} {}", show::safe(reason)));
+            self.note(format!("connection closed {}", code.trim_end()));
+        }
+        if self.last_error.is_empty() {
+            self.last_error = show::safe(reason);
+        }
+        self.synced = false;
+        self.asks.lost();
+        self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
+        self.waiting(now);
+    }
+
+    /// No connection could be had. `status`: what the server answered; `retry_after_ms`: when it wants to be asked again.
+    pub fn refused(&mut self, now: Now, why: &str, status: Option<u16>, retry_after_ms: Option<u64>) {
+        // Too many requests is the only one of its class that passes by itself.
+        if status.is_some_and(|status| (400..500).contains(&status) && status != 429) {
+            return self.exit(Err(format!("refused by the server: {}", show::safe(why))));
+        }
+        self.note(format!("not connected: {}", show::safe(why)));
+        match retry_after_ms {
+            Some(ms) => self.client.refused(now.ms, ms),
+            None => self.client.disconnected(now.ms, ABNORMAL),
+        }
+        self.waiting(now);
+    }
+
+    /// A new token was made (`Some`, its text), or cannot be.
+    pub fn token(&mut self, now: Now, exp_ms: u64, token: Option<String>) {
+        match token {
+            Some(token) => self.client.renew(now.ms, token),
+            None if exp_ms == 0 => self.exit(Err("the token has expired: start again with a new one".to_owned())),
+            None => self.note(format!("the token ends at {}", show::day_and_time(exp_ms).1)),
+        }
+    }
+
+    pub fn timeout(&mut self, now: Now) {
+        self.client.timeout(now.ms);
+        if self.ending.is_some_and(|at| at <= now.ms) {
+            self.give_up();
+        }
+    }
+
+    /// The state is on disk.
+    pub fn saved(&mut self) {
+        (self.dirty, self.said) = (false, false);
+        self.client.stored(self.shown);
+    }
+
+    // ---- outputs ----
+
+    pub fn poll(&mut self, now: Now) -> Option<Output> {
+        if self.said {
+            return Some(Output::Save);
+        }
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.ended {
+                return None;
+            }
+            match self.client.poll_event() {
+                Some(event) => self.event(now, event),
+                None => break,
+            }
+        }
+        if self.dirty {
+            return Some(Output::Save);
+        }
+        if let Some(frame) = self.client.poll_transmit(now.ms) {
+            return Some(Output::Transmit(Box::new(frame)));
+        }
+        if let Some(frame) = self.asks.poll(self.client.is_online()) {
+            return Some(Output::Transmit(Box::new(frame)));
+        }
+        self.leave_if_done(now)
+    }
+
+    /// When to call `timeout`.
+    pub fn next_timeout_ms(&self) -> Option<u64> {
+        [self.client.next_timeout_ms(), self.ending].into_iter().flatten().min()
+    }
+
+    /// Whether more lines are welcome.
+    pub fn wants_lines(&self) -> bool {
+        self.client.unsent() < WANTED
+    }
+
+    // ---- commands ----
+
+    fn command(&mut self, now: Now, command: Command) {
+        match command {
+            Command::Nothing => {}
+            Command::Say(text) => self.say(now, text),
+            Command::To(peer) => {
+                self.note(format!("writing to {}", show::peer(&peer)));
+                self.current = Some(peer);
+                if self.options.reads {
+                    self.read(now);
+                }
+            }
+            Command::List => self.asks.list(),
+            Command::History(count) => match &self.current {
+                Some(peer) => self.asks.history(peer, count),
+                None => self.nobody(),
+            },
+            Command::Read => self.read(now),
+            Command::Who => self.who(),
+            Command::Help => self.note(HELP.to_owned()),
+            Command::Quit => self.quit(),
+        }
+    }
+
+    fn nobody(&mut self) {
+        self.note("no current conversation: /to NAME picks one".to_owned());
+    }
+
+    fn say(&mut self, now: Now, text: String) {
+        let Some(to) = self.current.clone() else {
+            return self.fail("nobody to send it to: say --to NAME, or /to NAME before it".to_owned());
+        };
+        let send = v1::Send {
+            to: Some(v1::Peer { peer: Some(to) }),
+            client_message_id: Bytes::copy_from_slice(&uuid_v7(now.unix_ms, (self.fresh)())),
+            body: Some(send::Body::Text(text)),
+            client_time_ms: now.unix_ms,
+            ..v1::Send::default()
+        };
+        match self.client.send(send.clone()) {
+            Ok(()) => {
+                self.state.outbox.push(send);
+                self.said = true;
+            }
+            Err(full) => self.fail(full.to_string()),
+        }
+    }
+
+    fn read(&mut self, now: Now) {
+        let Some(peer) = &self.current else { return self.nobody() };
+        if let Some((received, _)) = self.client.position(peer).filter(|(received, _)| *received > 0) {
+            self.client.read(now.ms, peer, received);
+            self.state.conversation(&peer.clone()).unread = 0;
+            self.dirty = true;
+        }
+    }
+
+    fn who(&mut self) {
+        let Options { user, device, .. } = &self.options;
+        let place = if self.client.is_online() { format!("online at {}", self.server) } else { "offline".to_owned() };
+        let mut line = format!("{user} on {device}, {place}; {} without a tick", messages(self.client.unsent()));
+        if let Some(peer) = &self.current {
+            let known = self.state.known(peer);
+            let (seq, delivered, read) = known.map_or((0, 0, 0), |c| (c.seq, c.delivered, c.read));
+            let peer = show::peer(peer);
+            line += &format!("; writing to {peer}: {seq} messages here, received to {delivered}, read to {read}");
+        }
+        self.outputs.push_back(Output::Show(line));
+    }
+
+    fn quit(&mut self) {
+        let unsent = self.client.unsent();
+        let outcome = if unsent == 0 { self.verdict() } else { Err(self.unsent_line(unsent)) };
+        self.exit(outcome);
+    }
+
+    // ---- what came ----
+
+    fn welcomed(&mut self, welcome: &v1::Welcome) {
+        if welcome.user != self.options.user || welcome.device != self.options.device {
+            let (user, device) = (show::safe(&welcome.user), show::safe(&welcome.device));
+            return self.exit(Err(format!("the token is for {user} on {device}, not for the user and device named")));
+        }
+        self.server = show::safe(&welcome.node);
+        self.last_error.clear();
+    }
+
+    fn event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Connect => self.outputs.push_back(Output::Connect),
+            Event::Drop => self.outputs.push_back(Output::Drop),
+            Event::Welcome { .. } => self.note("connected".to_owned()),
+            Event::Record { delivery, record } => self.record(now, delivery, &record),
+            Event::Tick { delivery, peer, delivered, read } => self.tick(delivery, &peer, delivered, read),
+            Event::ReadMark { delivery, peer, seq } => {
+                self.took(delivery);
+                let known = self.state.conversation(&peer);
+                if seq >= known.seq {
+                    known.unread = 0;
+                }
+            }
+            Event::Outcome { send, outcome } => self.outcome(now, &send, outcome),
+            Event::Reset { peer, head } => {
+                self.state.forget(&peer);
+                self.dirty = true;
+                let peer = show::peer(&peer);
+                self.note(format!("the server's log with {peer} ends at {head}: what came after it is lost there"));
+            }
+            Event::Synced => self.synced = true,
+            Event::TokenWanted { exp_ms } => self.outputs.push_back(Output::Token { exp_ms }),
+            Event::Error(error) => {
+                self.last_error = error_line(&error);
+                let line = self.last_error.clone();
+                self.note(line);
+            }
+            Event::Stopped { code } => {
+                let outcome = match code {
+                    _ if code == CloseCode::Normal as u16 && self.ending.is_some() => self.verdict(),
+                    _ => Err(self.stopped_line(code)),
+                };
+                self.exit(outcome);
+            }
+        }
+    }
+
+    fn record(&mut self, now: Now, delivery: u64, record: &v1::Record) {
+        self.took(delivery);
+        let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.clone()) else { return };
+        self.advance(&peer);
+        self.show_record(record);
+        if record.from == self.options.user {
+            return self.remember(&peer, record.seq, &show::body(record));
+        }
+        if self.options.reads && self.current.as_ref() == Some(&peer) {
+            self.client.read(now.ms, &peer, record.seq);
+        } else {
+            self.state.conversation(&peer).unread += 1;
+        }
+    }
+
+    fn show_record(&mut self, record: &v1::Record) {
+        let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.as_ref()) else { return };
+        let time = self.time(record.server_time_ms);
+        let from = show::safe(&record.from);
+        let who = match peer {
+            Peer::User(_) if record.from != self.options.user => from,
+            peer => format!("{from} to {}", show::peer(peer)),
+        };
+        self.outputs.push_back(Output::Show(format!("{time} {who}: {}", show::body(record))));
+    }
+
+    fn outcome(&mut self, now: Now, send: &v1::Send, outcome: Outcome) {
+        self.state.outbox.retain(|kept| kept.client_message_id != send.client_message_id);
+        self.dirty = true;
+        let Some(peer) = send.to.as_ref().and_then(|to| to.peer.clone()) else { return };
+        let text = match &send.body {
+            Some(send::Body::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        match outcome {
+            Outcome::Sent(sent) => {
+                let time = self.time(if sent.server_time_ms == 0 { now.unix_ms } else { sent.server_time_ms });
+                let line =
+                    format!("{time} {} to {}: {} \u{2713}", self.options.user, show::peer(&peer), show::safe(text));
+                self.outputs.push_back(Output::Show(line));
+                self.advance(&peer);
+                self.remember(&peer, sent.seq, text);
+            }
+            Outcome::Failed(error) => {
+                self.advance(&peer);
+                self.fail(format!("{} to {}: {}", show::snippet(text), show::peer(&peer), error_line(&error)));
+            }
+        }
+    }
+
+    fn tick(&mut self, delivery: u64, peer: &Peer, delivered: u64, read: u64) {
+        self.took(delivery);
+        let known = self.state.conversation(peer);
+        let before = (known.delivered, known.read);
+        (known.delivered, known.read) = (before.0.max(delivered), before.1.max(read));
+        let (to, verb, sign) = match () {
+            () if read > before.1 => (read, "has read", "\u{2713}\u{2713} read"),
+            () if delivered > before.0 => (delivered, "has received", "\u{2713}\u{2713}"),
+            () => return,
+        };
+        let last = self.own.iter().rev().find(|(of, seq, _)| of == peer && *seq <= to);
+        let what = last.map_or(format!("your messages up to {to}"), |(_, _, text)| show::snippet(text));
+        self.outputs.push_back(Output::Show(format!("{} {verb} {what} {sign}", show::peer(peer))));
+    }
+
+    fn answered(&mut self, now: Now, answered: super::ask::Answered) {
+        use super::ask::Answered;
+        match answered {
+            Answered::List(page) => {
+                let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
+                let lines = super::ask::list(&page, unread);
+                self.outputs.extend(lines.into_iter().map(Output::Show));
+            }
+            Answered::Records(records) => {
+                records.iter().for_each(|record| self.show_record(record));
+                if self.options.reads {
+                    self.read(now);
+                }
+            }
+            Answered::Error(error) => self.note(error_line(&error)),
+            Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
+        }
+    }
+
+    // ---- inside ----
+
+    fn took(&mut self, delivery: u64) {
+        self.shown = delivery;
+        self.dirty = true;
+    }
+
+    /// Takes the client's position over into what is remembered.
+    fn advance(&mut self, peer: &Peer) {
+        if let Some((received, _)) = self.client.position(peer) {
+            self.state.conversation(peer).seq = received;
+        }
+    }
+
+    fn remember(&mut self, peer: &Peer, seq: u64, text: &str) {
+        self.own.push_back((peer.clone(), seq, text.to_owned()));
+        if self.own.len() > REMEMBERED {
+            self.own.pop_front();
+        }
+    }
+
+    /// The time of a line; a line with the day goes before it where that is another one.
+    fn time(&mut self, unix_ms: u64) -> String {
+        let (day, time) = show::day_and_time(unix_ms);
+        if day != self.day {
+            self.outputs.push_back(Output::Show(format!("-- {day} --")));
+            self.day = day;
+        }
+        time
+    }
+
+    fn waiting(&mut self, now: Now) {
+        if let Some(at_ms) = self.client.next_timeout_ms() {
+            self.note(format!("reconnecting in {} s", at_ms.saturating_sub(now.ms).div_ceil(1_000)));
+        }
+    }
+
+    fn leave_if_done(&mut self, now: Now) -> Option<Output> {
+        self.ending?;
+        if self.synced && !self.leaving && self.client.unsent() == 0 && self.asks.is_empty() {
+            self.leaving = true;
+            self.client.bye();
+            return self.poll(now);
+        }
+        None
+    }
+
+    fn give_up(&mut self) {
+        let outcome = match self.client.unsent() {
+            0 if self.leaving => self.verdict(),
+            0 if self.last_error.is_empty() => Err("no connection to the server".to_owned()),
+            0 => Err(format!("no connection to the server: {}", self.last_error)),
+            unsent => Err(self.unsent_line(unsent)),
+        };
+        self.exit(outcome);
+    }
+
+    fn unsent_line(&self, unsent: usize) -> String {
+        format!("{} not sent yet, kept in {} for the next start", messages(unsent), self.options.kept_in)
+    }
+
+    fn stopped_line(&self, code: u16) -> String {
+        let name = CloseCode::ALL.iter().find(|known| **known as u16 == code).map_or("", |known| known.name());
+        let mut line = format!("the server ended the session: {code} {name}");
+        if !self.last_error.is_empty() {
+            line += &format!(" ({})", self.last_error);
+        }
+        match self.client.unsent() {
+            0 => line,
+            unsent => format!("{line}; {}", self.unsent_line(unsent)),
+        }
+    }
+
+    /// What the exit status says when nothing is on its way any more.
+    fn verdict(&self) -> Result<(), String> {
+        match self.failed {
+            0 => Ok(()),
+            failed => Err(format!("{} not sent: {}", messages(failed as usize), self.failure)),
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.failed += 1;
+        self.note(format!("not sent: {why}"));
+        self.failure = why;
+    }
+
+    fn note(&mut self, line: String) {
+        self.outputs.push_back(Output::Note(line));
+    }
+
+    fn exit(&mut self, outcome: Result<(), String>) {
+        if !self.ended {
+            self.ended = true;
+            if self.dirty || self.said {
+                self.outputs.push_back(Output::Save);
+            }
+            self.outputs.push_back(Output::Exit(outcome));
+        }
+    }
+}
+
+fn messages(count: usize) -> String {
+    format!("{count} message{}", if count == 1 { "" } else { "s" })
+}
+
+fn error_line(error: &v1::Error) -> String {
+    let name = code::Value::try_from(error.code).unwrap_or_default().as_str_name();
+    format!("{name} {}", show::safe(&error.message)).trim_end().to_owned()
+}
+
+/// A version 7 UUID (RFC 9562 section 5.7).
+fn uuid_v7(unix_ms: u64, random: [u8; 10]) -> [u8; 16] {
+    let [_, _, time @ ..] = unix_ms.to_be_bytes();
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&time);
+    id[6..].copy_from_slice(&random);
+    id[6] = 0x70 | id[6] & 0x0f;
+    id[8] = 0x80 | id[8] & 0x3f;
+    id
+}

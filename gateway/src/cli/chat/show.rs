@@ -1,0 +1,114 @@
+//! How things look on a terminal.
+//!
+//! Guarantees: nothing that a peer or the server chose reaches the terminal as anything but printable text. Control
+//! characters become visible signs, and so do those that turn the direction of a line around; a further line of a message
+//! is indented, so that it cannot pass for a line of somebody else.
+
+use ringpost_proto::v1::peer::Peer;
+use ringpost_proto::v1::record::Body;
+use ringpost_proto::v1::{Record, kind};
+use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Further lines of a message begin with this.
+const INDENT: &str = "\n    ";
+/// Characters of a message that is only referred to.
+const SNIPPET: usize = 32;
+
+/// Text of others made harmless.
+pub fn safe(text: &str) -> String {
+    text.split('\n').map(safe_line).collect::<Vec<_>>().join(INDENT)
+}
+
+fn safe_line(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.trim_end_matches('\r').chars() {
+        match c {
+            '\t' => out.push(' '),
+            // The signs of Unicode for C0 and DEL.
+            '\0'..='\x1f' => out.extend(char::from_u32(0x2400 + u32::from(c))),
+            '\x7f' => out.push('\u{2421}'),
+            _ if c.is_control() || turns_lines(c) => drop(write!(out, "<U+{:04X}>", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Bidirectional controls (UAX 9 section 2) and the separators that end a line or paragraph.
+fn turns_lines(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The beginning of a text, in quotes.
+pub fn snippet(text: &str) -> String {
+    let line = safe_line(text.lines().next().unwrap_or_default());
+    let short: String = line.chars().take(SNIPPET).collect();
+    if short.len() < text.trim_end().len() { format!("\"{short}...\"") } else { format!("\"{short}\"") }
+}
+
+pub fn peer(peer: &Peer) -> String {
+    match peer {
+        Peer::User(name) => safe_line(name),
+        Peer::Group(id) => id.iter().fold("g:".to_owned(), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        }),
+    }
+}
+
+/// Day and time of Unix milliseconds, UTC.
+pub fn day_and_time(unix_ms: u64) -> (String, String) {
+    // Years beyond 9999 are nobody's message.
+    let seconds = (unix_ms / 1_000).min(253_402_300_799);
+    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+    match text.split_once('T') {
+        Some((day, time)) => (day.to_owned(), time.to_owned()),
+        None => (text, String::new()),
+    }
+}
+
+/// What a record says.
+pub fn body(record: &Record) -> String {
+    match (&record.body, record.kind()) {
+        (Some(Body::Text(text)), kind::Value::Text) => safe(text),
+        (Some(Body::Text(text)), kind) => format!("[{}] {}", kind.as_str_name(), safe(text)),
+        (Some(Body::Payload(bytes)), kind) => format!("[{}, {} bytes]", kind.as_str_name(), bytes.len()),
+        (None, kind) => format!("[{}]", kind.as_str_name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_of_peers_become_signs() {
+        assert_eq!(safe("a\x1b[31mred\x07\x7f"), "a\u{241b}[31mred\u{2407}\u{2421}");
+        assert_eq!(safe("\u{9b}2J"), "<U+009B>2J");
+        assert_eq!(safe("a\u{202e}b"), "a<U+202E>b");
+        assert_eq!(safe("over\rwritten\ttab"), "over\u{240d}written tab");
+        assert_eq!(safe("Grüße 🎉"), "Grüße 🎉");
+    }
+
+    #[test]
+    fn a_second_line_cannot_pass_for_somebody_else() {
+        assert_eq!(safe("hi\r\n12:00:00Z bob: lie"), "hi\n    12:00:00Z bob: lie");
+        assert_eq!(snippet("one\ntwo"), "\"one...\"");
+        assert_eq!(snippet("one"), "\"one\"");
+    }
+
+    #[test]
+    fn nothing_that_is_no_printable_text_passes() {
+        for c in (0..=0x10_ffff).filter_map(char::from_u32).filter(|&c| c != '\n') {
+            let shown = safe(&c.to_string());
+            assert!(shown.chars().all(|c| !c.is_control() && !turns_lines(c)), "{c:?} became {shown:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(day_and_time(1_704_067_200_000), ("2024-01-01".to_owned(), "00:00:00Z".to_owned()));
+        assert_eq!(day_and_time(u64::MAX).0, "9999-12-31");
+    }
+}
