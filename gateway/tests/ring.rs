@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use ringpost_gateway::ring::{Completion, Config, Handle, RecvEnd, Ring};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -53,7 +54,7 @@ struct Echo {
 impl Echo {
     fn step(&mut self, ring: &mut Ring, completion: Completion) {
         match completion {
-            Completion::Accepted { handle } => ring.recv(handle).unwrap(),
+            Completion::Accepted { handle, .. } => ring.recv(handle).unwrap(),
             Completion::Received { handle, bytes } => {
                 self.waiting.entry(handle).or_default().extend_from_slice(&bytes);
                 self.flush(ring, handle);
@@ -117,20 +118,20 @@ fn everybody_is_echoed_with_tiny_queues_and_buffers() {
 fn a_recv_that_the_kernel_ends_is_armed_again() {
     let (mut ring, address) = listening(&small());
     let mut client = TcpStream::connect(address).unwrap();
-    let mut handle = None;
+    let handle = Cell::new(None);
     run(
         &mut ring,
         |ring, completion| {
-            if let Completion::Accepted { handle: accepted } = completion {
+            if let Completion::Accepted { handle: accepted, .. } = completion {
                 ring.recv(accepted).unwrap();
-                handle = Some(accepted);
+                handle.set(Some(accepted));
             }
         },
-        |ring| ring.occupied() == 1,
+        |_| handle.get().is_some(),
     );
     let mut received = 0;
     for round in 1..=10 {
-        ring.interrupt_recv(handle.unwrap()).unwrap();
+        ring.interrupt_recv(handle.get().unwrap()).unwrap();
         client.write_all(b"x").unwrap();
         let start = Instant::now();
         while received < round {
@@ -152,17 +153,17 @@ fn closing_cancels_a_pending_recv_and_a_stuck_send_and_frees_the_slot() {
     let (mut ring, address) = listening(&Config { slots: 64, ..small() });
     for round in 0..200 {
         let mut client = TcpStream::connect(address).unwrap();
-        let mut handle = None;
+        let handle = Cell::new(None);
         run(
             &mut ring,
             |_, completion| {
-                if let Completion::Accepted { handle: accepted } = completion {
-                    handle = Some(accepted);
+                if let Completion::Accepted { handle: accepted, .. } = completion {
+                    handle.set(Some(accepted));
                 }
             },
-            |ring| ring.occupied() == 1,
+            |_| handle.get().is_some(),
         );
-        let handle = handle.unwrap();
+        let handle = handle.get().unwrap();
         ring.recv(handle).unwrap();
         let stuck = round % 2 == 0;
         if stuck {
@@ -240,7 +241,7 @@ fn a_socket_moves_to_another_ring_with_nothing_lost() {
         run(
             &mut source,
             |ring, completion| match completion {
-                Completion::Accepted { handle } => ring.recv(handle).unwrap(),
+                Completion::Accepted { handle, .. } => ring.recv(handle).unwrap(),
                 Completion::Received { handle, bytes } => {
                     seen.extend_from_slice(&bytes);
                     ring.pause_recv(handle).unwrap();
@@ -310,7 +311,7 @@ fn a_socket_stays_when_the_other_table_is_full() {
         source.turn(Some(Duration::from_millis(5))).unwrap();
         while let Some(completion) = source.poll() {
             match completion {
-                Completion::Accepted { handle } => source.send_fd(handle, peer, 1).unwrap(),
+                Completion::Accepted { handle, .. } => source.send_fd(handle, peer, 1).unwrap(),
                 Completion::Departed { handle, result } => {
                     assert!(result.is_err());
                     refused = Some(handle);
@@ -395,4 +396,33 @@ fn clients_connect_from_the_address_they_are_given() {
         |ring| ring.counters().in_flight == 0,
     );
     assert_eq!(error, Some(ringpost_gateway::ring::Errno::CONNREFUSED));
+}
+
+#[test]
+fn each_accepted_socket_says_where_it_comes_from() {
+    let listeners = ["127.0.0.1:0", "[::1]:0", "[::]:0"].map(|address| TcpListener::bind(address).unwrap());
+    let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+    let mut ring = Ring::new(&small()).unwrap();
+    listeners.into_iter().for_each(|listener| ring.listen(listener.into()));
+    let to = [("127.0.0.1", ports[0]), ("::1", ports[1]), ("::1", ports[2]), ("127.0.0.1", ports[2])];
+    // More than one batch of a multishot accept; some are gone before they are asked for.
+    let clients: Vec<_> = to.iter().cycle().take(200).map(|to| TcpStream::connect(*to).unwrap()).collect();
+    let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+    for client in clients.iter().step_by(3) {
+        rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO)).unwrap();
+    }
+    let mut kept = clients.into_iter().enumerate().filter(|(at, _)| at % 3 != 0).collect::<Vec<_>>();
+    let seen = RefCell::new(Vec::new());
+    let step = |_: &mut Ring, completion| {
+        if let Completion::Accepted { peer, .. } = completion {
+            let peer: SocketAddr = peer.expect("an address");
+            seen.borrow_mut().push(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+        }
+    };
+    run(&mut ring, step, |_| seen.borrow().len() == 200);
+    let mut seen = seen.into_inner();
+    seen.sort();
+    expected.sort();
+    assert_eq!(seen, expected);
+    kept.clear();
 }

@@ -1,6 +1,7 @@
 //! Accepting: multishot while the table has room for a whole backlog, one by one in its last part, not at all when it is
 //! full. A multishot accept that finds the table full would lose a socket that the client already believes in.
 
+use super::peer_name;
 use super::user_data::{Op, UserData};
 use super::{Completion, Errno, Ring};
 use io_uring::{opcode, types};
@@ -11,6 +12,8 @@ const SINGLES: u32 = 16;
 
 pub(super) struct Listener {
     fd: OwnedFd,
+    /// Bytes of a peer's address.
+    name_length: u32,
     /// A multishot accept is with the kernel.
     multishot: bool,
     /// Single accepts that are.
@@ -24,6 +27,7 @@ impl Ring {
     /// SO_SNDBUF, TCP_USER_TIMEOUT) are inherited from it.
     pub fn listen(&mut self, listener: OwnedFd) {
         self.listeners.push(Listener {
+            name_length: peer_name::length(&listener),
             fd: listener,
             multishot: false,
             singles: 0,
@@ -128,7 +132,12 @@ impl Ring {
             }
         }
         match result {
-            Ok(slot) => self.occupied_by(slot, |handle| Completion::Accepted { handle }),
+            Ok(slot) => {
+                let length = self.listeners.get(at).map_or(0, |listener| listener.name_length);
+                if let Some(handle) = self.occupied_by(slot) {
+                    self.ask_peer(handle, length);
+                }
+            }
             // The table is full: armed again when there is room. With room, it is the system that is out of files.
             Err(Errno::NFILE) if self.room() == 0 => {}
             Err(Errno::CANCELED | Errno::INTR | Errno::AGAIN | Errno::CONNABORTED) => {}

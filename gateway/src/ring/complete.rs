@@ -27,8 +27,8 @@ impl Ring {
         match data.op {
             Op::Accept | Op::AcceptOne => self.accepted(data.op, data.slot as usize, result, more),
             Op::Arrived => {
-                if let Ok(slot) = result {
-                    self.occupied_by(slot, |handle| Completion::Arrived { handle, tag: data.tag() });
+                if let Some(handle) = result.ok().and_then(|slot| self.occupied_by(slot)) {
+                    self.pending.push_back(Completion::Arrived { handle, tag: data.tag() });
                 }
             }
             Op::Recv => self.received(handle, result, entry.flags(), more),
@@ -39,6 +39,7 @@ impl Ring {
             }
             Op::Close => self.closed(handle),
             Op::SendFd => self.departed(handle, result),
+            Op::PeerName => self.peer_named(handle, result),
             Op::CancelRecv | Op::CancelSend | Op::CancelConnect => self.cancelled(data.op, handle, result),
             Op::CancelAccept | Op::CancelAcceptOne => self.accept_cancelled(data.op, data.slot as usize),
             Op::Wake | Op::Waking => {}
@@ -46,7 +47,7 @@ impl Ring {
     }
 
     /// One operation of the slot has completed. `false`: of an earlier socket in it.
-    fn finish(&mut self, handle: Handle) -> bool {
+    pub(super) fn finish(&mut self, handle: Handle) -> bool {
         let Some(slot) = self.files.live(handle) else {
             self.counters.stale += 1;
             return false;
@@ -57,16 +58,14 @@ impl Ring {
     }
 
     /// The kernel put a socket into a slot. It does so only after the slot's close, whose completion may still be behind.
-    pub(super) fn occupied_by(&mut self, at: u32, completion: impl FnOnce(Handle) -> Completion) {
+    pub(super) fn occupied_by(&mut self, at: u32) -> Option<Handle> {
         if let Some(slot) = self.files.get(at).filter(|slot| slot.is(flag::CLOSE_SUBMITTED)) {
             slot.in_flight = 0;
             let closed = Handle { slot: at, generation: slot.generation };
             self.files.release(at);
             self.pending.push_back(Completion::Closed { handle: closed });
         }
-        if let Some(handle) = self.files.occupy(at) {
-            self.pending.push_back(completion(handle));
-        }
+        self.files.occupy(at)
     }
 
     fn received(&mut self, handle: Handle, result: Result<u32, Errno>, flags: u32, more: bool) {

@@ -20,7 +20,7 @@
 //!         ring.turn(None)?; // or Some(time until the next deadline)
 //!         while let Some(completion) = ring.poll() {
 //!             match completion {
-//!                 Completion::Accepted { handle } => drop(ring.recv(handle)),
+//!                 Completion::Accepted { handle, .. } => drop(ring.recv(handle)),
 //!                 // The buffer goes back when `bytes` is dropped; one send per socket at a time (a real server queues).
 //!                 Completion::Received { handle, bytes } => drop(ring.send(handle, bytes.to_vec())),
 //!                 Completion::RecvEnded { handle, .. } => ring.close(handle),
@@ -44,6 +44,7 @@ mod complete;
 mod connect;
 mod errors;
 mod files;
+mod peer_name;
 mod sends;
 mod setup;
 mod sockets;
@@ -64,8 +65,10 @@ use connect::Address;
 use files::Files;
 use hashbrown::HashMap;
 use io_uring::{IoUring, cqueue, squeue};
+use peer_name::PeerName;
 use sends::Sends;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use user_data::Op;
 
@@ -109,9 +112,11 @@ const BATCH: usize = 512;
 /// What happened. Each variant that names a handle comes before that handle's `Closed`.
 #[derive(Debug)]
 pub enum Completion {
-    /// A listener has a new socket; it is not read before [`Ring::recv`].
+    /// A listener has a new socket; it is not read before [`Ring::recv`]. `peer`: where it comes from; `None` for what is
+    /// no internet socket.
     Accepted {
         handle: Handle,
+        peer: Option<SocketAddr>,
     },
     /// Accepting has ended for a reason that waiting may cure (no memory, no descriptors); start again with
     /// [`Ring::accept_again`] after a while.
@@ -201,6 +206,8 @@ pub struct Ring {
     pool: Rc<Pool>,
     sends: Sends,
     connecting: HashMap<u32, Box<Address>>,
+    /// Sockets whose peer's address the kernel was asked for.
+    asking: HashMap<u32, Box<PeerName>>,
     listeners: Vec<Listener>,
     /// What the user wants; whether the table has room is the ring's own matter.
     accepting: bool,

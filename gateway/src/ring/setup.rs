@@ -44,6 +44,7 @@ impl Ring {
             pool,
             sends: Sends::default(),
             connecting: HashMap::new(),
+            asking: HashMap::new(),
             listeners: Vec::new(),
             accepting: true,
             accept_failed: false,
@@ -109,6 +110,7 @@ impl Drop for Ring {
             std::mem::forget(Rc::clone(&self.pool));
             std::mem::forget(std::mem::take(&mut self.sends));
             std::mem::forget(std::mem::take(&mut self.connecting));
+            std::mem::forget(std::mem::take(&mut self.asking));
         }
     }
 }

@@ -105,7 +105,7 @@ impl Ring {
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         for _ in 0..2 {
             // SAFETY: what an entry points to is owned by the ring until its completion: payloads by `sends`, addresses by
-            // `connecting`; sockets are named by table slots, which stay until the close.
+            // `connecting` and `asking`; sockets are named by table slots, which stay until the close.
             if unsafe { self.io.submission().push(entry) }.is_ok() {
                 self.counters.submissions += 1;
                 return true;

@@ -25,11 +25,13 @@ pub(super) enum Op {
     Waking,
     /// Handing a socket to another ring.
     SendFd,
+    /// Asking for the address of an accepted socket's peer.
+    PeerName,
     /// A socket from another ring; slot and generation together are the sender's tag.
     Arrived,
 }
 
-const OPS: [Op; 16] = [
+const OPS: [Op; 17] = [
     Op::Accept,
     Op::AcceptOne,
     Op::Connect,
@@ -45,6 +47,7 @@ const OPS: [Op; 16] = [
     Op::Wake,
     Op::Waking,
     Op::SendFd,
+    Op::PeerName,
     Op::Arrived,
 ];
 

@@ -161,7 +161,7 @@ impl Shard {
         match completion {
             Completion::Received { handle, mut bytes } => self.received(handle, &mut bytes),
             Completion::Sent { handle, payload, result } => self.sent(handle, payload, result),
-            Completion::Accepted { handle } => self.accepted(handle),
+            Completion::Accepted { handle, .. } => self.accepted(handle),
             Completion::RecvEnded { handle, why } => self.recv_ended(handle, why),
             Completion::Closed { handle } => self.closed(handle),
             Completion::Arrived { handle, tag } => self.arrived(handle, tag),
