@@ -9,9 +9,10 @@ mod threads;
 
 pub use error::StartError;
 
-use crate::auth::{self, Tickets};
+use crate::auth::{Keyring, Tickets};
 use crate::config::Config;
 use crate::control::health::Phase;
+use crate::control::metrics::tokens::Tokens;
 use crate::control::metrics::{ShardStats, Sources};
 use crate::control::{Control, Health, Shared};
 use crate::mesh::{Inbox, Message};
@@ -59,7 +60,8 @@ impl fmt::Display for Ready {
 
 impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let verifier = Arc::new(auth::verifier(&config)?);
+        let (keyring, started) = (Keyring::load(&config)?, Instant::now());
+        let verifier = Arc::clone(keyring.verifier());
         let (listeners, listen) =
             listen::listeners(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let rings = Rings::make(&config)?;
@@ -72,14 +74,15 @@ impl Server {
             let bell = bell.clone();
             ShardStats { board: Arc::clone(board), wake: Box::new(move || bell.ring()) }
         });
-        let sources = Sources { shards: shards.collect(), store: Some(Arc::clone(store.stats())) };
+        let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started });
+        let sources = Sources { shards: shards.collect(), store: Some(Arc::clone(store.stats())), tokens };
         let shared = Shared {
             verifier: Arc::clone(&verifier),
             tickets: Arc::clone(&tickets),
             health: Arc::clone(&health),
             dev: config.dev,
         };
-        let control = Control::start(&config, shared, sources, requests)?;
+        let control = Control::start(&config, shared, sources, (keyring, started), requests)?;
         let ready = Ready { listen, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
         health.set_shards(config.derived.shards);
         let drain_ms = config.drain_ms;

@@ -1,110 +1,110 @@
-//! The keys that tokens are checked with, read from one TOML file at start.
+//! The keys that tokens are checked with.
 //!
-//! ```toml
-//! [[keys]]
-//! id = "2026-11"               # the token's `kid`
-//! alg = "EdDSA"
-//! public_key_pem_file = "2026-11.pub.pem"
-//!
-//! [[keys]]
-//! id = "internal"
-//! alg = "HS256"
-//! secret_file = "internal.key" # or secret = "..."; at least 32 bytes (RFC 7518 section 3.2)
-//! ```
-//!
-//! Paths are relative to the key file. One trailing line break of a secret file is not part of the secret. Each key has one
-//! algorithm; what a token's header says about its algorithm can only agree or be refused.
+//! A key has one algorithm, one issuer, and perhaps one tenant; what a token says about these can only agree or be refused.
+//! A set does not change: a new one takes its place.
 
 use super::dev;
 use jsonwebtoken::{Algorithm, DecodingKey};
-use serde::Deserialize;
+use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Bytes of a shared secret at least: as many as the hash has (RFC 7518 section 3.2).
-const SECRET_BYTES: usize = 32;
-/// Keys of one file at most: rotation needs a handful.
-const KEYS: usize = 64;
-/// Bytes of a key file, secret or PEM at most.
-const FILE_BYTES: u64 = 1 << 20;
+/// Bytes of a key's id at most.
+pub const KEY_ID_BYTES: usize = 128;
 
-/// What was wrong with the key file. One line, names the file, never shows a secret.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyFileError {
-    #[error("cannot read {what} {}: {source}", path.display())]
-    Read { what: &'static str, path: PathBuf, source: std::io::Error },
-    #[error("{}: {reason}", path.display())]
-    Syntax { path: PathBuf, reason: String },
-    #[error("{}: key {id:?}: {source}", path.display())]
-    KeyRead { path: PathBuf, id: String, source: Box<KeyFileError> },
-    #[error("{}: key {id:?}: {reason}", path.display())]
-    Key { path: PathBuf, id: String, reason: &'static str },
+/// The algorithms that a key can have: the names are those of RFC 7518 section 3.1 and RFC 8037 section 3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alg {
+    Hs256,
+    Rs256,
+    Es256,
+    EdDsa,
 }
 
-/// A key, the one algorithm it is for, and who signs with it.
+impl Alg {
+    pub const ALL: [Alg; 4] = [Alg::Hs256, Alg::Rs256, Alg::Es256, Alg::EdDsa];
+    /// Those whose keys may be published.
+    pub const PUBLIC: [Alg; 3] = [Alg::Rs256, Alg::Es256, Alg::EdDsa];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|alg| alg.name() == name)
+    }
+
+    pub(super) fn jwt(self) -> Algorithm {
+        match self {
+            Self::Hs256 => Algorithm::HS256,
+            Self::Rs256 => Algorithm::RS256,
+            Self::Es256 => Algorithm::ES256,
+            Self::EdDsa => Algorithm::EdDSA,
+        }
+    }
+}
+
+/// For whom a key may sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What the token's `iss` must be.
+    pub issuer: String,
+    /// What the token's `ten` must be (absent: `default`); without it, any.
+    pub tenant: Option<String>,
+}
+
+/// A key, the one algorithm it is for, and for whom it signs.
 pub(super) struct Key {
-    pub alg: Algorithm,
+    pub alg: Alg,
     pub decoding: DecodingKey,
     /// Only for HS256: tokens can be minted with it.
     pub secret: Option<Vec<u8>>,
-    pub issuer: String,
+    pub bound: Bound,
 }
+
+impl Key {
+    pub fn hs256(secret: Vec<u8>, bound: Bound) -> Self {
+        Self { alg: Alg::Hs256, decoding: DecodingKey::from_secret(&secret), secret: Some(secret), bound }
+    }
+
+    pub fn public(alg: Alg, decoding: DecodingKey, bound: Bound) -> Self {
+        Self { alg, decoding, secret: None, bound }
+    }
+}
+
+/// A key under its id.
+pub(super) type Named = (String, Arc<Key>);
 
 /// The keys by id. Small and read only; shared by every thread.
+///
+/// Issuers choose their ids without knowing of each other, so one id may name a key of each: which of them is meant follows
+/// from the token's `iss`. Within one issuer the first to be added stays.
 #[derive(Default)]
 pub struct KeySet {
-    keys: HashMap<String, Key>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    keys: Vec<RawKey>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKey {
-    id: String,
-    alg: String,
-    secret: Option<String>,
-    secret_file: Option<PathBuf>,
-    public_key_pem_file: Option<PathBuf>,
+    keys: HashMap<String, SmallVec<[Arc<Key>; 1]>>,
 }
 
 impl KeySet {
-    /// Reads a key file. Tokens of these keys must name `issuer`.
-    pub fn load(path: &Path, issuer: &str) -> Result<Self, KeyFileError> {
-        let bytes = read("the token key file", path)?;
-        let syntax = |reason: String| KeyFileError::Syntax { path: path.to_owned(), reason };
-        let text = std::str::from_utf8(&bytes).map_err(|_| syntax("not UTF-8".into()))?;
-        let raw: RawFile = toml::from_str(text).map_err(|e| syntax(one_line(&e, text)))?;
-        if raw.keys.is_empty() || raw.keys.len() > KEYS {
-            return Err(syntax(format!("holds {} keys; 1 to {KEYS} are possible", raw.keys.len())));
-        }
-        let mut set = Self::default();
-        for key in raw.keys {
-            let refuse = |reason| KeyFileError::Key { path: path.to_owned(), id: key.id.clone(), reason };
-            if key.id.is_empty() || key.id.len() > 128 {
-                return Err(refuse("an id has 1 to 128 bytes"));
-            }
-            if key.id == dev::KEY_ID {
-                return Err(refuse("this id is reserved for the development key"));
-            }
-            if set.keys.contains_key(&key.id) {
-                return Err(refuse("the id occurs twice"));
-            }
-            let parsed = parse(path, &key, issuer)?;
-            set.keys.insert(key.id, parsed);
-        }
-        Ok(set)
-    }
-
     /// Adds the development key. Only where nobody but this machine can connect: its secret is public.
     pub fn with_dev(mut self) -> Self {
-        let key = hs256(dev::SECRET.to_vec(), dev::ISSUER);
-        self.keys.insert(dev::KEY_ID.to_owned(), key);
+        let bound = Bound { issuer: dev::ISSUER.to_owned(), tenant: None };
+        self.add(dev::KEY_ID.to_owned(), Arc::new(Key::hs256(dev::SECRET.to_vec(), bound)));
         self
+    }
+
+    /// False: the issuer has a key of this id already, which stays.
+    pub(super) fn add(&mut self, id: String, key: Arc<Key>) -> bool {
+        let same = self.keys.entry(id).or_default();
+        let free = same.iter().all(|other| other.bound.issuer != key.bound.issuer);
+        if free {
+            same.push(key);
+        }
+        free
     }
 
     pub fn is_empty(&self) -> bool {
@@ -112,93 +112,32 @@ impl KeySet {
     }
 
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.values().map(SmallVec::len).sum()
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Key> {
-        self.keys.get(id)
+    /// How many keys have this algorithm.
+    pub fn count(&self, alg: Alg) -> usize {
+        self.keys.values().flatten().filter(|key| key.alg == alg).count()
     }
 
-    /// The key with this id, or with `None` the only one that can sign.
+    /// The key with this id; where several issuers use it, that of the one that `issuer` gives.
+    pub(super) fn find(&self, id: &str, issuer: impl FnOnce() -> Option<String>) -> Option<&Key> {
+        match self.keys.get(id)?.as_slice() {
+            [key] => Some(key),
+            keys => {
+                let issuer = issuer()?;
+                keys.iter().find(|key| key.bound.issuer == issuer).map(Arc::as_ref)
+            }
+        }
+    }
+
+    /// The key with this id that can sign, or with `None` the only one that can.
     pub(super) fn signing(&self, id: Option<&str>) -> Option<(&str, &Key)> {
-        match id {
-            Some(id) => self.keys.get_key_value(id).map(|(id, key)| (id.as_str(), key)),
-            None => {
-                let mut able = self.keys.iter().filter(|(_, key)| key.secret.is_some());
-                match (able.next(), able.next()) {
-                    (Some((id, key)), None) => Some((id, key)),
-                    _ => None,
-                }
-            }
+        let all = self.keys.iter().flat_map(|(id, keys)| keys.iter().map(move |key| (id.as_str(), key.as_ref())));
+        let mut able = all.filter(|(known, key)| key.secret.is_some() && id.is_none_or(|id| id == *known));
+        match (able.next(), able.next()) {
+            (Some(found), None) => Some(found),
+            _ => None,
         }
     }
-}
-
-fn parse(path: &Path, key: &RawKey, issuer: &str) -> Result<Key, KeyFileError> {
-    let refuse = |reason| KeyFileError::Key { path: path.to_owned(), id: key.id.clone(), reason };
-    let beside = |what, file: &Path| {
-        let id = key.id.clone();
-        let place = path.parent().unwrap_or(Path::new("")).join(file);
-        read(what, &place).map_err(|error| KeyFileError::KeyRead { path: path.to_owned(), id, source: Box::new(error) })
-    };
-    match key.alg.as_str() {
-        "HS256" => {
-            let secret = match (&key.secret, &key.secret_file, &key.public_key_pem_file) {
-                (Some(secret), None, None) => secret.clone().into_bytes(),
-                (None, Some(file), None) => without_line_break(beside("the secret", file)?),
-                _ => return Err(refuse("HS256 takes exactly one of secret and secret_file")),
-            };
-            if secret.len() < SECRET_BYTES {
-                return Err(refuse("the secret is shorter than 32 bytes"));
-            }
-            Ok(hs256(secret, issuer))
-        }
-        "EdDSA" => {
-            let (None, None, Some(file)) = (&key.secret, &key.secret_file, &key.public_key_pem_file) else {
-                return Err(refuse("EdDSA takes exactly public_key_pem_file"));
-            };
-            let pem = beside("the public key", file)?;
-            let decoding =
-                DecodingKey::from_ed_pem(&pem).map_err(|_| refuse("not a PEM file of an Ed25519 public key"))?;
-            if decoding.try_get_as_bytes().map_or(0, <[u8]>::len) != 32 {
-                return Err(refuse("not an Ed25519 public key"));
-            }
-            Ok(Key { alg: Algorithm::EdDSA, decoding, secret: None, issuer: issuer.to_owned() })
-        }
-        _ => Err(refuse("alg must be HS256 or EdDSA")),
-    }
-}
-
-fn hs256(secret: Vec<u8>, issuer: &str) -> Key {
-    let decoding = DecodingKey::from_secret(&secret);
-    Key { alg: Algorithm::HS256, decoding, secret: Some(secret), issuer: issuer.to_owned() }
-}
-
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    let fail = |source| KeyFileError::Read { what, path: path.to_owned(), source };
-    let meta = std::fs::metadata(path).map_err(fail)?;
-    if !meta.is_file() {
-        return Err(fail(std::io::Error::other("not a regular file")));
-    }
-    if meta.len() > FILE_BYTES {
-        return Err(fail(std::io::Error::other("larger than 1 MiB")));
-    }
-    std::fs::read(path).map_err(fail)
-}
-
-fn without_line_break(mut bytes: Vec<u8>) -> Vec<u8> {
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    bytes
-}
-
-/// A TOML error spans several lines and shows the text, which may be a secret: keep the message and the line's number.
-fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let start = error.span().map_or(0, |span| span.start).min(text.len());
-    let line = text.as_bytes().iter().take(start).filter(|b| **b == b'\n').count() + 1;
-    format!("line {line}: {}", error.message().replace('\n', " "))
 }

@@ -1,8 +1,9 @@
 //! Signing tokens: for development, tests and load. Production tokens come from the operator's own issuer.
 
+use super::keys::Alg;
 use super::{DEFAULT_TENANT, KeySet, dev};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use ringpost_proto::id::{NameError, check_device, check_user};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use ringpost_proto::id::{NameError, UserKey, check_device, check_user};
 use serde::Serialize;
 
 #[derive(Debug, thiserror::Error)]
@@ -11,18 +12,23 @@ pub enum MintError {
     User(NameError),
     #[error("device {0}")]
     Device(NameError),
+    #[error("the tenant must have 1 to 32 bytes without control characters")]
+    Tenant,
     #[error("no key that can sign: name one HS256 key of the file")]
     NoKey,
+    #[error("not a PEM file of a private key for {0} (PKCS #8; for RS256 also PKCS #1)")]
+    PrivateKey(&'static str),
     #[error("signing failed")]
     Signing,
 }
 
-/// Signs tokens with one HS256 key.
+/// Signs tokens with one key.
 pub struct Minter {
     header: Header,
     key: EncodingKey,
     issuer: String,
     audience: String,
+    tenant: String,
 }
 
 #[derive(Serialize)]
@@ -39,35 +45,57 @@ struct Claims<'a> {
 impl Minter {
     /// The development key: accepted only by a gateway with `--dev` on loopback.
     pub fn dev() -> Self {
-        Self::new(dev::KEY_ID, dev::SECRET, dev::ISSUER, dev::AUDIENCE)
+        Self::new(Alg::Hs256, dev::KEY_ID, EncodingKey::from_secret(dev::SECRET), dev::ISSUER, dev::AUDIENCE)
     }
 
-    /// The HS256 key of `keys` with this id; with `None` the only one there is.
+    /// The HS256 key of `keys` with this id; with `None` the only one there is. Signs for the key's tenant, if it has one.
     pub fn from_keys(keys: &KeySet, id: Option<&str>, audience: &str) -> Result<Self, MintError> {
         let (id, key) = keys.signing(id).ok_or(MintError::NoKey)?;
-        let secret = key.secret.as_deref().ok_or(MintError::NoKey)?;
-        Ok(Self::new(id, secret, &key.issuer, audience))
+        let secret = EncodingKey::from_secret(key.secret.as_deref().ok_or(MintError::NoKey)?);
+        let minter = Self::new(Alg::Hs256, id, secret, &key.bound.issuer, audience);
+        match &key.bound.tenant {
+            Some(tenant) => minter.tenant(tenant),
+            None => Ok(minter),
+        }
     }
 
-    fn new(id: &str, secret: &[u8], issuer: &str, audience: &str) -> Self {
-        let mut header = Header::new(Algorithm::HS256);
+    /// A private key in a PEM file, under this id.
+    pub fn from_pem(alg: Alg, id: &str, pem: &[u8], issuer: &str, audience: &str) -> Result<Self, MintError> {
+        let refuse = || MintError::PrivateKey(alg.name());
+        // Public keys read as RSA keys too, and would fail only when they sign.
+        if !pem.windows(16).any(|text| text == b"PRIVATE KEY-----") {
+            return Err(refuse());
+        }
+        let key = match alg {
+            Alg::Rs256 => EncodingKey::from_rsa_pem(pem),
+            Alg::Es256 => EncodingKey::from_ec_pem(pem),
+            Alg::EdDsa => EncodingKey::from_ed_pem(pem),
+            Alg::Hs256 => return Err(refuse()),
+        };
+        Ok(Self::new(alg, id, key.map_err(|_| refuse())?, issuer, audience))
+    }
+
+    fn new(alg: Alg, id: &str, key: EncodingKey, issuer: &str, audience: &str) -> Self {
+        let mut header = Header::new(alg.jwt());
         header.kid = Some(id.to_owned());
-        Self { header, key: EncodingKey::from_secret(secret), issuer: issuer.to_owned(), audience: audience.to_owned() }
+        let tenant = DEFAULT_TENANT.to_owned();
+        Self { header, key, issuer: issuer.to_owned(), audience: audience.to_owned(), tenant }
+    }
+
+    /// The tenant of the tokens from here on.
+    pub fn tenant(mut self, tenant: &str) -> Result<Self, MintError> {
+        // A tenant is valid if it can be part of a user's key.
+        UserKey::new(tenant, "user").map_err(|_| MintError::Tenant)?;
+        self.tenant = tenant.to_owned();
+        Ok(self)
     }
 
     /// A token for this user and device. `exp` and `now` in Unix seconds.
     pub fn mint(&self, user: &str, device: &str, exp: u64, now: u64) -> Result<String, MintError> {
         check_user(user).map_err(MintError::User)?;
         check_device(device).map_err(MintError::Device)?;
-        let claims = Claims {
-            sub: user,
-            dev: device,
-            ten: DEFAULT_TENANT,
-            iss: &self.issuer,
-            aud: &self.audience,
-            iat: now,
-            exp,
-        };
+        let claims =
+            Claims { sub: user, dev: device, ten: &self.tenant, iss: &self.issuer, aud: &self.audience, iat: now, exp };
         encode(&self.header, &claims, &self.key).map_err(|_| MintError::Signing)
     }
 }

@@ -1,33 +1,31 @@
 //! Who is calling: tokens, their keys, and one-use tickets.
 //!
-//! Owns: the key set of the process, the check of a JWT, the table of tickets, and minting for development.
-//! Guarantees: an [`Identity`] that leaves this module was signed by a key of the set, with the algorithm bound to that
-//! key, for our audience and by the key's issuer, and its names are valid. Never does: network I/O, waiting, logging of a
-//! token or a secret. Time is an argument.
+//! Owns: the key set of the process and where it comes from, the check of a JWT, the table of tickets, and minting for
+//! development. Guarantees: an [`Identity`] that leaves this module was signed by a key of the set, with the algorithm bound
+//! to that key, for our audience, by the key's issuer and for its tenant, and its names are valid. Never does: network I/O,
+//! waiting, logging of a token or a secret. Time is an argument.
 
+pub mod counters;
 pub mod dev;
+pub mod jwks;
+pub mod key_file;
+pub mod keyring;
 pub mod keys;
 pub mod mint;
+mod public_key;
+mod schedule;
+#[cfg(test)]
+mod testing;
 pub mod tickets;
 pub mod verify;
 
-pub use keys::{KeyFileError, KeySet};
+pub use key_file::{KeyFileError, Material, UrlSource};
+pub use keyring::Keyring;
+pub use keys::KeySet;
 pub use mint::{MintError, Minter};
 pub use ringpost_router::Identity;
 pub use tickets::{TicketRefused, Tickets};
 pub use verify::Verifier;
-
-use crate::config::Config;
-
-/// The verifier that the settings ask for: the keys of `token_keys`, and with `dev` the development key.
-pub fn verifier(config: &Config) -> Result<Verifier, KeyFileError> {
-    let keys = match &config.token_keys {
-        Some(file) => KeySet::load(file, &config.token_issuer)?,
-        None => KeySet::default(),
-    };
-    let keys = if config.dev { keys.with_dev() } else { keys };
-    Ok(Verifier::new(keys, &config.token_audience))
-}
 
 /// The tenant of a token without a `ten` claim.
 pub const DEFAULT_TENANT: &str = "default";

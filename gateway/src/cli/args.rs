@@ -35,7 +35,7 @@ fn serve() -> Command {
 
 fn token() -> Command {
     let command = Command::new("token")
-        .about("Sign a token: with the development key, or with an HS256 key of a key file")
+        .about("Sign a token: with the development key, an HS256 key of a key file, or a private key")
         .arg(Arg::new("user").long("user").value_name("NAME").required(true).help("The user's name"))
         .arg(Arg::new("device").long("device").value_name("NAME").default_value("phone").help("The device's name"))
         .arg(
@@ -45,6 +45,24 @@ fn token() -> Command {
                 .default_value("1h")
                 .value_parser(humantime::parse_duration)
                 .help("For how long it is good: 90s, 15m, 1h, 30days"),
+        )
+        .arg(Arg::new("tenant").long("tenant").value_name("NAME").help("The user's tenant [default: default]"))
+        .arg(
+            Arg::new("private-key")
+                .long("private-key")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .requires("alg")
+                .requires("key")
+                .help("Sign with this private key (PEM) under the id of --key, as --token-issuer"),
+        )
+        .arg(
+            Arg::new("alg")
+                .long("alg")
+                .value_name("NAME")
+                .value_parser(["RS256", "ES256", "EdDSA"])
+                .requires("private-key")
+                .help("The algorithm of the private key"),
         )
         .arg(
             Arg::new("key")
@@ -56,7 +74,8 @@ fn token() -> Command {
         "Examples:\n  \
          ringpost token --user alice\n  \
          ringpost token --user alice --device laptop --ttl 15m\n  \
-         ringpost token --user alice --token-keys keys.toml --key internal",
+         ringpost token --user alice --token-keys keys.toml --key internal\n  \
+         ringpost token --user alice --private-key key.pem --alg ES256 --key 2026-11",
     )
 }
 

@@ -103,7 +103,9 @@ settings! {
     allowed_origins: Vec<String> = "", Bounds::Length(1, 256);
     /// The file of token keys (gateway/docs/operations.md has its format). Needed unless dev is on.
     token_keys: Option<PathBuf> = "", Bounds::Any("a path");
-    /// What the iss claim of a token must be.
+    /// How often sets of keys (jwks with a url, in the key file) are fetched. A key that was removed is accepted for so long at most.
+    jwks_refresh_ms: u32 = 10 * MINUTE_MS, Bounds::Range(1_000, 24 * 60 * MINUTE_MS);
+    /// What the iss claim of a token must be, where its key names no other.
     token_issuer: String = "ringpost", Bounds::Length(1, 256);
     /// What the aud claim of a token must be or hold.
     token_audience: String = "ringpost", Bounds::Length(1, 256);

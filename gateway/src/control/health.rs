@@ -23,6 +23,8 @@ pub struct Health {
     reached: AtomicBool,
     /// The store refuses appends: free space.
     storage_full: AtomicBool,
+    /// No key can check a token: nobody can come in.
+    no_keys: AtomicBool,
 }
 
 /// What /readyz answers.
@@ -73,6 +75,10 @@ impl Health {
         self.storage_full.store(full, Ordering::Release);
     }
 
+    pub fn set_no_keys(&self, none: bool) {
+        self.no_keys.store(none, Ordering::Release);
+    }
+
     pub fn readiness(&self) -> Readiness {
         let why = match self.phase() {
             Phase::Starting => "starting",
@@ -80,6 +86,7 @@ impl Health {
             Phase::Serving if self.is_full() => "every table of connections is full",
             Phase::Serving if self.reached.load(Ordering::Acquire) => "max_sessions is reached",
             Phase::Serving if self.storage_full.load(Ordering::Acquire) => "the disk is nearly full",
+            Phase::Serving if self.no_keys.load(Ordering::Acquire) => "no token key is loaded",
             Phase::Serving => "",
         };
         Readiness { ready: why.is_empty(), draining: self.phase() == Phase::Draining, why }

@@ -7,7 +7,9 @@
 pub mod admin;
 pub mod assets;
 pub mod edge;
+pub mod fetch;
 pub mod health;
+pub mod keys;
 pub mod metrics;
 pub mod problem;
 pub mod readiness;
@@ -15,13 +17,13 @@ pub mod routes;
 
 pub use health::Health;
 
-use crate::auth::{Tickets, Verifier};
+use crate::auth::{Keyring, Tickets, Verifier};
 use crate::config::Config;
 use crate::shard::edge::EdgeRequest;
 use metrics::Sources;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -52,11 +54,13 @@ pub struct Control {
 }
 
 impl Control {
-    /// Binds the admin address and starts serving it and `requests`.
+    /// Binds the admin address and starts serving it and `requests`, and keeping `keys` fresh; `started` is 0 ms on the
+    /// clock of the keys.
     pub fn start(
         config: &Config,
         shared: Shared,
         sources: Sources,
+        keys: (Keyring, Instant),
         requests: mpsc::Receiver<EdgeRequest>,
     ) -> Result<Self, ControlError> {
         let listener = bind(config.admin)?;
@@ -76,6 +80,8 @@ impl Control {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(ControlError::Runtime)?
         };
+        let (keyring, started) = keys;
+        runtime.spawn(keys::run(keyring, started));
         runtime.spawn(readiness::run(Arc::clone(&shared.health), Arc::clone(&sources), config.max_sessions));
         runtime.spawn(admin::serve(listener, admin::routes(shared.health, sources), stopped));
         Ok(Self { runtime: Some(runtime), stop, admin })

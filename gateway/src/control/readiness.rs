@@ -22,22 +22,28 @@ fn look(health: &Health, sources: &Sources, max_sessions: u64) {
     let sessions: u64 = sources.shards.iter().map(|shard| shard.board.read().value(Stat::ConnOpen)).sum();
     health.set_reached(sessions >= max_sessions);
     health.set_storage_full(sources.store.as_ref().is_some_and(|store| store.is_full.load(Relaxed)));
+    health.set_no_keys(sources.tokens.as_ref().is_some_and(|tokens| tokens.verifier.is_empty()));
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::health::Phase;
     use super::super::metrics::ShardStats;
+    use super::super::metrics::tokens::Tokens;
     use super::*;
+    use crate::auth::{KeySet, Verifier};
     use crate::shard::stats::{Board, Snapshot};
     use ringpost_persist::embedded::Stats;
+    use std::time::Instant;
 
     #[test]
-    fn a_full_node_and_a_full_disk_are_not_ready() {
+    fn a_full_node_a_full_disk_and_one_without_keys_are_not_ready() {
         let board = Arc::new(Board::default());
         let store = Arc::new(Stats::default());
         let shard = ShardStats { board: Arc::clone(&board), wake: Box::new(|| {}) };
-        let sources = Sources { shards: vec![shard], store: Some(Arc::clone(&store)) };
+        let verifier = Arc::new(Verifier::new(KeySet::default().with_dev(), "ringpost"));
+        let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started: Instant::now() });
+        let sources = Sources { shards: vec![shard], store: Some(Arc::clone(&store)), tokens };
         let health = Health::default();
         health.enter(Phase::Serving);
         let ready = || {
@@ -54,5 +60,8 @@ mod tests {
         assert_eq!(ready(), "");
         store.is_full.store(true, Relaxed);
         assert_eq!(ready(), "the disk is nearly full");
+        store.is_full.store(false, Relaxed);
+        verifier.replace(KeySet::default());
+        assert_eq!(ready(), "no token key is loaded");
     }
 }

@@ -123,7 +123,7 @@ async fn dev_token(headers: HeaderMap, request: Request) -> Result<Response, Pro
         let field = match e {
             auth::MintError::User(_) => "user",
             auth::MintError::Device(_) => "device",
-            auth::MintError::NoKey | auth::MintError::Signing => "",
+            _ => "",
         };
         Problem::new(if field.is_empty() { Code::Internal } else { Code::Invalid }, e.to_string()).field(field)
     })?;

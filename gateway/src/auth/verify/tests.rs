@@ -1,38 +1,12 @@
 use super::*;
-use crate::auth::{Minter, dev};
+use crate::auth::keys::{Alg, Bound, Key};
+use crate::auth::testing::{self, Dir};
+use crate::auth::{Minter, dev, public_key};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 /// 2026-01-01 in seconds.
 const NOW: u64 = 1_767_225_600;
-
-/// An Ed25519 pair of RFC 8410 section 10.3; public everywhere.
-const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
-    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-const ED_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
-    MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
-
-struct Dir(std::path::PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringpost-keys-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn keys(&self, toml: &str) -> Result<KeySet, crate::auth::KeyFileError> {
-        let file = self.0.join("keys.toml");
-        std::fs::write(&file, toml).unwrap();
-        KeySet::load(&file, "issuer")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn dev_verifier() -> Verifier {
     Verifier::new(KeySet::default().with_dev(), dev::AUDIENCE)
@@ -131,6 +105,9 @@ fn issuer_audience_and_names_must_fit() {
         ("dev", json!("my phone")),
         ("dev", json!("d".repeat(33))),
         ("ten", json!("")),
+        ("ten", json!("t".repeat(33))),
+        ("ten", json!("a\u{0}b")),
+        ("ten", json!(7)),
     ] {
         let mut bad = claims();
         bad[claim] = value;
@@ -167,22 +144,182 @@ fn the_key_decides_the_algorithm() {
     assert_invalid(&format!("eyJhbGciOiJub25lIiwia2lkIjoiZGV2In0.{payload}."));
 }
 
-#[test]
-fn an_ed25519_key_verifies_and_its_public_part_is_no_secret() {
-    let dir = Dir::new("ed");
-    std::fs::write(dir.0.join("pub.pem"), ED_PUBLIC).unwrap();
-    let keys = dir.keys("[[keys]]\nid = \"ed\"\nalg = \"EdDSA\"\npublic_key_pem_file = \"pub.pem\"").unwrap();
-    let verifier = Verifier::new(keys, dev::AUDIENCE);
-    let mut claims = claims();
-    claims["iss"] = json!("issuer");
-    let private = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap();
-    let token = sign_as(Algorithm::EdDSA, Some("ed"), &private, &claims);
-    assert_eq!(verifier.verify(&token, NOW * 1_000).unwrap().user.user(), "alice");
-    // The classic confusion: the public key as an HMAC secret.
-    for secret in [ED_PUBLIC.as_bytes(), ED_PUBLIC.trim().as_bytes()] {
-        let forged = sign_as(Algorithm::HS256, Some("ed"), &EncodingKey::from_secret(secret), &claims);
-        assert!(matches!(verifier.verify(&forged, NOW * 1_000), Err(AuthError::Invalid(_))));
+/// A verifier with one public key, under the id `k`, for tokens of `issuer`.
+fn public(alg: Alg, tenant: Option<&str>) -> Verifier {
+    let mut set = KeySet::default();
+    set.add("k".into(), public_key(alg, "issuer", tenant));
+    Verifier::new(set, dev::AUDIENCE)
+}
+
+fn public_key(alg: Alg, issuer: &str, tenant: Option<&str>) -> Arc<Key> {
+    let bound = Bound { issuer: issuer.into(), tenant: tenant.map(str::to_owned) };
+    Arc::new(Key::public(alg, public_key::from_pem(alg, testing::public_pem(alg)).unwrap(), bound))
+}
+
+fn private(alg: Alg) -> EncodingKey {
+    let pem = testing::private_pem(alg);
+    match alg {
+        Alg::Rs256 => EncodingKey::from_rsa_pem(pem).unwrap(),
+        Alg::Es256 => EncodingKey::from_ec_pem(pem).unwrap(),
+        _ => EncodingKey::from_ed_pem(pem).unwrap(),
     }
+}
+
+fn claims_of(issuer: &str) -> Value {
+    let mut claims = claims();
+    claims["iss"] = json!(issuer);
+    claims
+}
+
+/// The same token under another header.
+fn with_header(token: &str, header: &Value) -> String {
+    use base64::Engine;
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header.to_string());
+    format!("{header}.{}", token.split_once('.').unwrap().1)
+}
+
+#[test]
+fn a_public_key_verifies_what_its_private_key_signed_with_its_algorithm() {
+    for alg in Alg::PUBLIC {
+        let verifier = public(alg, None);
+        let token = sign_as(alg.jwt(), Some("k"), &private(alg), &claims_of("issuer"));
+        assert_eq!(verifier.verify(&token, NOW * 1_000).unwrap().user.user(), "alice", "{alg:?}");
+        let other = sign_as(alg.jwt(), Some("k"), &private(alg), &claims_of("somebody"));
+        assert_eq!(verifier.verify(&other, NOW * 1_000), Err(AuthError::Invalid("wrong issuer")));
+    }
+}
+
+#[test]
+fn a_public_key_is_no_hmac_secret() {
+    for alg in Alg::PUBLIC {
+        let verifier = public(alg, None);
+        let pem = std::str::from_utf8(testing::public_pem(alg)).unwrap();
+        let der = public_key(alg, "issuer", None).decoding.try_get_as_bytes().unwrap().to_vec();
+        for secret in [pem.as_bytes(), pem.trim().as_bytes(), &der] {
+            for hmac in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                let forged = sign_as(hmac, Some("k"), &EncodingKey::from_secret(secret), &claims_of("issuer"));
+                let refused = verifier.verify(&forged, NOW * 1_000);
+                assert_eq!(refused, Err(AuthError::Invalid("algorithm is not the key's")), "{alg:?}");
+            }
+        }
+        assert_eq!(verifier.counters().refused(Reason::Algorithm), 9);
+    }
+}
+
+#[test]
+fn a_header_can_only_agree_with_its_key() {
+    for alg in Alg::PUBLIC {
+        let verifier = public(alg, None);
+        let token = sign_as(alg.jwt(), Some("k"), &private(alg), &claims_of("issuer"));
+        for named in ["HS256", "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "none", "NONE", ""] {
+            let changed = with_header(&token, &json!({"alg": named, "kid": "k", "typ": "JWT"}));
+            assert!(matches!(verifier.verify(&changed, NOW * 1_000), Err(AuthError::Invalid(_))), "{alg:?} {named}");
+        }
+        let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
+        assert!(matches!(verifier.verify(&unsigned, NOW * 1_000), Err(AuthError::Invalid(_))));
+    }
+    // The right signature with a sibling of the algorithm.
+    let token = sign_as(Algorithm::RS512, Some("k"), &private(Alg::Rs256), &claims_of("issuer"));
+    let refused = public(Alg::Rs256, None).verify(&token, NOW * 1_000);
+    assert_eq!(refused, Err(AuthError::Invalid("algorithm is not the key's")));
+}
+
+#[test]
+fn a_key_that_a_token_brings_along_is_not_used() {
+    let mut header = Header::new(Algorithm::ES256);
+    header.jwk = serde_json::from_value(testing::jwk("ec", "k")).unwrap();
+    header.jku = Some("http://127.0.0.1:1/jwks.json".into());
+    let verifier = public(Alg::Rs256, None);
+    for (kid, answer) in
+        [(None, "token names no key"), (Some("x"), "unknown key"), (Some("k"), "algorithm is not the key's")]
+    {
+        header.kid = kid.map(str::to_owned);
+        let token = encode(&header, &claims_of("issuer"), &private(Alg::Es256)).unwrap();
+        assert_eq!(verifier.verify(&token, NOW * 1_000), Err(AuthError::Invalid(answer)));
+    }
+}
+
+#[test]
+fn a_key_bound_to_a_tenant_signs_for_no_other() {
+    let verifier = public(Alg::Es256, Some("acme"));
+    let token = |ten: Option<&str>| {
+        let mut claims = claims_of("issuer");
+        if let Some(ten) = ten {
+            claims["ten"] = json!(ten);
+        }
+        sign_as(Algorithm::ES256, Some("k"), &private(Alg::Es256), &claims)
+    };
+    assert_eq!(verifier.verify(&token(Some("acme")), NOW * 1_000).unwrap().user.tenant(), "acme");
+    for other in [None, Some("default"), Some("Acme"), Some("acme ")] {
+        let refused = verifier.verify(&token(other), NOW * 1_000);
+        assert_eq!(refused, Err(AuthError::Invalid("the key is not for this tenant")), "{other:?}");
+    }
+    assert_eq!(verifier.counters().refused(Reason::Tenant), 4);
+}
+
+#[test]
+fn one_id_may_name_a_key_of_each_issuer() {
+    let mut set = KeySet::default();
+    assert!(set.add("k".into(), public_key(Alg::Rs256, "one", Some("t1"))));
+    assert!(set.add("k".into(), public_key(Alg::Es256, "two", Some("t2"))));
+    assert!(!set.add("k".into(), public_key(Alg::EdDsa, "two", None)), "the first of an issuer stays");
+    let verifier = Verifier::new(set, dev::AUDIENCE);
+    let token = |alg: Alg, issuer: &str, tenant: &str| {
+        let mut claims = claims_of(issuer);
+        claims["ten"] = json!(tenant);
+        sign_as(alg.jwt(), Some("k"), &private(alg), &claims)
+    };
+    assert!(verifier.verify(&token(Alg::Rs256, "one", "t1"), NOW * 1_000).is_ok());
+    assert!(verifier.verify(&token(Alg::Es256, "two", "t2"), NOW * 1_000).is_ok());
+    for (alg, issuer, tenant) in [
+        (Alg::Es256, "one", "t1"),
+        (Alg::Rs256, "two", "t2"),
+        (Alg::Rs256, "one", "t2"),
+        (Alg::EdDsa, "two", "t2"),
+        (Alg::Rs256, "three", "t1"),
+    ] {
+        let refused = verifier.verify(&token(alg, issuer, tenant), NOW * 1_000);
+        assert!(matches!(refused, Err(AuthError::Invalid(_))), "{alg:?} {issuer} {tenant}");
+    }
+}
+
+#[test]
+fn every_refusal_is_counted_once_under_its_reason() {
+    let verifier = dev_verifier();
+    let changed = |claim: &str, value: Value| {
+        let mut claims = claims();
+        claims[claim] = value;
+        sign(&claims)
+    };
+    let other = EncodingKey::from_secret(b"another secret that is long enough to be one");
+    let key = EncodingKey::from_secret(dev::SECRET);
+    for (reason, token) in [
+        (Reason::Malformed, "nonsense".to_owned()),
+        (Reason::UnknownKey, sign_as(Algorithm::HS256, Some("nobody"), &key, &claims())),
+        (Reason::Algorithm, sign_as(Algorithm::HS512, Some(dev::KEY_ID), &key, &claims())),
+        (Reason::Signature, sign_as(Algorithm::HS256, Some(dev::KEY_ID), &other, &claims())),
+        (Reason::Issuer, changed("iss", json!("somebody"))),
+        (Reason::Audience, changed("aud", json!("somebody"))),
+        (Reason::Claims, changed("ten", json!("t".repeat(33)))),
+        (Reason::NotYetValid, changed("iat", json!(NOW + 60))),
+        (Reason::Expired, changed("exp", json!(NOW - 60))),
+    ] {
+        assert!(verifier.verify(&token, NOW * 1_000).is_err());
+        assert_eq!(verifier.counters().refused(reason), 1, "{reason:?}");
+    }
+    let all: u64 = Reason::ALL.into_iter().map(|reason| verifier.counters().refused(reason)).sum();
+    assert_eq!(all, 9);
+}
+
+#[test]
+fn a_private_key_mints_what_its_public_key_verifies() {
+    for alg in Alg::PUBLIC {
+        let minter = Minter::from_pem(alg, "k", testing::private_pem(alg), "issuer", dev::AUDIENCE).unwrap();
+        let token = minter.tenant("acme").unwrap().mint("alice", "phone", NOW + 60, NOW).unwrap();
+        assert_eq!(public(alg, Some("acme")).verify(&token, NOW * 1_000).unwrap().user.tenant(), "acme");
+        assert!(Minter::from_pem(alg, "k", testing::public_pem(alg), "issuer", dev::AUDIENCE).is_err());
+    }
+    assert!(Minter::dev().tenant("").is_err());
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod help;
 pub mod process;
 pub mod store;
 pub mod text;
+pub mod tokens;
 
 pub use text::{Kind, Text};
 
@@ -30,6 +31,8 @@ pub struct Sources {
     pub shards: Vec<ShardStats>,
     /// Absent where there is no embedded store.
     pub store: Option<Arc<Stats>>,
+    /// Absent where nobody checks tokens.
+    pub tokens: Option<tokens::Tokens>,
 }
 
 pub async fn gather(sources: &Sources) -> String {
@@ -74,6 +77,9 @@ pub fn render(sources: &Sources) -> String {
     if let Some(stats) = &sources.store {
         store::add(&mut text, stats);
     }
+    if let Some(tokens) = &sources.tokens {
+        tokens::add(&mut text, tokens);
+    }
     process::add(&mut text);
     text.finish()
 }
@@ -81,6 +87,8 @@ pub fn render(sources: &Sources) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{KeySet, Verifier};
+    use std::time::Instant;
 
     fn sources(shards: &[&[(Stat, u64)]]) -> Sources {
         let shards = shards.iter().map(|values| {
@@ -90,7 +98,9 @@ mod tests {
             board.publish(&snapshot);
             ShardStats { board, wake: Box::new(|| {}) }
         });
-        Sources { shards: shards.collect(), store: Some(Arc::default()) }
+        let verifier = Arc::new(Verifier::new(KeySet::default(), "ringpost"));
+        let tokens = Some(tokens::Tokens { verifier, started: Instant::now() });
+        Sources { shards: shards.collect(), store: Some(Arc::default()), tokens }
     }
 
     #[test]
