@@ -12,7 +12,7 @@ use ringpost_gateway::auth::keys::Alg;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::ws::Client;
-use support::{Dir, Gateway, PATIENCE, finish, ringpost};
+use support::{Dir, Gateway, PATIENCE, finish, http, ringpost};
 
 const FAILURES: &str = "ringpost_token_keys_refresh_failures_total{source=\"jwks\"}";
 const FAILING: &str = "ringpost_token_keys_failing{source=\"jwks\"}";
@@ -227,12 +227,21 @@ fn a_node_is_ready_once_it_has_a_key() {
     let keys = dir.file("keys.toml", &source(&issuer));
     let mut command = ringpost();
     command.args(["serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--data", &dir.path("data"), "--token-keys"]);
-    command.arg(keys).arg("--jwks-refresh-ms=1000");
+    command.arg(keys).args(["--jwks-refresh-ms=1000", "--token-issuer=idp"]);
     let gateway = Gateway::spawn(command);
     eventually(|| gateway.get("/readyz").json()["why"] == "no token key is loaded");
     assert_eq!(gateway.get("/healthz").status, 200);
+    // A good token whose key has yet to come: told to come back, not that it is bad.
+    let token = token(&minter(Alg::Rs256, "1"), "alice");
+    let bearer = format!("Bearer {token}");
+    assert_eq!(status(&gateway, &token), 503);
+    assert_eq!(http(gateway.listen, "POST", "/v1/ticket", &[("authorization", &bearer)], "").status, 503);
+    let mut client = Client::connect(gateway.listen, "/v1/connect", &[]).unwrap();
+    client.send(&json!({"id": "1", "hello": {"token": token}}));
+    assert_eq!(client.closed().1, 4003);
     issuer.set(Answer::Keys(vec![jwk("rsa", "1")]));
     eventually(|| gateway.get("/readyz").status == 200);
+    assert_eq!(status(&gateway, &token), 101);
 }
 
 #[test]

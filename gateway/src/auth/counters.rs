@@ -10,6 +10,8 @@ pub enum Reason {
     /// No JWT, or one that cannot be ours.
     Malformed,
     UnknownKey,
+    /// As above, while a source of keys has not answered for the first time.
+    Unready,
     /// The header names another algorithm than the key has.
     Algorithm,
     Signature,
@@ -24,9 +26,10 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Self::Malformed,
         Self::UnknownKey,
+        Self::Unready,
         Self::Algorithm,
         Self::Signature,
         Self::Issuer,
@@ -41,6 +44,7 @@ impl Reason {
         match self {
             Self::Malformed => "malformed",
             Self::UnknownKey => "unknown_key",
+            Self::Unready => "unready",
             Self::Algorithm => "algorithm",
             Self::Signature => "signature",
             Self::Issuer => "issuer",

@@ -125,7 +125,7 @@ impl RawKey {
 impl RawSource {
     fn owner(&self) -> String {
         match (&self.url, &self.file) {
-            (Some(url), _) => format!("jwks {url:?}"),
+            (Some(url), _) => format!("jwks {:?}", shown(url)),
             (None, Some(file)) => format!("jwks {:?}", file.display().to_string()),
             (None, None) => "jwks".to_owned(),
         }
@@ -281,6 +281,15 @@ fn checked(url: &str, plaintext: bool) -> Result<http::Uri, &'static str> {
         Some("http") => Err("the url is not https: set plaintext = true if nobody can change what travels there"),
         _ => Err("the url must be http or https"),
     }
+}
+
+/// A URL as far as logs may hold it: without what may be a secret, a user with a password or a query.
+pub(super) fn shown(url: &str) -> &str {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let path = url[..end].get(host..).and_then(|rest| rest.find('/')).map_or(end, |at| host + at);
+    let start = url[..path].rfind('@').map_or(0, |at| at + 1);
+    &url[start..end]
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {

@@ -6,7 +6,7 @@
 //! clock that does not go back. The control plane drives it.
 
 use super::jwks::Set;
-use super::key_file::{KeyFile, Material, UrlSource};
+use super::key_file::{KeyFile, Material, UrlSource, shown};
 use super::keys::Named;
 use super::schedule::Schedule;
 use super::{KeyFileError, KeySet, Verifier};
@@ -38,6 +38,8 @@ struct Remote {
     schedule: Schedule,
     keys: Vec<Named>,
     unused: usize,
+    /// Whether it has ever been fetched.
+    answered: bool,
     said: String,
 }
 
@@ -152,6 +154,7 @@ impl Keyring {
             Ok(set) => {
                 let said = set.summary();
                 (remote.keys, remote.unused) = (set.keys, set.unused.len());
+                remote.answered = true;
                 remote.schedule.succeeded(now_ms);
                 said
             }
@@ -161,7 +164,8 @@ impl Keyring {
                 format!("not fetched: {error}; its keys of before stay ({})", remote.keys.len())
             }
         };
-        let line = (remote.said != said).then(|| format!("token keys: {}: {said}", remote.source.url));
+        let line =
+            (remote.said != said).then(|| format!("token keys: {}: {said}", shown(&remote.source.url.to_string())));
         remote.said = said;
         self.publish();
         line
@@ -185,12 +189,14 @@ impl Keyring {
         let oldest = self.remotes.iter().map(|remote| remote.schedule.fresh_ms()).min();
         counters.fresh_ms.store(oldest.unwrap_or(0), Relaxed);
         self.verifier.replace(set);
+        // After the keys: whoever sees this sees them.
+        self.verifier.set_unready(self.remotes.iter().any(|remote| !remote.answered));
     }
 }
 
 impl Remote {
     fn new(id: u64, source: Arc<UrlSource>, schedule: Schedule) -> Self {
-        Self { id, source, schedule, keys: Vec::new(), unused: 0, said: String::new() }
+        Self { id, source, schedule, keys: Vec::new(), unused: 0, answered: false, said: String::new() }
     }
 }
 

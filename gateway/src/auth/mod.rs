@@ -36,6 +36,10 @@ pub enum AuthError {
     /// Malformed, unknown key, bad signature, another audience or issuer, a name out of bounds. Close 4501, HTTP 401.
     #[error("{0}")]
     Invalid(&'static str),
+    /// Nobody knows the key, and a source of keys has not answered since it is known: the token may be good. Close 4003,
+    /// HTTP 503.
+    #[error("the keys of tokens are not loaded yet")]
+    Unready,
     /// Everything is right but the time. Close 4502, HTTP 401.
     #[error("token expired")]
     Expired,

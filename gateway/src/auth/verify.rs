@@ -25,6 +25,8 @@ pub struct Verifier {
     counters: Counters,
     /// A token named a key that nobody knows: a source may have a new one.
     wanted: AtomicBool,
+    /// A source of keys has not answered yet.
+    unready: AtomicBool,
 }
 
 /// The claims of RFC 7519 that we read and our own; others are ignored.
@@ -55,6 +57,7 @@ impl Verifier {
             audience: audience.into(),
             counters: Counters::default(),
             wanted: AtomicBool::new(false),
+            unready: AtomicBool::new(false),
         };
         verifier.replace(keys);
         verifier
@@ -75,6 +78,11 @@ impl Verifier {
         self.keys.load().is_empty()
     }
 
+    /// Whether a source of keys has not answered for the first time, so that an unknown key may be a good one.
+    pub(super) fn set_unready(&self, unready: bool) {
+        self.unready.store(unready, Relaxed);
+    }
+
     /// Whether a token named an unknown key since this was asked last.
     pub(super) fn take_wanted(&self) -> bool {
         self.wanted.swap(false, Relaxed)
@@ -89,6 +97,7 @@ impl Verifier {
             }
             match reason {
                 Reason::Expired => AuthError::Expired,
+                Reason::Unready => AuthError::Unready,
                 _ => AuthError::Invalid(text),
             }
         })
@@ -106,7 +115,10 @@ impl Verifier {
         let kid = header.kid.ok_or(Refusal(Reason::Malformed, "token names no key"))?;
         let keys = self.keys.load();
         let issuer = || insecure_decode_claims::<Issuer>(token).ok().map(|claims| claims.iss);
-        let key = keys.find(&kid, issuer).ok_or(Refusal(Reason::UnknownKey, "unknown key"))?;
+        let key = keys.find(&kid, issuer).ok_or_else(|| match self.unready.load(Relaxed) {
+            true => Refusal(Reason::Unready, "the keys of tokens are not loaded yet"),
+            false => Refusal(Reason::UnknownKey, "unknown key"),
+        })?;
         let mut rules = Validation::new(key.alg.jwt());
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         rules.set_issuer(&[&key.bound.issuer]);

@@ -92,7 +92,10 @@ fn bearer(shared: &Shared, headers: &HeaderMap, now_ms: u64) -> Result<Identity,
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(refuse("not a bearer token"));
     }
-    shared.verifier.verify(token.trim(), now_ms).map_err(|e: AuthError| refuse(&e.to_string()))
+    shared.verifier.verify(token.trim(), now_ms).map_err(|e| match e {
+        AuthError::Unready => Problem::new(Code::Unavailable, e.to_string()),
+        AuthError::Invalid(_) | AuthError::Expired => refuse(&e.to_string()),
+    })
 }
 
 #[derive(Deserialize)]

@@ -20,6 +20,7 @@ use std::sync::Arc;
 const ECHO_BYTES: u32 = 16 << 20;
 
 const DRAINING: Refusal = Refusal::unavailable("this node is draining", "1");
+const NO_KEYS: &str = "the keys of tokens are not loaded yet";
 const TOO_MANY_DEVICES: Refusal = Refusal::new(StatusCode::CONFLICT, "the user has too many devices");
 
 impl Shard {
@@ -56,6 +57,7 @@ impl Shard {
                 let refusal = match error {
                     AuthError::Invalid(why) => Refusal::unauthorized(why),
                     AuthError::Expired => Refusal::unauthorized("token expired"),
+                    AuthError::Unready => Refusal::unavailable(NO_KEYS, "2"),
                 };
                 self.refuse(handle, &refusal, Stat::RefusedToken, head_only);
             }
@@ -96,6 +98,8 @@ impl Shard {
         match error {
             AuthError::Invalid(why) => self.close_session(handle, CloseCode::Unauthenticated, why),
             AuthError::Expired => self.close_session(handle, CloseCode::TokenExpired, "token expired"),
+            // Not the client's fault: it comes back.
+            AuthError::Unready => self.close_session(handle, CloseCode::Overloaded, NO_KEYS),
         }
     }
 

@@ -111,6 +111,9 @@ fn a_url_must_be_one_whose_answer_nobody_can_change() {
     ] {
         refused(&dir, &source(bad), part);
     }
+    let secrets = source("url = \"https://user:word@id.example/jwks?key=word\"");
+    let line = parse(&dir, &secrets).err().unwrap().to_string();
+    assert!(line.contains("id.example/jwks") && !line.contains("word@") && !line.contains("key=word"), "{line}");
 }
 
 #[test]
@@ -126,4 +129,17 @@ fn a_change_of_any_named_file_is_a_change() {
     assert!(before == read());
     dir.file("a", "fedcba9876543210fedcba9876543210");
     assert!(before != read());
+}
+
+#[test]
+fn what_logs_show_of_a_url_is_no_secret() {
+    for (url, seen) in [
+        ("https://id.example/a@b", "https://id.example/a@b"),
+        ("https://u:w@id.example/a@b?k=w", "id.example/a@b"),
+        ("https://u:w@id.example", "id.example"),
+        ("u:w@x?://y", "x"),
+        ("", ""),
+    ] {
+        assert_eq!(shown(url), seen);
+    }
 }

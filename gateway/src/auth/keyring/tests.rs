@@ -64,6 +64,24 @@ fn keys_come_and_go_with_their_set() {
 }
 
 #[test]
+fn until_a_source_has_answered_an_unknown_key_may_be_a_good_one() {
+    let dir = Dir::new("unready");
+    let mut ring = ring(&dir, SOURCE);
+    let token = || {
+        let minter = Minter::from_pem(Alg::Rs256, "1", testing::private_pem(Alg::Rs256), "idp", "ringpost").unwrap();
+        minter.tenant("acme").unwrap().mint("alice", "web", NOW + 60, NOW).unwrap()
+    };
+    let verify = |ring: &Keyring| ring.verifier().verify(&token(), NOW * 1_000).map(drop);
+    assert_eq!(verify(&ring), Err(AuthError::Unready));
+    fetch(&mut ring, 0, &Err("down".into()));
+    assert_eq!(verify(&ring), Err(AuthError::Unready));
+    fetch(&mut ring, RETRY_MS, &good(&[]));
+    assert_eq!(verify(&ring), Err(AuthError::Invalid("unknown key")));
+    fetch(&mut ring, EVERY * 2, &Err("down".into()));
+    assert_eq!(verify(&ring), Err(AuthError::Invalid("unknown key")), "it is gone, as far as anybody knows");
+}
+
+#[test]
 fn an_empty_set_takes_all_keys_away() {
     let dir = Dir::new("empty");
     let mut ring = ring(&dir, SOURCE);
