@@ -470,9 +470,11 @@ impl Client {
     }
 
     fn connect_within(&mut self, now_ms: u64, spread_ms: u64) {
-        let delay = self.backoff.delay(&mut self.random, spread_ms);
-        // A slot was spread by the server: it is kept exactly.
-        let at_ms = if self.slot_ms > now_ms { self.slot_ms } else { now_ms + delay };
+        // A slot was spread by the server: it is kept exactly, and is no failure.
+        let at_ms = match self.slot_ms > now_ms {
+            true => self.slot_ms,
+            false => now_ms + self.backoff.delay(&mut self.random, spread_ms),
+        };
         self.slot_ms = 0;
         self.link = Link::Waiting { at_ms };
     }

@@ -409,6 +409,19 @@ fn a_drain_slot_is_kept_exactly() {
 }
 
 #[test]
+fn a_session_that_was_drained_is_no_failure() {
+    let mut bench = Bench::online(true);
+    for _ in 0..8 {
+        bench.answer(0, Answer::Drain(v1::Drain { reconnect_after_ms: 100, deadline_ms: 200 }));
+        bench.cut(CloseCode::Draining as u16);
+        bench.now += 100;
+        bench.open(v1::Welcome::default());
+    }
+    bench.cut(CloseCode::Internal as u16);
+    assert!(bench.client.next_timeout_ms().unwrap() <= bench.now + 1_000);
+}
+
+#[test]
 fn a_refused_upgrade_waits_as_long_as_told() {
     let mut bench = Bench::new(true);
     bench.client.timeout(0);
