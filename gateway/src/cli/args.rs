@@ -18,6 +18,7 @@ pub fn command() -> Command {
         .subcommand(token())
         .subcommand(config())
         .subcommand(super::chat::command())
+        .subcommand(super::check_client::command())
 }
 
 fn serve() -> Command {

@@ -5,6 +5,7 @@
 
 mod args;
 mod chat;
+mod check_client;
 mod config;
 mod serve;
 mod token;
@@ -29,7 +30,8 @@ pub fn main() -> ExitCode {
         Some(("token", matches)) => token::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("chat", matches)) => chat::run(matches),
-        _ => return fail("say what to do: serve, token, config or chat (ringpost --help)"),
+        Some(("check-client", matches)) => check_client::run(matches),
+        _ => return fail("say what to do: serve, token, config, chat or check-client (ringpost --help)"),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
