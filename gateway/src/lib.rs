@@ -2,6 +2,7 @@
 //!
 //! Data plane: [`ring`], [`shard`], [`transport`], [`mesh`]. Control plane: [`auth`], [`control`], [`config`], [`cli`].
 
+pub mod address;
 pub mod auth;
 pub mod cli;
 pub mod config;
