@@ -8,6 +8,7 @@ import { account, touch } from './store.js';
 
 const WELCOME_MS = 10_000;
 const BACKOFF_MS = { least: 1_000, most: 60_000 };
+const STABLE_MS = 10_000; // a session that lived so long ends a row of failures
 const FETCH_RECORDS = 100;
 const ACK_EVERY = 16; // pushes, while more are waiting to be stored; well inside the window
 const ID_EPOCH_MS = Date.UTC(2024, 0, 1);
@@ -36,6 +37,7 @@ export class Client extends EventTarget {
   #stored = 0; // the last push that is stored, and the last one acknowledged
   #acked = 0;
   #reconnectAfter = null;
+  #welcomedAt = 0;
   #heardAt = 0;
   #welcome = null;
 
@@ -154,7 +156,7 @@ export class Client extends EventTarget {
       Object.assign(this.#store.conversation(user), { have: head, above: [], lastSeq: head });
       await this.#store.truncate(user, head);
     }
-    this.#attempt = 0;
+    this.#welcomedAt = Date.now();
     this.#set('online');
     const beatMs = Number(welcome.heartbeatMs ?? 30_000);
     clearInterval(this.#timers.beat);
@@ -203,11 +205,14 @@ export class Client extends EventTarget {
 
   /** Back-off with full jitter. After a crash the first attempt is spread over the slot that welcome gave. */
   #retryLater() {
+    if (this.#welcomedAt && Date.now() - this.#welcomedAt >= STABLE_MS) this.#attempt = 0;
+    this.#welcomedAt = 0;
     const slot = Number(this.#welcome?.crashSlotMs ?? 0);
     const ceiling = Math.min(BACKOFF_MS.most, BACKOFF_MS.least * 2 ** this.#attempt);
     const spread = this.#attempt === 0 ? Math.max(ceiling, slot) : ceiling;
     const waitMs = this.#reconnectAfter ?? Math.random() * spread;
-    this.#attempt = Math.min(this.#attempt + 1, 10);
+    // A slot that drain gave is no failure.
+    if (this.#reconnectAfter === null) this.#attempt = Math.min(this.#attempt + 1, 10);
     this.#reconnectAfter = null;
     clearTimeout(this.#timers.reconnect);
     this.#timers.reconnect = setTimeout(() => this.#connect(), waitMs);
