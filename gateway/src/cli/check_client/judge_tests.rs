@@ -40,6 +40,7 @@ enum Fault {
     IgnoresDrain,
     AtOnce,
     Steady,
+    NeverGrows,
     AlwaysComesBack,
     OldToken,
     Garbage,
@@ -184,6 +185,9 @@ impl Bench {
             Fault::IgnoresDrain if code == 4000 => self.connect_ms = Some(self.now.ms),
             Fault::AtOnce if (4001..4005).contains(&code) => self.connect_ms = Some(self.now.ms),
             Fault::Steady if (4001..4005).contains(&code) => self.connect_ms = Some(self.now.ms + 1_000),
+            Fault::NeverGrows if (4001..4005).contains(&code) => {
+                self.connect_ms = Some(self.now.ms + self.conn * 370 % 1_000);
+            }
             _ => return,
         }
         // Instead of the time that the client drew.
@@ -328,6 +332,7 @@ const FAULTS: &[(Fault, Rule)] = &[
     (Fault::IgnoresDrain, rules::DRAIN),
     (Fault::AtOnce, rules::BACK_OFF),
     (Fault::Steady, rules::BACK_OFF),
+    (Fault::NeverGrows, rules::BACK_OFF),
     (Fault::AlwaysComesBack, rules::STOP),
     (Fault::OldToken, rules::NEW_TOKEN),
 ];

@@ -41,7 +41,7 @@ rules! {
     PING "ping" "a ping of the transport is answered with its payload" false;
     RESET "reset" "after reset the position beyond the log is dropped" false;
     DRAIN "drain" "after drain and 4000 it comes back at reconnectAfterMs, not earlier" false;
-    BACK_OFF "back-off" "after 4001 to 4004 it comes back within 60 s, after delays that are drawn and not all short" false;
+    BACK_OFF "back-off" "after 4001 to 4004 it comes back within 60 s, after delays that are drawn and grow" false;
     STOP "stop" "after 4500, 4501, 4503, 4504 and 4505 it does not come back by itself" false;
     NEW_TOKEN "new-token" "after 4502 it comes back only with another token" false;
     RENEW "renew" "renewSoon is answered by renew with a new token" true;
