@@ -4,7 +4,7 @@
 
 mod support;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -67,8 +67,10 @@ impl Running {
         wait(&self.notes, part)
     }
 
-    fn kill(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+    /// Kills it, and waits until its state is nobody's.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Ends the input and waits for the end.
