@@ -4,14 +4,17 @@
 //! then drain [`App::poll`]. Its order is what is promised: what came is shown, then saved, and only then acknowledged;
 //! a message is saved before it is sent. Never does: decide about retries, gaps or reconnects (the client of proto does).
 
+mod came;
+mod typed;
+
 use super::ask::Asks;
-use super::command::{self, Command, HELP};
+use super::command;
 use super::show;
 use super::state::State;
 use bytes::Bytes;
-use ringpost_proto::client::{ABNORMAL, Client, Event, Outcome};
+use ringpost_proto::client::{ABNORMAL, Client};
 use ringpost_proto::close::CloseCode;
-use ringpost_proto::v1::{self, code, peer::Peer, send};
+use ringpost_proto::v1::{self, code, peer::Peer};
 use ringpost_proto::wire::{Encoding, decode_server};
 use std::collections::VecDeque;
 
@@ -272,216 +275,6 @@ impl App {
     /// Whether more lines are welcome.
     pub fn wants_lines(&self) -> bool {
         self.client.unsent() < WANTED
-    }
-
-    // ---- commands ----
-
-    fn command(&mut self, now: Now, command: Command) {
-        match command {
-            Command::Nothing => {}
-            Command::Say(text) => self.say(now, text),
-            Command::To(peer) => {
-                self.note(format!("writing to {}", show::peer(&peer)));
-                self.current = Some(peer);
-                if self.options.reads {
-                    self.read(now);
-                }
-            }
-            Command::List => self.asks.list(),
-            Command::History(count) => match &self.current {
-                Some(peer) => self.asks.history(peer, count),
-                None => self.nobody(),
-            },
-            Command::Read => self.read(now),
-            Command::Who => self.who(),
-            Command::Help => self.note(HELP.to_owned()),
-            Command::Quit => self.quit(),
-        }
-    }
-
-    fn nobody(&mut self) {
-        self.note("no current conversation: /to NAME picks one".to_owned());
-    }
-
-    fn say(&mut self, now: Now, text: String) {
-        let Some(to) = self.current.clone() else {
-            return self.fail("nobody to send it to: say --to NAME, or /to NAME before it".to_owned());
-        };
-        let send = v1::Send {
-            to: Some(v1::Peer { peer: Some(to) }),
-            client_message_id: Bytes::copy_from_slice(&uuid_v7(now.unix_ms, (self.fresh)())),
-            body: Some(send::Body::Text(text)),
-            client_time_ms: now.unix_ms,
-            ..v1::Send::default()
-        };
-        match self.client.send(send.clone()) {
-            Ok(()) => {
-                self.state.outbox.push(send);
-                self.said = true;
-            }
-            Err(full) => self.fail(full.to_string()),
-        }
-    }
-
-    fn read(&mut self, now: Now) {
-        let Some(peer) = &self.current else { return self.nobody() };
-        if let Some((received, _)) = self.client.position(peer).filter(|(received, _)| *received > 0) {
-            self.client.read(now.ms, peer, received);
-            self.state.conversation(&peer.clone()).unread = 0;
-            self.dirty = true;
-        }
-    }
-
-    fn who(&mut self) {
-        let Options { user, device, .. } = &self.options;
-        let place = if self.client.is_online() { format!("online at {}", self.server) } else { "offline".to_owned() };
-        let mut line = format!("{user} on {device}, {place}; {} without a tick", messages(self.client.unsent()));
-        if let Some(peer) = &self.current {
-            let known = self.state.known(peer);
-            let (seq, delivered, read) = known.map_or((0, 0, 0), |c| (c.seq, c.delivered, c.read));
-            let peer = show::peer(peer);
-            line += &format!("; writing to {peer}: {seq} messages here, received to {delivered}, read to {read}");
-        }
-        self.outputs.push_back(Output::Show(line));
-    }
-
-    fn quit(&mut self) {
-        let unsent = self.client.unsent();
-        let outcome = if unsent == 0 { self.verdict() } else { Err(self.unsent_line(unsent)) };
-        self.exit(outcome);
-    }
-
-    // ---- what came ----
-
-    fn welcomed(&mut self, welcome: &v1::Welcome) {
-        if welcome.user != self.options.user || welcome.device != self.options.device {
-            let (user, device) = (show::safe(&welcome.user), show::safe(&welcome.device));
-            return self.exit(Err(format!("the token is for {user} on {device}, not for the user and device named")));
-        }
-        self.server = show::safe(&welcome.node);
-        self.last_error.clear();
-    }
-
-    fn event(&mut self, now: Now, event: Event) {
-        match event {
-            Event::Connect => self.outputs.push_back(Output::Connect),
-            Event::Drop => self.outputs.push_back(Output::Drop),
-            Event::Welcome { .. } => self.note("connected".to_owned()),
-            Event::Record { delivery, record } => self.record(now, delivery, &record),
-            Event::Tick { delivery, peer, delivered, read } => self.tick(delivery, &peer, delivered, read),
-            Event::ReadMark { delivery, peer, seq } => {
-                self.took(delivery);
-                let known = self.state.conversation(&peer);
-                if seq >= known.seq {
-                    known.unread = 0;
-                }
-            }
-            Event::Outcome { send, outcome } => self.outcome(now, &send, outcome),
-            Event::Reset { peer, head } => {
-                self.state.forget(&peer);
-                self.dirty = true;
-                let peer = show::peer(&peer);
-                self.note(format!("the server's log with {peer} ends at {head}: what came after it is lost there"));
-            }
-            Event::Synced => self.synced = true,
-            Event::TokenWanted { exp_ms } => self.outputs.push_back(Output::Token { exp_ms }),
-            Event::Error(error) => {
-                self.last_error = error_line(&error);
-                let line = self.last_error.clone();
-                self.note(line);
-            }
-            Event::Stopped { code } => {
-                let outcome = match code {
-                    _ if code == CloseCode::Normal as u16 && self.ending.is_some() => self.verdict(),
-                    _ => Err(self.stopped_line(code)),
-                };
-                self.exit(outcome);
-            }
-        }
-    }
-
-    fn record(&mut self, now: Now, delivery: u64, record: &v1::Record) {
-        self.took(delivery);
-        let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.clone()) else { return };
-        self.advance(&peer);
-        self.show_record(record);
-        if record.from == self.options.user {
-            return self.remember(&peer, record.seq, &show::body(record));
-        }
-        if self.options.reads && self.current.as_ref() == Some(&peer) {
-            self.client.read(now.ms, &peer, record.seq);
-        } else {
-            self.state.conversation(&peer).unread += 1;
-        }
-    }
-
-    fn show_record(&mut self, record: &v1::Record) {
-        let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.as_ref()) else { return };
-        let time = self.time(record.server_time_ms);
-        let from = show::safe(&record.from);
-        let who = match peer {
-            Peer::User(_) if record.from != self.options.user => from,
-            peer => format!("{from} to {}", show::peer(peer)),
-        };
-        self.outputs.push_back(Output::Show(format!("{time} {who}: {}", show::body(record))));
-    }
-
-    fn outcome(&mut self, now: Now, send: &v1::Send, outcome: Outcome) {
-        self.state.outbox.retain(|kept| kept.client_message_id != send.client_message_id);
-        self.dirty = true;
-        let Some(peer) = send.to.as_ref().and_then(|to| to.peer.clone()) else { return };
-        let text = match &send.body {
-            Some(send::Body::Text(text)) => text.as_str(),
-            _ => "",
-        };
-        match outcome {
-            Outcome::Sent(sent) => {
-                let time = self.time(if sent.server_time_ms == 0 { now.unix_ms } else { sent.server_time_ms });
-                let line =
-                    format!("{time} {} to {}: {} \u{2713}", self.options.user, show::peer(&peer), show::safe(text));
-                self.outputs.push_back(Output::Show(line));
-                self.advance(&peer);
-                self.remember(&peer, sent.seq, text);
-            }
-            Outcome::Failed(error) => {
-                self.advance(&peer);
-                self.fail(format!("{} to {}: {}", show::snippet(text), show::peer(&peer), error_line(&error)));
-            }
-        }
-    }
-
-    fn tick(&mut self, delivery: u64, peer: &Peer, delivered: u64, read: u64) {
-        self.took(delivery);
-        let known = self.state.conversation(peer);
-        let before = (known.delivered, known.read);
-        (known.delivered, known.read) = (before.0.max(delivered), before.1.max(read));
-        let (to, verb, sign) = match () {
-            () if read > before.1 => (read, "has read", "\u{2713}\u{2713} read"),
-            () if delivered > before.0 => (delivered, "has received", "\u{2713}\u{2713}"),
-            () => return,
-        };
-        let last = self.own.iter().rev().find(|(of, seq, _)| of == peer && *seq <= to);
-        let what = last.map_or(format!("your messages up to {to}"), |(_, _, text)| show::snippet(text));
-        self.outputs.push_back(Output::Show(format!("{} {verb} {what} {sign}", show::peer(peer))));
-    }
-
-    fn answered(&mut self, now: Now, answered: super::ask::Answered) {
-        use super::ask::Answered;
-        match answered {
-            Answered::List(page) => {
-                let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
-                let lines = super::ask::list(&page, unread);
-                self.outputs.extend(lines.into_iter().map(Output::Show));
-            }
-            Answered::Records(records) => {
-                records.iter().for_each(|record| self.show_record(record));
-                if self.options.reads {
-                    self.read(now);
-                }
-            }
-            Answered::Error(error) => self.note(error_line(&error)),
-            Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
-        }
     }
 
     // ---- inside ----

@@ -1,0 +1,140 @@
+//! What came from the server: how it is shown, and what is remembered of it.
+
+use super::super::ask::{Answered, list};
+use super::super::show;
+use super::{App, Now, Output, error_line};
+use ringpost_proto::client::{Event, Outcome};
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::v1::{self, peer::Peer, send};
+
+impl App {
+    pub(super) fn welcomed(&mut self, welcome: &v1::Welcome) {
+        if welcome.user != self.options.user || welcome.device != self.options.device {
+            let (user, device) = (show::safe(&welcome.user), show::safe(&welcome.device));
+            return self.exit(Err(format!("the token is for {user} on {device}, not for the user and device named")));
+        }
+        self.server = show::safe(&welcome.node);
+        self.last_error.clear();
+    }
+
+    pub(super) fn event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Connect => self.outputs.push_back(Output::Connect),
+            Event::Drop => self.outputs.push_back(Output::Drop),
+            Event::Welcome { .. } => self.note("connected".to_owned()),
+            Event::Record { delivery, record } => self.record(now, delivery, &record),
+            Event::Tick { delivery, peer, delivered, read } => self.tick(delivery, &peer, delivered, read),
+            Event::ReadMark { delivery, peer, seq } => {
+                self.took(delivery);
+                let known = self.state.conversation(&peer);
+                if seq >= known.seq {
+                    known.unread = 0;
+                }
+            }
+            Event::Outcome { send, outcome } => self.outcome(now, &send, outcome),
+            Event::Reset { peer, head } => {
+                self.state.forget(&peer);
+                self.dirty = true;
+                let peer = show::peer(&peer);
+                self.note(format!("the server's log with {peer} ends at {head}: what came after it is lost there"));
+            }
+            Event::Synced => self.synced = true,
+            Event::TokenWanted { exp_ms } => self.outputs.push_back(Output::Token { exp_ms }),
+            Event::Error(error) => {
+                self.last_error = error_line(&error);
+                let line = self.last_error.clone();
+                self.note(line);
+            }
+            Event::Stopped { code } => {
+                let outcome = match code {
+                    _ if code == CloseCode::Normal as u16 && self.ending.is_some() => self.verdict(),
+                    _ => Err(self.stopped_line(code)),
+                };
+                self.exit(outcome);
+            }
+        }
+    }
+
+    fn record(&mut self, now: Now, delivery: u64, record: &v1::Record) {
+        self.took(delivery);
+        let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.clone()) else { return };
+        self.advance(&peer);
+        self.show_record(record);
+        if record.from == self.options.user {
+            return self.remember(&peer, record.seq, &show::body(record));
+        }
+        if self.options.reads && self.current.as_ref() == Some(&peer) {
+            self.client.read(now.ms, &peer, record.seq);
+        } else {
+            self.state.conversation(&peer).unread += 1;
+        }
+    }
+
+    fn show_record(&mut self, record: &v1::Record) {
+        let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.as_ref()) else { return };
+        let time = self.time(record.server_time_ms);
+        let from = show::safe(&record.from);
+        let who = match peer {
+            Peer::User(_) if record.from != self.options.user => from,
+            peer => format!("{from} to {}", show::peer(peer)),
+        };
+        self.outputs.push_back(Output::Show(format!("{time} {who}: {}", show::body(record))));
+    }
+
+    fn outcome(&mut self, now: Now, send: &v1::Send, outcome: Outcome) {
+        self.state.outbox.retain(|kept| kept.client_message_id != send.client_message_id);
+        self.dirty = true;
+        let Some(peer) = send.to.as_ref().and_then(|to| to.peer.clone()) else { return };
+        let text = match &send.body {
+            Some(send::Body::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        match outcome {
+            Outcome::Sent(sent) => {
+                let time = self.time(if sent.server_time_ms == 0 { now.unix_ms } else { sent.server_time_ms });
+                let line =
+                    format!("{time} {} to {}: {} \u{2713}", self.options.user, show::peer(&peer), show::safe(text));
+                self.outputs.push_back(Output::Show(line));
+                self.advance(&peer);
+                self.remember(&peer, sent.seq, text);
+            }
+            Outcome::Failed(error) => {
+                self.advance(&peer);
+                self.fail(format!("{} to {}: {}", show::snippet(text), show::peer(&peer), error_line(&error)));
+            }
+        }
+    }
+
+    fn tick(&mut self, delivery: u64, peer: &Peer, delivered: u64, read: u64) {
+        self.took(delivery);
+        let known = self.state.conversation(peer);
+        let before = (known.delivered, known.read);
+        (known.delivered, known.read) = (before.0.max(delivered), before.1.max(read));
+        let (to, verb, sign) = match () {
+            () if read > before.1 => (read, "has read", "\u{2713}\u{2713} read"),
+            () if delivered > before.0 => (delivered, "has received", "\u{2713}\u{2713}"),
+            () => return,
+        };
+        let last = self.own.iter().rev().find(|(of, seq, _)| of == peer && *seq <= to);
+        let what = last.map_or(format!("your messages up to {to}"), |(_, _, text)| show::snippet(text));
+        self.outputs.push_back(Output::Show(format!("{} {verb} {what} {sign}", show::peer(peer))));
+    }
+
+    pub(super) fn answered(&mut self, now: Now, answered: Answered) {
+        match answered {
+            Answered::List(page) => {
+                let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
+                let lines = list(&page, unread);
+                self.outputs.extend(lines.into_iter().map(Output::Show));
+            }
+            Answered::Records(records) => {
+                records.iter().for_each(|record| self.show_record(record));
+                if self.options.reads {
+                    self.read(now);
+                }
+            }
+            Answered::Error(error) => self.note(error_line(&error)),
+            Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
+        }
+    }
+}
