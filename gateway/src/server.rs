@@ -10,7 +10,7 @@ mod threads;
 pub use error::StartError;
 
 use crate::auth::{Keyring, Tickets};
-use crate::config::Config;
+use crate::config::{Config, Retention};
 use crate::control::health::Phase;
 use crate::control::metrics::tokens::Tokens;
 use crate::control::metrics::{ShardStats, Sources};
@@ -167,5 +167,12 @@ fn open_store(config: &Config) -> Result<Opened, OpenError> {
     let mut options = embedded::Options::new(&config.data, usize::from(config.derived.shards));
     options.queue = config.store_queue as usize;
     options.segment_bytes = config.segment_bytes;
+    options.memory_bytes = config.store_memory_bytes;
+    options.log_bytes = config.store_log_bytes;
+    options.cache_bytes = config.store_cache_bytes;
+    options.retention = match config.retention {
+        Retention::History => embedded::Retention::History,
+        Retention::Relay => embedded::Retention::Relay { days: config.retention_days },
+    };
     embedded::open(Arc::new(RealFiles), options)
 }

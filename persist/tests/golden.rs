@@ -2,14 +2,19 @@
 //! by this code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use ringpost_persist::embedded::Options;
+#[path = "common/mod.rs"]
+mod common;
+
+use common::TempDir;
 use ringpost_persist::embedded::committer::{Committer, Recovery};
+use ringpost_persist::embedded::{Options, Stats};
 use ringpost_persist::files::crash::CrashFiles;
 use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 const IDENTITY: &[u8] = include_bytes!("golden/store-v1/identity");
 const SEGMENT: &[u8] = include_bytes!("golden/store-v1/wal-0000000001.log");
@@ -59,10 +64,11 @@ fn registers() -> [RegisterKey; 4] {
     ]
 }
 
-fn open(files: &CrashFiles, numbers: [u64; 4]) -> Recovery {
+fn open(files: &CrashFiles, trees: &TempDir, numbers: [u64; 4]) -> Recovery {
     let mut numbers = numbers.into_iter();
     let entropy = Box::new(move || numbers.next().unwrap());
-    let mut options = Options { segment_bytes: 4 << 10, entropy, ..Options::new("/data", 0) };
+    let trees = trees.to_path_buf();
+    let mut options = Options { segment_bytes: 4 << 10, entropy, trees, ..Options::new("/data", 0) };
     Committer::open(Arc::new(files.clone()), &mut options).unwrap()
 }
 
@@ -71,21 +77,25 @@ fn a_store_of_version_1_is_read() {
     let files = CrashFiles::new();
     files.tamper(Path::new("/data/identity"), Some(IDENTITY.to_vec()));
     files.tamper(Path::new("/data/wal-0000000001.log"), Some(SEGMENT.to_vec()));
-    let recovery = open(&files, [1, 2, 3, 4]);
-    assert_eq!(recovery.incarnation, INCARNATION);
-    let index = recovery.committer.index();
-    let index = index.read().unwrap();
-    assert_eq!(format!("{:?}", index.log(&CONVERSATION)), format!("{:?}", records()));
-    let kind = ConversationKind::Direct([user("ann"), user("bob")]);
-    assert_eq!(index.kind(&CONVERSATION).map(|kind| &**kind), Some(&kind));
-    assert_eq!(registers().map(|key| index.register(&key)), [1; 4]);
+    let dir = TempDir::new();
+    // A version before the trees wrote it: they are filled from the whole log once, and hold it from then on.
+    for covered in [0, 2] {
+        let mut recovery = open(&files, &dir, [1, 2, 3, 4]);
+        assert_eq!((recovery.incarnation, recovery.report.covered), (INCARNATION, covered));
+        let trees = recovery.committer.trees();
+        assert_eq!(format!("{:?}", trees.log_of(&CONVERSATION).unwrap()), format!("{:?}", records()));
+        let kind = ConversationKind::Direct([user("ann"), user("bob")]);
+        assert_eq!(trees.kind(&CONVERSATION).unwrap(), Some(kind));
+        assert_eq!(registers().map(|key| trees.register(&key).unwrap()), [1; 4]);
+        recovery.committer.checkpoint(Instant::now(), 0).run(&Stats::default()).unwrap();
+    }
 }
 
 #[test]
 fn version_1_is_still_written_as_it_was() {
     let files = CrashFiles::new();
     let [low, high] = [0, 8].map(|at| u64::from_le_bytes(INCARNATION[at..at + 8].try_into().unwrap()));
-    let mut committer = open(&files, [high, low, 7, 0x5a17]).committer;
+    let mut committer = open(&files, &TempDir::new(), [high, low, 7, 0x5a17]).committer;
     let kind = Arc::new(ConversationKind::Direct([user("ann"), user("bob")]));
     let append = |expected_head: Seq, records: &[Arc<Record>]| StoreRequest::Append {
         tag: 0,

@@ -19,6 +19,7 @@ pub use derived::{Derived, Machine};
 pub use error::ConfigError;
 pub use layers::{Layers, Origin};
 pub use settings::{SETTINGS, Setting, Settings};
+pub use value::Retention;
 
 /// Settings and what follows from them. Settings read as fields: `config.max_sessions`.
 #[derive(Clone, Debug)]

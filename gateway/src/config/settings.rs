@@ -4,7 +4,7 @@
 //! To add a setting, add a row: its documentation is what operators read, so it says what the setting does and why the
 //! default is what it is.
 
-use super::value::{Bounds, Value};
+use super::value::{Bounds, Retention, Value};
 use super::{ConfigError, Layers};
 use ringpost_proto::limits;
 use std::net::SocketAddr;
@@ -127,6 +127,16 @@ settings! {
     user_timeout_ms: u32 = 30_000, Bounds::Range(1_000, 10 * MINUTE_MS);
     /// Bytes of a segment of the write-ahead log. Preallocated, so also the least free space needed.
     segment_bytes: u64 = 64 << 20, Bounds::Range(1 << 20, 1 << 30);
+    /// How long messages are kept: history (until they are deleted) or relay (`retention_days`). It counts for new messages; what is stored keeps what it was stored with.
+    retention: Retention = Retention::History, Bounds::Any("history or relay");
+    /// With relay: days for which a message is kept at least. They are removed by whole months, which costs no rewriting of what stays.
+    retention_days: u32 = 30, Bounds::Range(1, 3_650);
+    /// Bytes of new records in memory before they are written to the trees. More of them: fewer, larger files, and a longer start. Up to three times as much is held while the disk is slow; then sends are refused until it catches up.
+    store_memory_bytes: u64 = 64 << 20, Bounds::Range(1 << 20, 4 << 30);
+    /// Bytes of the log that the trees on disk do not hold yet, at most: it bounds the next start, which reads them.
+    store_log_bytes: u64 = 1 << 30, Bounds::Range(64 << 20, 16 << 30);
+    /// Bytes of blocks of the trees that are kept in memory for reads.
+    store_cache_bytes: u64 = 128 << 20, Bounds::Range(1 << 20, 256 << 30);
     /// Requests to the store that a shard may have unanswered; beyond, sends are answered with a retryable error.
     store_queue: u32 = 4_096, Bounds::PowerOfTwo(64, 1 << 16);
     /// HTTP requests in progress on the edge runtime, all shards together; beyond: 503.

@@ -130,6 +130,32 @@ impl Value for Vec<String> {
     }
 }
 
+/// How long records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    History,
+    Relay,
+}
+
+impl std::fmt::Display for Retention {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::History => "history",
+            Self::Relay => "relay",
+        })
+    }
+}
+
+impl Value for Retention {
+    fn parse(text: &str, _: Bounds) -> Option<Self> {
+        [Self::History, Self::Relay].into_iter().find(|retention| retention.to_string() == text)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

@@ -1,26 +1,28 @@
-//! Group commit, without threads: requests are staged, one commit makes them all durable, then the index knows them, then
+//! Group commit, without threads: requests are staged, one commit makes them all durable, then the trees know them, then
 //! they are answered.
 //!
-//! Owns: the log, and the only right to change the index. Guarantees: nothing is answered, nor seen by a read, before it is
-//! durable. Never does: waiting, retrying.
+//! Owns: the log, and the only right to write to the trees. Guarantees: nothing is answered, nor seen by a read, before it
+//! is durable. Never does: waiting, retrying; it makes checkpoints but does not run them.
 
-use super::identity::{self, Lock};
-use super::wal::{Failure, OpenError, Wal};
+use super::identity;
+use super::tree::{Checkpoint, Retention, Staging, TreeError, Trees};
+use super::wal::{Failure, OpenError, ReplayError, Wal};
 use super::{Options, RecoveryReport, entry};
 use crate::files::Files;
-use crate::index::Index;
 use crate::record::RecordError;
 use crate::{ConversationKind, Outcome, Raise, Record, StoreAnswer, StoreRequest, Tag};
-use hashbrown::HashMap;
-use ringpost_proto::id::{ConversationId, Seq, UserKey};
+use ringpost_proto::id::{ConversationId, Seq};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// A batch takes no further request from this size on; one append adds 4.3 MiB at most.
 const BATCH_BYTES: usize = 4 << 20;
 /// ... or from so many requests on, so that the first of them does not wait for ever.
 const BATCH_REQUESTS: usize = 4_096;
+/// What is in memory only is written to disk after this time at the latest, so that a start after a quiet hour is quick.
+const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
 
 /// Who asked: given with the request, comes back with the answer.
 pub type Origin = usize;
@@ -28,15 +30,23 @@ pub type Origin = usize;
 /// See the module.
 pub struct Committer {
     wal: Wal,
-    index: Arc<RwLock<Index>>,
+    trees: Staging,
     staged: Vec<Staged>,
-    /// Heads of the conversations that this batch appends to.
-    heads: HashMap<ConversationId, Seq, foldhash::fast::FixedState>,
+    /// Rows that could not be read.
+    tree_errors: Vec<TreeError>,
     full: bool,
     free_floor_percent: u64,
+    retention: Retention,
+    memory_bytes: u64,
+    log_bytes: u64,
+    /// Written since the last checkpoint was made, and covered by the one that is under way.
+    fresh_log: u64,
+    sealed_log: u64,
+    last_checkpoint: Instant,
+    /// A checkpoint is under way.
+    busy: Arc<AtomicBool>,
     files: Arc<dyn Files>,
     dir: PathBuf,
-    _lock: Lock,
 }
 
 struct Staged {
@@ -46,15 +56,8 @@ struct Staged {
 }
 
 enum Effect {
-    Append {
-        conversation: ConversationId,
-        kind: Arc<ConversationKind>,
-        expected_head: Seq,
-        records: Vec<Arc<Record>>,
-    },
-    Raise(Vec<Raise>),
-    /// Decided already.
-    Answer(Outcome),
+    /// Decided already; so many records and raises are in the batch.
+    Write { outcome: Outcome, records: usize, raises: usize },
     /// To be looked up once the batch is applied.
     Read(StoreRequest),
 }
@@ -77,7 +80,7 @@ pub struct Recovery {
 }
 
 impl Committer {
-    /// Takes the lock of the directory and reads the log back.
+    /// Takes the lock of the directory, opens the trees, and reads the log from where they end.
     pub fn open(files: Arc<dyn Files>, options: &mut Options) -> Result<Recovery, OpenError> {
         let started = Instant::now();
         let dir = options.dir.clone();
@@ -85,36 +88,63 @@ impl Committer {
         let lock = identity::lock(&*files, &dir)?;
         let incarnation = identity::incarnation(&*files, &dir, &mut entropy)?;
         let seed = entropy();
-        let mut index = Index::new(seed);
-        let (wal, found) =
-            Wal::open(Arc::clone(&files), dir.clone(), incarnation, options.segment_bytes, entropy, &mut |payload| {
-                entry::decode(payload, |entry| apply(&mut index, entry))
-            })?;
+        let (trees, reached) = Trees::open(&options.trees, incarnation, options.cache_bytes, lock)?;
+        let mut replay = Replay {
+            trees: Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed),
+            memory_bytes: options.memory_bytes,
+            records: 0,
+        };
+        let (wal, found) = Wal::open(
+            Arc::clone(&files),
+            dir.clone(),
+            incarnation,
+            options.segment_bytes,
+            entropy,
+            reached.lsn,
+            &mut |lsn, payload| replay.batch(lsn, payload),
+        )?;
+        let Replay { mut trees, records, .. } = replay;
+        if trees.trees().newest_on_disk() > wal.lsn() {
+            // The trees hold a batch that the log has not: it was durable, so its loss is no torn end.
+            return Err(OpenError::Damaged {
+                segment: super::segment_name(wal.segment_number() - 1),
+                offset: wal.end(),
+            });
+        }
+        trees.trees().remove_strays()?;
+        let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
+        trees.retain(options.retention, wal.lsn(), &reached).map_err(damaged)?;
         let report = RecoveryReport {
-            records: index.records(),
-            conversations: index.conversations() as u64,
+            records,
+            covered: reached.lsn,
             segments: found.segments,
             cut_bytes: found.cut_bytes,
             millis: started.elapsed().as_millis() as u64,
         };
         let mut committer = Self {
             wal,
-            index: Arc::new(RwLock::new(index)),
+            trees,
             staged: Vec::new(),
-            heads: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
+            tree_errors: Vec::new(),
             full: false,
             free_floor_percent: options.free_floor_percent,
+            retention: options.retention,
+            memory_bytes: options.memory_bytes,
+            log_bytes: options.log_bytes,
+            fresh_log: found.replayed_bytes,
+            sealed_log: 0,
+            last_checkpoint: started,
+            busy: Arc::default(),
             files,
             dir,
-            _lock: lock,
         };
         committer.check_space();
         Ok(Recovery { committer, incarnation, report })
     }
 
-    /// For readers: it changes only within [`Committer::commit`].
-    pub fn index(&self) -> Arc<RwLock<Index>> {
-        Arc::clone(&self.index)
+    /// For readers: what they show changes only within [`Committer::commit`].
+    pub fn trees(&self) -> Arc<Trees> {
+        Arc::clone(self.trees.trees())
     }
 
     /// Whether this batch takes another request.
@@ -135,15 +165,41 @@ impl Committer {
         self.full
     }
 
+    /// Bytes of the log that no tree on disk covers yet: what a start would replay.
+    pub fn uncovered_bytes(&self) -> u64 {
+        self.fresh_log + if self.busy.load(Ordering::Acquire) { self.sealed_log } else { 0 }
+    }
+
+    /// Whether the disk does not keep up with what is written: the checkpoint under way has not ended, and as much again
+    /// waits in memory, or the log is as long as it may be. Writes are answered `Unavailable` until then.
+    pub fn is_stalled(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+            && (self.trees.fresh_bytes() > 2 * self.memory_bytes || self.uncovered_bytes() > self.log_bytes)
+    }
+
+    /// The rows of which the trees could not tell since this was last asked.
+    pub fn take_errors(&mut self) -> Vec<TreeError> {
+        std::mem::take(&mut self.tree_errors)
+    }
+
+    /// Decisions that found their row in memory, and those that had to ask the trees, since this was last asked.
+    pub fn take_lookups(&mut self) -> (u64, u64) {
+        let lookups = self.trees.take_lookups();
+        (lookups.hits, lookups.misses)
+    }
+
     /// Takes a request into the batch.
     pub fn stage(&mut self, origin: Origin, request: StoreRequest) {
         let tag = request.tag();
         let effect = match request {
-            StoreRequest::Append { .. } if self.full => Effect::Answer(Outcome::Full),
-            StoreRequest::Append { conversation, kind, expected_head, records, .. } => {
-                self.stage_append(conversation, kind, expected_head, records)
+            StoreRequest::Append { .. } if self.full => Effect::answer(Outcome::Full),
+            StoreRequest::Append { .. } | StoreRequest::Raise { .. } if self.is_stalled() => {
+                Effect::answer(Outcome::Unavailable)
             }
-            StoreRequest::Raise { raises, .. } => self.stage_raises(raises),
+            StoreRequest::Append { conversation, kind, expected_head, records, .. } => {
+                self.stage_append(conversation, &kind, expected_head, &records)
+            }
+            StoreRequest::Raise { raises, .. } => self.stage_raises(&raises),
             read => Effect::Read(read),
         };
         self.staged.push(Staged { origin, tag, effect });
@@ -152,32 +208,39 @@ impl Committer {
     fn stage_append(
         &mut self,
         conversation: ConversationId,
-        kind: Arc<ConversationKind>,
+        kind: &ConversationKind,
         expected_head: Seq,
-        records: Vec<Arc<Record>>,
+        records: &[Arc<Record>],
     ) -> Effect {
-        let index = &self.index;
-        let head = self.heads.get(&conversation).copied();
-        let head = head.unwrap_or_else(|| index.read().unwrap_or_else(PoisonError::into_inner).head(&conversation));
-        match Index::judge_append(head, expected_head, &records) {
-            Outcome::Appended { head } => {
-                self.heads.insert(conversation, head);
-                entry::encode_append(conversation, &kind, expected_head, &records, self.wal.payload());
-                Effect::Append { conversation, kind, expected_head, records }
+        match self.trees.append(&conversation, Some(kind), expected_head, records) {
+            Ok(outcome @ Outcome::Appended { .. }) => {
+                entry::encode_append(conversation, kind, expected_head, records, self.wal.payload());
+                Effect::Write { outcome, records: records.len(), raises: 0 }
             }
-            refused => Effect::Answer(refused),
+            Ok(refused) => Effect::answer(refused),
+            Err(error) => self.unreadable(error),
         }
     }
 
-    fn stage_raises(&mut self, mut raises: Vec<Raise>) -> Effect {
-        {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            raises.retain(|raise| raise.value > index.register(&raise.key));
+    fn stage_raises(&mut self, raises: &[Raise]) -> Effect {
+        let mut grown = 0;
+        for raise in raises {
+            match self.trees.raise(raise) {
+                Ok(true) => {
+                    entry::encode_raise(raise, self.wal.payload());
+                    grown += 1;
+                }
+                Ok(false) => {}
+                // Those before it stay: a register that grew without an answer harms nobody.
+                Err(error) => return self.unreadable(error),
+            }
         }
-        for raise in &raises {
-            entry::encode_raise(raise, self.wal.payload());
-        }
-        Effect::Raise(raises)
+        Effect::Write { outcome: Outcome::Raised, records: 0, raises: grown }
+    }
+
+    fn unreadable(&mut self, error: TreeError) -> Effect {
+        self.tree_errors.push(error);
+        Effect::answer(Outcome::Unavailable)
     }
 
     /// Makes the batch durable, applies it, and appends its answers in the order of the requests. After an error the
@@ -187,57 +250,104 @@ impl Committer {
         if self.wal.payload_len() > 0 {
             let segment = self.wal.segment_number();
             done.bytes = self.wal.commit()?;
+            self.fresh_log += done.bytes as u64;
             if self.wal.segment_number() != segment {
                 // Segments are reserved: it is here that the disk becomes less.
                 self.check_space();
             }
+            self.trees.apply(self.wal.lsn()).map_err(Failure::Tree)?;
         }
-        self.heads.clear();
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         for Staged { origin, tag, effect } in self.staged.drain(..) {
             let outcome = match effect {
-                Effect::Append { conversation, kind, expected_head, records } => {
-                    done.records += records.len();
-                    index.append(conversation, &kind, expected_head, &records)
+                Effect::Write { outcome, records, raises } => {
+                    done.records += records;
+                    done.raises += raises;
+                    outcome
                 }
-                Effect::Raise(raises) => {
-                    done.raises += raises.len();
-                    for raise in &raises {
-                        index.raise(raise);
+                Effect::Read(request) => match self.trees.trees().read(&request) {
+                    Ok(outcome) => outcome.unwrap_or(Outcome::Unimplemented),
+                    Err(error) => {
+                        self.tree_errors.push(error);
+                        Outcome::Unavailable
                     }
-                    Outcome::Raised
-                }
-                Effect::Answer(outcome) => outcome,
-                Effect::Read(request) => index.read(&request).unwrap_or(Outcome::Unimplemented),
+                },
             };
             answers.push((origin, StoreAnswer { tag, outcome }));
         }
         Ok(done)
     }
+
+    /// A checkpoint, if one is due at `now` and none is under way: when enough is in memory or in the log, when it has
+    /// waited long enough, or when a month has expired at `unix_ms`. Between batches only.
+    pub fn upkeep(&mut self, now: Instant, unix_ms: u64) -> Option<Checkpoint> {
+        if self.busy.load(Ordering::Acquire) || self.wal.lsn() == 0 {
+            return None;
+        }
+        let expired = match self.retention {
+            Retention::Relay { days } => self.trees.has_expired(unix_ms, days),
+            Retention::History => false,
+        };
+        let large = self.trees.fresh_bytes() >= self.memory_bytes || self.fresh_log >= self.log_bytes / 4;
+        let old = self.fresh_log > 0 && now.saturating_duration_since(self.last_checkpoint) >= CHECKPOINT_AGE;
+        (expired || large || old).then(|| self.checkpoint(now, unix_ms))
+    }
+
+    /// A checkpoint as of the last batch, due or not; none may be under way.
+    pub fn checkpoint(&mut self, now: Instant, unix_ms: u64) -> Checkpoint {
+        self.last_checkpoint = now;
+        self.sealed_log = std::mem::take(&mut self.fresh_log);
+        self.busy.store(true, Ordering::Release);
+        let expire = match self.retention {
+            Retention::Relay { days } => Some((unix_ms, days)),
+            Retention::History => None,
+        };
+        Checkpoint {
+            sealed: self.trees.seal(self.wal.lsn(), expire),
+            files: Arc::clone(&self.files),
+            dir: self.dir.clone(),
+            // Without a batch there is nothing that a checkpoint could stand for.
+            first_kept: if self.wal.lsn() == 0 { 0 } else { self.wal.segment_number() },
+            covers_bytes: self.sealed_log,
+            busy: Arc::clone(&self.busy),
+        }
+    }
 }
 
-/// One entry of the log, read back.
-fn apply(index: &mut Index, entry: entry::Entry) -> Result<(), RecordError> {
-    match entry {
-        entry::Entry::Raise(raise) => {
-            index.raise(&raise);
-        }
-        entry::Entry::Append { conversation, kind, expected_head, records } => {
-            let known = index.kind(&conversation).cloned();
-            let kind = known.or(kind.map(Arc::new)).ok_or(RecordError::Field("conversation kind"))?;
-            let records: Vec<_> = records.into_iter().map(|record| Arc::new(share_sender(record, &kind))).collect();
-            if !matches!(index.append(conversation, &kind, expected_head, &records), Outcome::Appended { .. }) {
-                return Err(RecordError::Field("position"));
+impl Effect {
+    fn answer(outcome: Outcome) -> Self {
+        Self::Write { outcome, records: 0, raises: 0 }
+    }
+}
+
+/// The log, poured into the trees again.
+struct Replay {
+    trees: Staging,
+    memory_bytes: u64,
+    records: u64,
+}
+
+impl Replay {
+    fn batch(&mut self, lsn: u64, payload: &[u8]) -> Result<(), ReplayError> {
+        let unreadable = |error: TreeError| {
+            ReplayError::Open(OpenError::Tree { path: PathBuf::from("trees"), reason: error.to_string() })
+        };
+        entry::decode(payload, |entry| match entry {
+            entry::Entry::Raise(raise) => self.trees.raise(&raise).map(|_| ()).map_err(unreadable),
+            entry::Entry::Append { conversation, kind, expected_head, records } => {
+                let records: Vec<_> = records.into_iter().map(Arc::new).collect();
+                self.records += records.len() as u64;
+                match self.trees.append(&conversation, kind.as_ref(), expected_head, &records) {
+                    Ok(Outcome::Appended { .. }) => Ok(()),
+                    Ok(_) => Err(RecordError::Field("position").into()),
+                    Err(error) => Err(unreadable(error)),
+                }
             }
+        })?;
+        self.trees.apply(lsn).map_err(ReplayError::Open)?;
+        if self.trees.fresh_bytes() >= self.memory_bytes {
+            // A long log is read in the memory of a short one. The next checkpoint removes what this one covers.
+            self.trees.seal(lsn, None).flush().map_err(unreadable)?;
         }
+        Ok(())
     }
-    Ok(())
-}
-
-/// The name of a sender is kept once per conversation, not once per record.
-fn share_sender(mut record: Record, kind: &ConversationKind) -> Record {
-    if let Some(member) = kind.members().iter().find(|member: &&UserKey| **member == record.sender) {
-        record.sender = member.clone();
-    }
-    record
 }

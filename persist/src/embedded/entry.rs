@@ -39,9 +39,7 @@ pub(super) fn encode_append(
     out.extend_from_slice(&conversation.0);
     out.extend_from_slice(&expected_head.to_le_bytes());
     if expected_head == 0 {
-        let ConversationKind::Direct(both) = kind;
-        out.push(DIRECT);
-        both.iter().for_each(|user| encode_name(user.as_bytes(), out));
+        encode_kind(kind, out);
     }
     out.push(records.len() as u8);
     for record in records {
@@ -51,6 +49,12 @@ pub(super) fn encode_append(
         let len = (out.len() - at - 4) as u32;
         out[at..at + 4].copy_from_slice(&len.to_le_bytes());
     }
+}
+
+pub(super) fn encode_kind(kind: &ConversationKind, out: &mut Vec<u8>) {
+    let ConversationKind::Direct(both) = kind;
+    out.push(DIRECT);
+    both.iter().for_each(|user| encode_name(user.as_bytes(), out));
 }
 
 pub(super) fn encode_raise(raise: &Raise, out: &mut Vec<u8>) {
@@ -77,16 +81,16 @@ fn encode_name(name: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Gives each entry of a payload to `each`, in order.
-pub(super) fn decode(
+pub(super) fn decode<E: From<RecordError>>(
     payload: &[u8],
-    mut each: impl FnMut(Entry) -> Result<(), RecordError>,
-) -> Result<(), RecordError> {
+    mut each: impl FnMut(Entry) -> Result<(), E>,
+) -> Result<(), E> {
     let mut from = Cursor(payload);
     while !from.0.is_empty() {
         each(match from.array()? {
             [APPEND] => decode_append(&mut from)?,
             [RAISE] => Entry::Raise(decode_raise(&mut from)?),
-            _ => return Err(RecordError::Field("entry")),
+            _ => return Err(RecordError::Field("entry").into()),
         })?;
     }
     Ok(())
@@ -105,7 +109,7 @@ fn decode_append(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
     Ok(Entry::Append { conversation, kind, expected_head, records })
 }
 
-fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, RecordError> {
+pub(super) fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, RecordError> {
     match from.array()? {
         [DIRECT] => Ok(ConversationKind::Direct([decode_user(from)?, decode_user(from)?])),
         _ => Err(RecordError::Field("conversation kind")),
@@ -143,7 +147,7 @@ mod tests {
                 *first = entry;
             }
             let mut read = 0;
-            if decode(&payload, |_| { read += 1; Ok(()) }).is_ok() {
+            if decode(&payload, |_| { read += 1; Ok::<_, RecordError>(()) }).is_ok() {
                 prop_assert!(payload.is_empty() || read > 0);
             }
         }
@@ -159,9 +163,9 @@ mod tests {
         let key = RegisterKey::Delivered(ConversationId([1; 16]), user("ann"), DeviceId::new("phone").unwrap());
         encode_raise(&Raise { key, value: 3, stamp: 4 }, &mut raise);
         for whole in [append, raise] {
-            assert!(decode(&whole, |_| Ok(())).is_ok());
+            assert!(decode(&whole, |_| Ok::<_, RecordError>(())).is_ok());
             for len in 1..whole.len() {
-                assert!(decode(&whole[..len], |_| Ok(())).is_err(), "{len} of {}", whole.len());
+                assert!(decode(&whole[..len], |_| Ok::<_, RecordError>(())).is_err(), "{len} of {}", whole.len());
             }
         }
     }

@@ -1,11 +1,10 @@
-//! The embedded store: one process, one write-ahead log, group commit, everything in memory over it.
+//! The embedded store: one process, one write-ahead log with group commit, and the trees that it is poured into.
 //!
-//! Owns: a data directory (files `lock`, `identity`, `wal-*.log`) and its threads. Guarantees: the Store contract; after a
-//! crash of any kind everything answered is there again, or the store refuses to open and says where it is damaged.
-//! Any error of write, fdatasync or preallocation ends the process: what is on the disk is then known to nobody.
+//! Owns: a data directory (files `lock`, `identity`, `wal-*.log`, directory `trees`) and its threads. Guarantees: the Store
+//! contract; after a crash of any kind everything answered is there again, or the store refuses to open and says where it is
+//! damaged. Any error of write, fdatasync or preallocation of the log ends the process, and so does a checkpoint that fails:
+//! what is on the disk is then known to nobody but the next start. Its memory is bounded by its options, not by its history.
 //! Never does: answer before an fdatasync; take more requests than it has slots for answers.
-//!
-//! All records stay in memory and the log is never cut at its start: the tree that will hold them comes later.
 
 pub mod committer;
 mod entry;
@@ -13,34 +12,47 @@ mod identity;
 mod port;
 mod stats;
 mod threads;
+mod tree;
 mod wal;
 
 pub use port::{StorePort, Waker};
 pub use stats::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
+pub use tree::{Checkpoint, Compaction, Retention, TreeError, Trees};
 pub use wal::{Entropy, Failure, OpenError, segment_name};
 
 use crate::files::Files;
-use crate::index::Index;
 use committer::{Committer, Recovery};
 use port::{Queues, Shared};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-/// What to do when the log fails. It is called on the committer's thread, which ends if it returns; nothing that was not
-/// answered before will be.
+/// What to do when the log or a checkpoint fails. It is called on the thread that saw it, which ends if it returns; nothing
+/// that was not durable before will be answered.
 pub type Fatal = Arc<dyn Fn(&Failure) + Send + Sync>;
 
 /// How a store is opened.
 pub struct Options {
     pub dir: PathBuf,
+    /// Where the trees are: real files, even where the log is not.
+    pub trees: PathBuf,
     /// Ends for requests: one per shard.
     pub ports: usize,
     /// Unanswered requests of a port at most.
     pub queue: usize,
     /// Bytes reserved for a segment of the log.
     pub segment_bytes: u64,
+    /// Bytes in memory tables from which on they are written to disk; three times as many at most, and then writes wait.
+    pub memory_bytes: u64,
+    /// Bytes of the log that the trees on disk do not cover, at most.
+    pub log_bytes: u64,
+    /// Bytes of the cache of table blocks, for all trees.
+    pub cache_bytes: u64,
+    /// Rows in the committer's cache: about three for each busy conversation.
+    pub cached_rows: usize,
+    /// For new records.
+    pub retention: Retention,
     /// Threads for reads, 1 at least.
     pub readers: usize,
     /// Appends are refused while less than this share of the disk is free.
@@ -53,12 +65,19 @@ pub struct Options {
 
 impl Options {
     pub fn new(dir: impl Into<PathBuf>, ports: usize) -> Self {
+        let dir = dir.into();
         Self {
-            dir: dir.into(),
+            trees: dir.join("trees"),
+            dir,
             ports,
             queue: 4_096,
             segment_bytes: 64 << 20,
-            readers: 1,
+            memory_bytes: 64 << 20,
+            log_bytes: 1 << 30,
+            cache_bytes: 128 << 20,
+            cached_rows: 200_000,
+            retention: Retention::History,
+            readers: 2,
             free_floor_percent: 5,
             fatal: Arc::new(|failure| {
                 eprintln!("{failure}; aborting, so that a restart finds what is really on the disk");
@@ -72,8 +91,10 @@ impl Options {
 /// What opening found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// Records of the log that the trees on disk did not hold.
     pub records: u64,
-    pub conversations: u64,
+    /// The batch up to which they held everything.
+    pub covered: u64,
     /// Segments of the log that were read.
     pub segments: u64,
     /// Length of the torn last batch that was cut off; 0: the log ended cleanly.
@@ -97,16 +118,27 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let stats = Arc::new(Stats { recovery: report, is_full: AtomicBool::new(committer.is_full()), ..Stats::default() });
     let ports = (0..options.ports).map(|_| Arc::new(Queues::new(options.queue))).collect();
     let shared = Arc::new(Shared { ports, stats, closing: AtomicBool::new(false) });
-    let index = committer.index();
-    let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new(), index: Some(Arc::clone(&index)) };
-    let fatal = options.fatal;
+    let trees = committer.trees();
+    shared.stats.compacted(&Compaction::default(), trees.bytes_on_disk());
+    let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new() };
+    let (checkpoints, due) = mpsc::channel();
+    let (fatal, fatal_too) = (Arc::clone(&options.fatal), options.fatal);
     let of_committer = Arc::clone(&shared);
-    store.spawn("store-commit", &options.dir, move || threads::commit(committer, &of_committer, &fatal))?;
+    store
+        .spawn("store-commit", &options.dir, move || threads::commit(committer, &of_committer, &checkpoints, &fatal))?;
     for _ in 0..options.readers.max(1) {
-        let (index, of_reader) = (Arc::clone(&index), Arc::clone(&shared));
-        store.spawn("store-read", &options.dir, move || threads::read(&index, &of_reader))?;
+        let (trees, of_reader) = (Arc::clone(&trees), Arc::clone(&shared));
+        store.spawn("store-read", &options.dir, move || threads::read(&trees, &of_reader))?;
     }
-    let mut handles = store.threads.iter().map(|thread| thread.thread().clone());
+    let readers_end = store.threads.len();
+    let (compactions, flushed) = mpsc::sync_channel(1);
+    let of_checkpoints = Arc::clone(&shared);
+    store.spawn("store-flush", &options.dir, move || {
+        threads::checkpoint(&due, &compactions, &of_checkpoints, &fatal_too);
+    })?;
+    let of_compaction = Arc::clone(&shared);
+    store.spawn("store-compact", &options.dir, move || threads::compact(&flushed, &trees, &of_compaction))?;
+    let mut handles = store.threads[..readers_end].iter().map(|thread| thread.thread().clone());
     let ports = match handles.next() {
         Some(committer) => {
             let readers: Vec<_> = handles.collect();
@@ -123,7 +155,6 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    index: Option<Arc<RwLock<Index>>>,
 }
 
 impl EmbeddedStore {
@@ -152,9 +183,6 @@ impl Drop for EmbeddedStore {
             // A store thread that panics ends the process, so there is nothing to hear of.
             let _ = thread.join();
         }
-        // To free every record takes seconds that a process which ends does not have to wait for.
-        let index = self.index.take();
-        let _ = thread::Builder::new().name("store-free".to_owned()).spawn(move || drop(index));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::RecoveryReport;
 use super::committer::Committed;
+use super::tree::Compaction;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -36,10 +37,47 @@ pub struct Stats {
     pub commit_us: AtomicU64,
     /// Group commits by records in them. Not cumulative; see [`BATCH_BOUNDS`].
     pub batch_buckets: [AtomicU64; BATCH_BOUNDS.len() + 1],
+    /// Writes answered Unavailable because the disk did not keep up.
+    pub stalled: AtomicU64,
+    /// Bytes of the log that no tree on disk covers: what a start would replay.
+    pub uncovered_bytes: AtomicU64,
+    /// Checkpoints: memory tables written to disk, and how long that took.
+    pub checkpoints: AtomicU64,
+    pub checkpoint_us: AtomicU64,
+    pub checkpointed_bytes: AtomicU64,
+    /// Merges of tables, and how long they took.
+    pub compactions: AtomicU64,
+    pub compaction_us: AtomicU64,
+    pub compaction_errors: AtomicU64,
+    /// Reads and decisions that a tree could not serve: answered Unavailable.
+    pub tree_errors: AtomicU64,
+    /// Months of relayed records that were removed.
+    pub expired_months: AtomicU64,
+    /// On disk: the state beside the records, records of class history, of class relay.
+    pub tree_bytes: [AtomicU64; 3],
+    /// Decisions of the committer whose row was in memory, and was not.
+    pub row_hits: AtomicU64,
+    pub row_misses: AtomicU64,
     pub recovery: RecoveryReport,
 }
 
 impl Stats {
+    pub(super) fn checkpointed(&self, bytes: u64, expired: u64, took: Duration) {
+        self.checkpoints.fetch_add(1, Relaxed);
+        self.checkpoint_us.fetch_add(took.as_micros() as u64, Relaxed);
+        self.checkpointed_bytes.fetch_add(bytes, Relaxed);
+        self.expired_months.fetch_add(expired, Relaxed);
+    }
+
+    pub(super) fn compacted(&self, done: &Compaction, bytes: [u64; 3]) {
+        self.compactions.fetch_add(done.merges, Relaxed);
+        self.compaction_us.fetch_add(done.took.as_micros() as u64, Relaxed);
+        self.compaction_errors.fetch_add(done.errors.len() as u64, Relaxed);
+        for (gauge, bytes) in self.tree_bytes.iter().zip(bytes) {
+            gauge.store(bytes, Relaxed);
+        }
+    }
+
     pub(super) fn committed(&self, done: Committed, took: Duration) {
         if done.bytes == 0 {
             return;

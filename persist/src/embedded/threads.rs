@@ -1,19 +1,29 @@
-//! The store threads: one committer, some readers. They sleep when there is nothing to do and hold no policy.
+//! The store threads: one committer, some readers, one that runs checkpoints and one that compacts. They sleep when there
+//! is nothing to do and hold no policy.
 
 use super::Fatal;
 use super::committer::Committer;
 use super::port::{Queues, Shared};
-use crate::index::Index;
+use super::tree::{Checkpoint, TreeError, Trees};
+use super::wal::Failure;
 use crate::{Outcome, StoreAnswer, StoreRequest};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the free space is looked at while there is work, or none is left.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads of one port in a row, after which its answers are announced and the next port has its turn.
 const READS_IN_A_ROW: usize = 64;
+/// Errors of trees that are printed; the rest is only counted.
+const NAMED_ERRORS: u64 = 100;
+
+/// How often a store without work looks whether a checkpoint is due.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Trees that could not be compacted are tried again after this time.
+const COMPACTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Ends the process if a store thread panics: what it has promised nobody would keep.
 struct AbortOnPanic;
@@ -26,8 +36,8 @@ impl Drop for AbortOnPanic {
     }
 }
 
-/// Commits what the ports submit until the store closes, or until an error of the log.
-pub(super) fn commit(mut committer: Committer, shared: &Shared, fatal: &Fatal) {
+/// Commits what the ports submit until the store closes, or until an error.
+pub(super) fn commit(mut committer: Committer, shared: &Shared, checkpoints: &Sender<Checkpoint>, fatal: &Fatal) {
     let _abort = AbortOnPanic;
     let mut answers = Vec::new();
     let mut answered = vec![false; shared.ports.len()];
@@ -38,16 +48,13 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, fatal: &Fatal) {
         let closing = shared.closing.load(Acquire);
         first = (first + 1) % shared.ports.len().max(1);
         let started = Instant::now();
-        if !stage_all(&mut committer, shared, first) {
+        let any = stage_all(&mut committer, shared, first);
+        if !any {
             if closing {
                 return;
             }
-            if !committer.is_full() {
-                thread::park();
-                continue;
-            }
             // Looked at without work as well: a balancer may send none until readiness says that there is room again.
-            thread::park_timeout(SPACE_INTERVAL);
+            thread::park_timeout(if committer.is_full() { SPACE_INTERVAL } else { UPKEEP_INTERVAL });
         }
         if started.duration_since(space_checked) > SPACE_INTERVAL {
             space_checked = started;
@@ -57,7 +64,6 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, fatal: &Fatal) {
             Ok(done) => shared.stats.committed(done, started.elapsed()),
             Err(failure) => return fatal(&failure),
         }
-        shared.stats.is_full.store(committer.is_full(), Relaxed);
         for (port, answer) in answers.drain(..) {
             count_write(shared, &answer);
             shared.ports[port].answer(answer);
@@ -67,6 +73,75 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, fatal: &Fatal) {
             if std::mem::take(answered) {
                 port.wake();
             }
+        }
+        tell(&mut committer, shared);
+        if let Some(checkpoint) = committer.upkeep(Instant::now(), unix_ms()) {
+            // Its thread ends after this one, or with the process.
+            let _ = checkpoints.send(checkpoint);
+        }
+    }
+}
+
+fn tell(committer: &mut Committer, shared: &Shared) {
+    let stats = &shared.stats;
+    stats.is_full.store(committer.is_full(), Relaxed);
+    stats.uncovered_bytes.store(committer.uncovered_bytes(), Relaxed);
+    let (hits, misses) = committer.take_lookups();
+    stats.row_hits.fetch_add(hits, Relaxed);
+    stats.row_misses.fetch_add(misses, Relaxed);
+    committer.take_errors().iter().for_each(|error| unreadable(error, shared));
+}
+
+/// A tree could not serve a request: the first such errors are named, all are counted.
+fn unreadable(error: &TreeError, shared: &Shared) {
+    if shared.stats.tree_errors.fetch_add(1, Relaxed) < NAMED_ERRORS {
+        eprintln!("store: {error}; the request was answered as unavailable");
+    }
+}
+
+/// Unix milliseconds; only expiry depends on them.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// Runs checkpoints until the committer has ended, or until one fails: the log still holds what it would have written, and
+/// the next start brings it into the trees.
+pub(super) fn checkpoint(
+    checkpoints: &Receiver<Checkpoint>,
+    compactions: &SyncSender<()>,
+    shared: &Shared,
+    fatal: &Fatal,
+) {
+    let _abort = AbortOnPanic;
+    for checkpoint in checkpoints {
+        if let Err(error) = checkpoint.run(&shared.stats) {
+            return fatal(&Failure::Checkpoint(error));
+        }
+        // Full: the compactor has been told already.
+        let _ = compactions.try_send(());
+    }
+}
+
+/// Compacts after checkpoints. Where it fails nothing is lost and nothing ends: reads become slower, and the error is
+/// counted. Not under the floor of free space, which it would need first.
+pub(super) fn compact(flushed: &Receiver<()>, trees: &Trees, shared: &Shared) {
+    let _abort = AbortOnPanic;
+    let mut retry = true;
+    loop {
+        let wait = if retry { COMPACTION_INTERVAL } else { Duration::from_secs(3_600) };
+        match flushed.recv_timeout(wait) {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        retry = shared.stats.is_full.load(Relaxed);
+        if retry {
+            continue;
+        }
+        let done = trees.compact();
+        shared.stats.compacted(&done, trees.bytes_on_disk());
+        for error in &done.errors {
+            retry = true;
+            eprintln!("store: compaction: {error}; nothing is lost, it is tried again");
         }
     }
 }
@@ -93,19 +168,23 @@ fn count_write(shared: &Shared, answer: &StoreAnswer) {
             shared.stats.full.fetch_add(1, Relaxed);
             &shared.stats.appends
         }
+        Outcome::Unavailable => {
+            shared.stats.stalled.fetch_add(1, Relaxed);
+            &shared.stats.appends
+        }
         _ => &shared.stats.appends,
     };
     counter.fetch_add(1, Relaxed);
 }
 
 /// Answers reads until the store closes.
-pub(super) fn read(index: &RwLock<Index>, shared: &Shared) {
+pub(super) fn read(trees: &Trees, shared: &Shared) {
     let _abort = AbortOnPanic;
     loop {
         let closing = shared.closing.load(Acquire);
         let mut any = false;
         for port in &shared.ports {
-            any |= read_some(index, port, shared);
+            any |= read_some(trees, port, shared);
         }
         if !any {
             if closing {
@@ -116,12 +195,12 @@ pub(super) fn read(index: &RwLock<Index>, shared: &Shared) {
     }
 }
 
-fn read_some(index: &RwLock<Index>, port: &Arc<Queues>, shared: &Shared) -> bool {
+fn read_some(trees: &Trees, port: &Arc<Queues>, shared: &Shared) -> bool {
     let mut answered = 0;
     while answered < READS_IN_A_ROW
         && let Some(request) = port.reads.pop()
     {
-        port.answer(StoreAnswer { tag: request.tag(), outcome: look_up(index, &request) });
+        port.answer(StoreAnswer { tag: request.tag(), outcome: look_up(trees, &request, shared) });
         answered += 1;
     }
     if answered > 0 {
@@ -131,7 +210,12 @@ fn read_some(index: &RwLock<Index>, port: &Arc<Queues>, shared: &Shared) -> bool
     answered > 0
 }
 
-fn look_up(index: &RwLock<Index>, request: &StoreRequest) -> Outcome {
-    let index = index.read().unwrap_or_else(PoisonError::into_inner);
-    index.read(request).unwrap_or(Outcome::Unimplemented)
+fn look_up(trees: &Trees, request: &StoreRequest, shared: &Shared) -> Outcome {
+    match trees.read(request) {
+        Ok(outcome) => outcome.unwrap_or(Outcome::Unimplemented),
+        Err(error) => {
+            unreadable(&error, shared);
+            Outcome::Unavailable
+        }
+    }
 }

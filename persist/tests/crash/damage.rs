@@ -1,34 +1,32 @@
 //! Damage of what had been durable: the store refuses to open and says where.
 
-use crate::world::{append, conversation, record_of};
+use crate::world::{Disk, append, conversation, record_of};
 use ringpost_persist::embedded::committer::{Committer, Recovery};
 use ringpost_persist::embedded::{OpenError, Options, segment_name};
 use ringpost_persist::files::SECTOR;
-use ringpost_persist::files::crash::CrashFiles;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-fn open(files: &CrashFiles, incarnation_seed: u64) -> Result<Recovery, OpenError> {
+fn open(disk: &Disk, incarnation_seed: u64) -> Result<Recovery, OpenError> {
     let mut next = incarnation_seed;
     let entropy = Box::new(move || {
         next += 1;
         next
     });
-    let mut options = Options { segment_bytes: 8 << 10, entropy, ..Options::new("/data", 0) };
-    Committer::open(Arc::new(files.clone()), &mut options)
+    let mut options = Options { segment_bytes: 8 << 10, entropy, ..disk.options(0) };
+    Committer::open(disk.files(), &mut options)
 }
 
 fn path(segment: u64) -> PathBuf {
     Path::new("/data").join(segment_name(segment))
 }
 
-fn content(files: &CrashFiles, segment: u64) -> Vec<u8> {
+fn content(files: &Disk, segment: u64) -> Vec<u8> {
     files.contents().into_iter().find(|(name, _)| *name == path(segment)).unwrap().1
 }
 
 /// A log of three full segments and one that is not full, by batches of one record each.
-fn four_segments(incarnation_seed: u64) -> CrashFiles {
-    let files = CrashFiles::new();
+fn four_segments(incarnation_seed: u64) -> Disk {
+    let files = Disk::new();
     let mut committer = open(&files, incarnation_seed).unwrap().committer;
     let mut answers = Vec::new();
     for head in 0..16 {
@@ -97,9 +95,7 @@ fn one_wrong_bit_anywhere_is_refused_or_costs_the_last_batch_at_most() {
             match open(&files, 100) {
                 Err(_) => refused += 1,
                 Ok(recovery) => {
-                    let index = recovery.committer.index();
-                    let index = index.read().unwrap();
-                    let log = index.log(&conversation(0));
+                    let log = recovery.committer.trees().log_of(&conversation(0)).unwrap();
                     for (record, seq) in log.iter().zip(1..) {
                         let written = record_of(seq, seq, 300 * (1 + (seq as usize - 1) % 8));
                         assert_eq!(record.body, written.body, "byte {at} of segment {segment}: record {seq}");
@@ -187,7 +183,7 @@ fn a_lost_identity_refuses_where_there_is_a_log() {
 
 #[test]
 fn the_directory_belongs_to_one_process_at_a_time() {
-    let files = CrashFiles::new();
+    let files = Disk::new();
     let first = open(&files, 1).unwrap();
     let error = open(&files, 1).err().expect("it was opened twice");
     assert_eq!(error.to_string(), "data directory /data is in use by another process");

@@ -1,10 +1,10 @@
 //! Errors of the disk while the store runs.
 
-use crate::world::{append, conversation, raise, record_of};
+use crate::world::{Disk, append, conversation, raise, record_of};
 use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::embedded::{self, Options};
 use ringpost_persist::files::Space;
-use ringpost_persist::files::crash::{CrashFiles, Operation};
+use ringpost_persist::files::crash::Operation;
 use ringpost_persist::{Outcome, StoreRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-fn options() -> Options {
-    Options { segment_bytes: 8 << 10, ..Options::new("/data", 1) }
+fn options(disk: &Disk) -> Options {
+    Options { segment_bytes: 8 << 10, ..disk.options(1) }
 }
 
 /// One request, committed by itself.
@@ -31,10 +31,10 @@ fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing(
     for (operation, errno) in
         [(Operation::Write, EIO), (Operation::SyncData, EIO), (Operation::Allocate, ENOSPC), (Operation::SyncDir, EIO)]
     {
-        let files = CrashFiles::new();
+        let files = Disk::new();
         let (failed, failure) = mpsc::channel();
         let fatal = Arc::new(move |failure: &embedded::Failure| failed.send(failure.to_string()).unwrap());
-        let mut opened = embedded::open(Arc::new(files.clone()), Options { fatal, ..options() }).unwrap();
+        let mut opened = embedded::open(files.files(), Options { fatal, ..options(&files) }).unwrap();
         let port = &mut opened.ports[0];
         files.fail(operation, 0, errno);
         let mut unanswered = 0;
@@ -72,8 +72,8 @@ fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing(
 
 #[test]
 fn under_the_floor_appends_are_refused_and_everything_else_goes_on() {
-    let files = CrashFiles::new();
-    let mut committer = Committer::open(Arc::new(files.clone()), &mut options()).unwrap().committer;
+    let files = Disk::new();
+    let mut committer = Committer::open(files.files(), &mut options(&files)).unwrap().committer;
     let first = ask(&mut committer, append(0, 0, vec![record_of(1, 1, 10)]));
     assert!(matches!(first, Outcome::Appended { head: 1 }));
 
@@ -95,13 +95,13 @@ fn a_disk_that_fills_up_refuses_appends_and_ends_nothing() {
     const DISK: u64 = 1 << 20;
     // A record of 2,000 bytes, in whole sectors.
     const BATCH: u64 = 5 * 512;
-    let files = CrashFiles::new();
+    let files = Disk::new();
     files.set_size(DISK);
-    let options = || Options { segment_bytes: 300 << 10, ..Options::new("/data", 1) };
+    let options = |disk: &Disk| Options { segment_bytes: 300 << 10, ..disk.options(1) };
     let mut head = 0;
     let mut read = 0;
     for start in 0..3 {
-        let mut committer = Committer::open(Arc::new(files.clone()), &mut options()).unwrap().committer;
+        let mut committer = Committer::open(files.files(), &mut options(&files)).unwrap().committer;
         loop {
             match ask(&mut committer, append(0, head, vec![record_of(head + 1, head + 1, 2_000)])) {
                 Outcome::Appended { head: now } => head = now,
@@ -128,9 +128,9 @@ fn a_disk_that_fills_up_refuses_appends_and_ends_nothing() {
 
 #[test]
 fn room_is_noticed_also_by_a_store_that_nobody_asks() {
-    let files = CrashFiles::new();
+    let files = Disk::new();
     files.set_space(Space { free: 49, total: 1_000 });
-    let opened = embedded::open(Arc::new(files.clone()), options()).unwrap();
+    let opened = embedded::open(files.files(), options(&files)).unwrap();
     assert!(opened.store.stats().is_full.load(Ordering::Relaxed));
     files.set_space(Space { free: 50, total: 1_000 });
     // A store that only looks when it works would stay full for ever.

@@ -4,6 +4,8 @@
 //! notes what was acknowledged. After each, everything acknowledged must be there, and nothing that was once read may go.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod damage;
 mod failures;
 mod world;
@@ -36,6 +38,9 @@ fn ten_thousand_crashes_lose_nothing_that_was_acknowledged() {
     assert!(report.lost > 1_000, "batches that were neither: {report:?}");
     assert!(report.rotations > 3_000, "{report:?}");
     assert!(report.in_recovery > 500, "crashes during recovery: {report:?}");
+    assert!(report.checkpoints > 5_000, "{report:?}");
+    assert!(report.unfinished > 1_000, "checkpoints under way at a crash: {report:?}");
+    assert!(report.from_trees > 5_000, "starts that did not need the whole log: {report:?}");
 }
 
 #[test]

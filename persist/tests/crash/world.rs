@@ -1,16 +1,48 @@
 //! One seed's life of a store.
 
+use crate::common::TempDir;
 use bytes::Bytes;
 use ringpost_persist::embedded::committer::{Committer, Recovery};
-use ringpost_persist::embedded::{OpenError, Options};
+use ringpost_persist::embedded::{Checkpoint, OpenError, Options, Stats};
+use ringpost_persist::files::Files;
 use ringpost_persist::files::crash::{CrashFiles, Lies, Remainder};
 use ringpost_persist::prng::Prng;
 use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, content_hash};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Deref};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
+
+/// The disk of a store: a log that forgets what was not synced, and trees in a real directory.
+pub struct Disk {
+    files: CrashFiles,
+    trees: TempDir,
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        Self { files: CrashFiles::new(), trees: TempDir::new() }
+    }
+
+    pub fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.files.clone())
+    }
+
+    pub fn options(&self, ports: usize) -> Options {
+        Options { trees: self.trees.to_path_buf(), ..Options::new("/data", ports) }
+    }
+}
+
+impl Deref for Disk {
+    type Target = CrashFiles;
+
+    fn deref(&self) -> &CrashFiles {
+        &self.files
+    }
+}
 
 /// What may happen in a world.
 pub struct Plan<'a> {
@@ -36,6 +68,11 @@ pub struct Report {
     pub lost: u64,
     /// Segments that were found beyond the one that each start makes.
     pub rotations: u64,
+    /// Checkpoints that were written to the trees, and that were under way at a crash.
+    pub checkpoints: u64,
+    pub unfinished: u64,
+    /// Recoveries that did not need the whole log.
+    pub from_trees: u64,
 }
 
 impl AddAssign for Report {
@@ -48,6 +85,9 @@ impl AddAssign for Report {
         self.landed += other.landed;
         self.lost += other.lost;
         self.rotations += other.rotations;
+        self.checkpoints += other.checkpoints;
+        self.unfinished += other.unfinished;
+        self.from_trees += other.from_trees;
     }
 }
 
@@ -65,6 +105,8 @@ pub enum Violation {
 const CONVERSATIONS: usize = 5;
 const RESTARTS: u64 = 25;
 const SEGMENT_BYTES: u64 = 12 << 10;
+/// A checkpoint after some ten batches.
+const MEMORY_BYTES: u64 = 20 << 10;
 
 type Registers = BTreeMap<usize, Seq>;
 
@@ -83,7 +125,7 @@ impl Writes {
 
 pub struct World {
     prng: Prng,
-    files: CrashFiles,
+    files: Disk,
     /// What was acknowledged, or seen after a recovery.
     logs: [Vec<Arc<Record>>; CONVERSATIONS],
     registers: Registers,
@@ -91,6 +133,8 @@ pub struct World {
     under_way: Writes,
     /// Segments expected if no batch ever needs another one.
     starts: u64,
+    /// The last segment's number at the last start.
+    last_segment: u64,
     written: u64,
     report: Report,
 }
@@ -152,11 +196,12 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             prng: Prng::new(seed),
-            files: CrashFiles::new(),
+            files: Disk::new(),
             logs: Default::default(),
             registers: Registers::new(),
             under_way: Writes::default(),
             starts: 0,
+            last_segment: 0,
             written: 0,
             report: Report::default(),
         }
@@ -167,10 +212,11 @@ impl World {
         self.prng.next_u64();
         let mut options = Options {
             segment_bytes: SEGMENT_BYTES,
+            memory_bytes: MEMORY_BYTES,
             entropy: Box::new(move || entropy.next_u64()),
-            ..Options::new("/data", 0)
+            ..self.files.options(0)
         };
-        Committer::open(Arc::new(self.files.clone()), &mut options)
+        Committer::open(self.files.files(), &mut options)
     }
 
     fn crash(&mut self, plan: &Plan<'_>) {
@@ -186,11 +232,11 @@ impl World {
 
     /// Compares what is there with what must be and with what may be.
     fn recovered(&mut self, recovery: &Recovery) -> Result<(), Violation> {
-        let index = recovery.committer.index();
-        let index = index.read().unwrap();
+        let trees = recovery.committer.trees();
+        let found: [_; CONVERSATIONS] = std::array::from_fn(|n| trees.log_of(&conversation(n)).unwrap());
         let under_way = std::mem::take(&mut self.under_way);
         for (n, expected) in self.logs.iter().enumerate() {
-            let found = index.log(&conversation(n));
+            let found = &found[n];
             for (at, expected) in expected.iter().enumerate() {
                 if !found.get(at).is_some_and(|found| stored(found) == stored(expected)) {
                     return Err(Violation::Lost(format!("record {} of conversation {n}", at + 1)));
@@ -198,7 +244,7 @@ impl World {
             }
         }
         for (n, expected) in &self.registers {
-            if index.register(&register(*n)) < *expected {
+            if trees.register(&register(*n)).unwrap() < *expected {
                 return Err(Violation::Lost(format!("register {n}, {expected}")));
             }
         }
@@ -206,9 +252,8 @@ impl World {
         let with = self.with(&under_way);
         let has = |logs: &[Vec<Arc<Record>>; CONVERSATIONS], registers: &Registers| {
             let same = |n: usize| {
-                let found = index.log(&conversation(n)).iter();
-                found.map(|record| stored(record)).eq(logs[n].iter().map(|record| stored(record)))
-                    && index.register(&register(n)) == registers.get(&n).copied().unwrap_or(0)
+                found[n].iter().map(|record| stored(record)).eq(logs[n].iter().map(|record| stored(record)))
+                    && trees.register(&register(n)).unwrap() == registers.get(&n).copied().unwrap_or(0)
             };
             (0..CONVERSATIONS).all(same)
         };
@@ -222,7 +267,11 @@ impl World {
             return Err(Violation::Invented("neither with nor without the batch under way".into()));
         }
         self.report.torn += u64::from(recovery.report.cut_bytes > 0);
-        self.report.rotations += recovery.report.segments.saturating_sub(self.starts);
+        let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok();
+        let last: u64 = self.files.contents().iter().filter_map(|(path, _)| number(path)).max().unwrap();
+        self.report.rotations += last.saturating_sub(self.last_segment + 1);
+        self.report.from_trees += u64::from(recovery.report.covered > 0);
+        self.last_segment = last;
         self.starts = recovery.report.segments + 1;
         Ok(())
     }
@@ -237,7 +286,15 @@ impl World {
     }
 
     fn write_until_the_crash(&mut self, mut committer: Committer) {
+        let stats = Stats::default();
+        let mut under_way: Option<Checkpoint> = None;
         loop {
+            under_way = under_way.or_else(|| committer.upkeep(Instant::now(), 0));
+            // Sooner or later, if the crash does not come first.
+            if under_way.is_some() && (committer.is_stalled() || self.prng.chance(3_000)) {
+                under_way.take().unwrap().run(&stats).unwrap();
+                self.report.checkpoints += 1;
+            }
             let mut writes = Writes::default();
             let mut heads: Vec<_> = self.logs.iter().map(|log| log.len() as Seq).collect();
             for _ in 0..=self.prng.below(4) {
@@ -256,6 +313,7 @@ impl World {
                 Err(_) => {
                     assert!(answers.is_empty(), "answered, yet not durable");
                     self.under_way = writes;
+                    self.report.unfinished += u64::from(under_way.is_some());
                     return;
                 }
             }

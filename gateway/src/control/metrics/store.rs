@@ -17,9 +17,29 @@ pub fn add(text: &mut Text, stats: &Stats) {
         ("ringpost_store_fdatasyncs_total", &stats.fdatasyncs),
         ("ringpost_store_wal_bytes_total", &stats.wal_bytes),
         ("ringpost_store_full_total", &stats.full),
+        ("ringpost_store_stalled_total", &stats.stalled),
+        ("ringpost_store_checkpoints_total", &stats.checkpoints),
+        ("ringpost_store_checkpointed_bytes_total", &stats.checkpointed_bytes),
+        ("ringpost_store_compactions_total", &stats.compactions),
+        ("ringpost_store_compaction_errors_total", &stats.compaction_errors),
+        ("ringpost_store_tree_errors_total", &stats.tree_errors),
+        ("ringpost_store_expired_months_total", &stats.expired_months),
     ] {
         text.sample(Kind::Counter, name, "", value(counter));
     }
+    for (name, us) in [
+        ("ringpost_store_checkpoint_seconds_total", &stats.checkpoint_us),
+        ("ringpost_store_compaction_seconds_total", &stats.compaction_us),
+    ] {
+        text.sample(Kind::Counter, name, "", value(us) / 1e6);
+    }
+    for (label, counter) in [("found=\"memory\"", &stats.row_hits), ("found=\"tree\"", &stats.row_misses)] {
+        text.sample(Kind::Counter, "ringpost_store_row_lookups_total", label, value(counter));
+    }
+    for (label, bytes) in ["class=\"state\"", "class=\"history\"", "class=\"relay\""].iter().zip(&stats.tree_bytes) {
+        text.sample(Kind::Gauge, "ringpost_store_tree_bytes", label, value(bytes));
+    }
+    text.sample(Kind::Gauge, "ringpost_store_uncovered_bytes", "", value(&stats.uncovered_bytes));
     text.sample(Kind::Gauge, "ringpost_store_full", "", f64::from(u8::from(stats.is_full.load(Relaxed))));
     let seconds = COMMIT_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
     histogram(text, "ringpost_commit_seconds", seconds, &stats.commit_buckets, value(&stats.commit_us) / 1e6);
@@ -28,7 +48,6 @@ pub fn add(text: &mut Text, stats: &Stats) {
     let recovery = &stats.recovery;
     for (name, value) in [
         ("ringpost_recovery_records", recovery.records),
-        ("ringpost_recovery_conversations", recovery.conversations),
         ("ringpost_recovery_segments", recovery.segments),
         ("ringpost_recovery_cut_bytes", recovery.cut_bytes),
     ] {

@@ -1,8 +1,8 @@
 //! The write-ahead log: numbered segments of batches; one batch is one group commit.
 //!
 //! Owns: the segment files of one directory. Guarantees: a batch is durable when [`Wal::commit`] has returned; recovery
-//! gives back every such batch, in order, or refuses. Never does: read what it wrote while it runs; retry after an error;
-//! overwrite a byte that was synced.
+//! gives back every such batch that the trees do not hold yet, in order, or refuses. Never does: read what it wrote while
+//! it runs; retry after an error; overwrite a byte that was synced.
 //!
 //! - A segment is made under another name, reserved, given its header, synced, renamed, and its directory synced, before
 //!   anything is written to it. So a segment that bears its name has a good header, and a bad one is damage.
@@ -10,13 +10,17 @@
 //!   place therefore proves that the place was once synced: damage, not a torn end.
 //! - The header of a segment names the lsn and checksum with which the log went on: what lies behind that end in the
 //!   segment before was never acknowledged. Recovery always goes on in a new segment.
+//! - Segments go from the oldest on, once the trees hold all their batches, and never the one that is written to. Their
+//!   removal is not synced: a crash may bring some of them back, with gaps, all before the first one that is needed.
 
 mod batch;
 mod recovery;
 mod segment;
 
+pub(super) use recovery::ReplayError;
 pub use segment::segment_name;
 
+use super::tree::TreeError;
 use crate::files::{File, Files, SECTOR};
 use batch::Batch;
 use segment::Header;
@@ -47,6 +51,13 @@ pub enum OpenError {
     Version { what: String, version: u32 },
     #[error("{} is missing or damaged, though there are log segments: refusing to start", .0.display())]
     Identity(PathBuf),
+    /// A tree of the records or of the state is not as it was written.
+    #[error("{} is damaged: {reason}: acknowledged messages may be missing, refusing to start", path.display())]
+    Tree { path: PathBuf, reason: String },
+    #[error(
+        "{segment} begins with batch {first}, but the trees end with batch {covered}: what was between is missing, refusing to start"
+    )]
+    Gap { segment: String, first: u64, covered: u64 },
 }
 
 impl OpenError {
@@ -57,11 +68,14 @@ impl OpenError {
 
 /// An error that ends the process: after it nobody knows what is on the disk.
 #[derive(Debug, thiserror::Error)]
-#[error("write-ahead log: cannot {action} {segment}: {source}")]
-pub struct Failure {
-    pub action: &'static str,
-    pub segment: String,
-    pub source: io::Error,
+pub enum Failure {
+    #[error("write-ahead log: cannot {action} {segment}: {source}")]
+    Log { action: &'static str, segment: String, source: io::Error },
+    /// What is in the log could not be brought into the trees; nothing of it is lost.
+    #[error("{0}")]
+    Tree(OpenError),
+    #[error("checkpoint: {0}")]
+    Checkpoint(TreeError),
 }
 
 /// The log, open for writing.
@@ -79,6 +93,8 @@ pub(super) struct Wal {
     /// Of the last batch.
     lsn: u64,
     checksum: u32,
+    /// Where the log ended when it was opened.
+    found_end: u64,
 }
 
 impl Wal {
@@ -89,6 +105,16 @@ impl Wal {
 
     pub(super) fn payload_len(&self) -> usize {
         self.batch.payload_len()
+    }
+
+    /// Where the log ended in the segment before the one that recovery has made.
+    pub(super) fn end(&self) -> u64 {
+        self.found_end
+    }
+
+    /// The number of the last batch.
+    pub(super) fn lsn(&self) -> u64 {
+        self.lsn
     }
 
     /// Of the segment that is written to.
@@ -132,8 +158,16 @@ impl Wal {
     }
 }
 
+/// Removes the segments before `first_kept`, which the trees cover.
+pub(super) fn remove_before(files: &dyn Files, dir: &Path, first_kept: u64) -> io::Result<()> {
+    let mut covered: Vec<_> = files.list(dir)?.iter().filter_map(|name| segment::segment_number(name)).collect();
+    covered.retain(|number| *number < first_kept);
+    covered.sort_unstable();
+    covered.into_iter().try_for_each(|number| files.remove(&dir.join(segment_name(number))))
+}
+
 fn failure(action: &'static str, segment: u64) -> impl FnOnce(io::Error) -> Failure {
-    move |source| Failure { action, segment: segment_name(segment), source }
+    move |source| Failure::Log { action, segment: segment_name(segment), source }
 }
 
 /// What a segment reserves: `wanted`, but no more than an eighth of what is free, so that a disk that fills up is under the

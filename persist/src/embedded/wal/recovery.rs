@@ -15,13 +15,33 @@ pub(in crate::embedded) struct Recovered {
     pub(in crate::embedded) segments: u64,
     /// Bytes behind the end of the log that were not zero: the torn last batch.
     pub(in crate::embedded) cut_bytes: u64,
+    /// Bytes of the batches that were given back.
+    pub(in crate::embedded) replayed_bytes: u64,
 }
+
+/// Why a batch that was read back could not be applied.
+pub(in crate::embedded) enum ReplayError {
+    /// Of the batch.
+    Entry(RecordError),
+    /// Of the trees.
+    Open(OpenError),
+}
+
+impl From<RecordError> for ReplayError {
+    fn from(error: RecordError) -> Self {
+        Self::Entry(error)
+    }
+}
+
+type Each<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), ReplayError>;
 
 /// Where the log has got to while it is read.
 struct Reader<'a> {
     files: &'a dyn Files,
     dir: &'a Path,
     incarnation: [u8; 16],
+    /// The last batch that the trees hold: what comes after it is given back.
+    covered: u64,
     bytes: Vec<u8>,
     lsn: u64,
     checksum: u32,
@@ -31,21 +51,23 @@ struct Reader<'a> {
 }
 
 impl Wal {
-    /// Reads every batch of the log in `dir` in order, gives each payload to `each`, makes durable what was accepted, and
-    /// starts a new segment. The names in `dir` are durable already.
+    /// Reads every batch of the log in `dir` in order, gives lsn and payload of each after `covered` to `each`, makes
+    /// durable what was accepted, and starts a new segment. The names in `dir` are durable already.
     pub(in crate::embedded) fn open(
         files: Arc<dyn Files>,
         dir: PathBuf,
         incarnation: [u8; 16],
         segment_bytes: u64,
         mut entropy: Entropy,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+        covered: u64,
+        each: Each<'_>,
     ) -> Result<(Self, Recovered), OpenError> {
-        let numbers = segments(&*files, &dir)?;
+        let numbers = segments(&*files, &dir, covered)?;
         let mut reader = Reader {
             files: &*files,
             dir: &dir,
             incarnation,
+            covered,
             bytes: Vec::new(),
             lsn: 0,
             checksum: 0,
@@ -55,9 +77,18 @@ impl Wal {
         let mut last = None;
         for &number in &numbers {
             let is_last = Some(&number) == numbers.last();
-            last = Some((number, reader.segment(number, is_last, each)?));
+            let is_first = Some(&number) == numbers.first();
+            last = Some((number, reader.segment(number, is_first, is_last, each)?));
         }
         let Reader { lsn, checksum, end, found, .. } = reader;
+        if lsn < covered {
+            // The trees hold what was durable in the log before.
+            let segment = segment_name(numbers.last().copied().unwrap_or(1));
+            return Err(match &last {
+                Some(_) => OpenError::Damaged { segment, offset: end },
+                None => OpenError::Missing { segment },
+            });
+        }
         if let Some((number, file)) = &last {
             // What was read may be in the page cache only: it must outlive the segment that builds on it.
             let name = dir.join(segment_name(*number));
@@ -74,13 +105,27 @@ impl Wal {
         }
         let batch = Batch::new();
         let offset = SECTOR as u64;
-        let wal = Self { files, dir, segment_bytes, entropy, batch, segment, header, offset, capacity, lsn, checksum };
+        let wal = Self {
+            files,
+            dir,
+            segment_bytes,
+            entropy,
+            batch,
+            segment,
+            header,
+            offset,
+            capacity,
+            lsn,
+            checksum,
+            found_end: end,
+        };
         Ok((wal, found))
     }
 }
 
-/// The numbers of all segments, which must be 1, 2, 3 ...; unfinished ones are removed.
-fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, OpenError> {
+/// The numbers of the segments to read: the last ones that follow each other without a gap. Those before a gap had been
+/// removed, and a crash has brought them back: the next checkpoint removes them. Unfinished ones are removed here.
+fn segments(files: &dyn Files, dir: &Path, covered: u64) -> Result<Vec<u64>, OpenError> {
     let mut numbers = Vec::new();
     for name in files.list(dir).map_err(OpenError::io("list", dir))? {
         if name.starts_with("wal-") && name.ends_with(".new") {
@@ -92,9 +137,15 @@ fn segments(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, OpenError> {
         }
     }
     numbers.sort_unstable();
-    match numbers.iter().zip(1..).find(|(number, expected)| **number != *expected) {
-        Some((_, missing)) => Err(OpenError::Missing { segment: segment_name(missing) }),
-        None => Ok(numbers),
+    let gap = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
+    let kept = numbers.split_off(gap.map_or(0, |gap| gap + 1));
+    match kept.first() {
+        // Without trees nothing was ever removed.
+        Some(first) if covered == 0 && *first != 1 => {
+            let missing = (1..).find(|number| !numbers.contains(number)).unwrap_or(1);
+            Err(OpenError::Missing { segment: segment_name(missing) })
+        }
+        _ => Ok(kept),
     }
 }
 
@@ -102,8 +153,9 @@ impl Reader<'_> {
     fn segment(
         &mut self,
         number: u64,
+        is_first: bool,
         is_last: bool,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
+        each: Each<'_>,
     ) -> Result<Box<dyn File>, OpenError> {
         let path = self.dir.join(segment_name(number));
         let file = self.files.open(&path).map_err(OpenError::io("open", &path))?;
@@ -111,7 +163,7 @@ impl Reader<'_> {
         self.bytes.resize(len as usize, 0);
         let read = file.read_at(&mut self.bytes, 0).map_err(OpenError::io("read", &path))?;
         self.bytes.truncate(read);
-        let header = self.header(number)?;
+        let header = self.header(number, is_first)?;
         let end = self.batches(&header, each)?;
         let rest = self.bytes.get(end..).unwrap_or_default();
         if is_last {
@@ -125,7 +177,7 @@ impl Reader<'_> {
     }
 
     /// The header, if the segment goes on where the one before it ended.
-    fn header(&self, number: u64) -> Result<Header, OpenError> {
+    fn header(&mut self, number: u64, is_first: bool) -> Result<Header, OpenError> {
         let damaged = |segment: u64, offset| OpenError::Damaged { segment: segment_name(segment), offset };
         // Synced whole before the segment had its name: a shorter one was cut by something else than a crash.
         if self.bytes.len() < SECTOR {
@@ -138,6 +190,13 @@ impl Reader<'_> {
         if header.incarnation != self.incarnation {
             return Err(OpenError::Foreign { segment: segment_name(number) });
         }
+        if is_first {
+            if header.first_lsn > self.covered + 1 {
+                let (segment, first) = (segment_name(number), header.first_lsn);
+                return Err(OpenError::Gap { segment, first, covered: self.covered });
+            }
+            (self.lsn, self.checksum) = (header.first_lsn.saturating_sub(1), header.previous);
+        }
         if (header.first_lsn, header.previous) != (self.lsn + 1, self.checksum) {
             // It was started after batches that we did not find.
             return Err(damaged(number.saturating_sub(1).max(1), self.end));
@@ -146,21 +205,23 @@ impl Reader<'_> {
     }
 
     /// Gives every batch up to the first invalid place to `each` and returns that place.
-    fn batches(
-        &mut self,
-        header: &Header,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), RecordError>,
-    ) -> Result<usize, OpenError> {
+    fn batches(&mut self, header: &Header, each: Each<'_>) -> Result<usize, OpenError> {
         let mut offset = SECTOR;
         while let Some(found) = batch::find(header, &self.bytes, offset) {
             if found.lsn != self.lsn + 1 || found.previous != self.checksum {
                 break;
             }
-            each(found.payload).map_err(|error| OpenError::Undecodable {
-                segment: segment_name(header.number),
-                offset: offset as u64,
-                reason: error.to_string(),
-            })?;
+            if found.lsn > self.covered {
+                each(found.lsn, found.payload).map_err(|error| match error {
+                    ReplayError::Open(error) => error,
+                    ReplayError::Entry(reason) => OpenError::Undecodable {
+                        segment: segment_name(header.number),
+                        offset: offset as u64,
+                        reason: reason.to_string(),
+                    },
+                })?;
+                self.found.replayed_bytes += found.padded_len as u64;
+            }
             self.lsn = found.lsn;
             self.checksum = found.checksum;
             offset += found.padded_len;

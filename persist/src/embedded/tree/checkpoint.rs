@@ -1,0 +1,89 @@
+//! Writing memory tables to disk, and what may go from the log and from the trees once that is done.
+
+use super::bucket::Bucket;
+use super::{STATE, TreeError, Trees};
+use crate::embedded::stats::Stats;
+use crate::embedded::wal::remove_before;
+use crate::files::Files;
+use lsm_tree::{AbstractTree, AnyTree, Memtable, SeqNo};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+/// Of several versions of a row only the newest is ever read.
+pub(super) const FORGET_OLDER: SeqNo = SeqNo::MAX >> 1;
+
+/// Memory tables that are closed as of one batch.
+pub(in crate::embedded) struct Sealed {
+    trees: Arc<Trees>,
+    lsn: u64,
+    /// The state comes last. The tables are kept here so that their hundred thousand entries are freed outside the locks
+    /// of their trees.
+    tables: Vec<(String, AnyTree, Option<Arc<Memtable>>)>,
+    expired: Vec<Bucket>,
+}
+
+impl Sealed {
+    pub(super) fn new(trees: &Arc<Trees>, lsn: u64, expired: Vec<Bucket>) -> Self {
+        let logs = trees.logs.read().unwrap_or_else(PoisonError::into_inner);
+        let logs: Vec<_> = logs.iter().map(|(bucket, tree)| (bucket.to_string(), tree.clone())).collect();
+        let all = logs.into_iter().chain([(STATE.to_owned(), trees.state.clone())]);
+        let seal = |(name, tree): (String, AnyTree)| {
+            let table = tree.rotate_memtable();
+            (name, tree, table)
+        };
+        Self { trees: Arc::clone(trees), lsn, tables: all.map(seal).collect(), expired }
+    }
+
+    /// Writes them; after that a start needs no batch of the log up to this one. What had expired is removed.
+    pub(in crate::embedded) fn flush(self) -> Result<u64, TreeError> {
+        for (name, tree, table) in self.tables {
+            if table.is_some() {
+                let lock = tree.get_flush_lock();
+                tree.flush(&lock, FORGET_OLDER).map_err(TreeError::of(name))?;
+            }
+        }
+        for bucket in self.expired {
+            self.trees.remove(bucket);
+        }
+        Ok(self.lsn)
+    }
+}
+
+impl Trees {
+    /// The files of an expired month, unless it has come back. What cannot be removed now is removed by the next start.
+    fn remove(&self, bucket: Bucket) {
+        let _upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        if !logs.contains_key(&bucket) {
+            let _ = std::fs::remove_dir_all(self.dir.join(bucket.to_string()));
+        }
+    }
+}
+
+/// One checkpoint: run it on a thread that may wait for the disk. While it is not done no other one is made.
+pub struct Checkpoint {
+    pub(in crate::embedded) sealed: Sealed,
+    pub(in crate::embedded) files: Arc<dyn Files>,
+    pub(in crate::embedded) dir: PathBuf,
+    /// The first segment of the log that is still needed once it is done.
+    pub(in crate::embedded) first_kept: u64,
+    /// Bytes of the log that it covers.
+    pub(in crate::embedded) covers_bytes: u64,
+    pub(in crate::embedded) busy: Arc<AtomicBool>,
+}
+
+impl Checkpoint {
+    /// Flushes, then removes the segments of the log that are covered. After an error nothing is lost: the log is as it
+    /// was; but the trees must not be written to any more.
+    pub fn run(self, stats: &Stats) -> Result<(), TreeError> {
+        let started = std::time::Instant::now();
+        let expired = self.sealed.expired.len() as u64;
+        self.sealed.flush()?;
+        // A segment that stays for now is removed by the next checkpoint.
+        let _ = remove_before(&*self.files, &self.dir, self.first_kept);
+        stats.checkpointed(self.covers_bytes, expired, started.elapsed());
+        self.busy.store(false, Ordering::Release);
+        Ok(())
+    }
+}

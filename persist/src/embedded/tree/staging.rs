@@ -1,0 +1,325 @@
+//! The writer's side: what appends and raises change, gathered for one batch and then applied at its lsn.
+//!
+//! Owns: the only right to write to the trees, and a bounded cache of the rows that decisions need. Guarantees: a request
+//! that cannot be decided (a row cannot be read) changes nothing; the rows of a batch are written once each, heads last.
+
+use super::bucket::{Bucket, Class, Retention};
+use super::checkpoint::Sealed;
+use super::state::{self, CheckpointRow, Device, Head, Key, Member, Span};
+use super::{Reached, TreeError, Trees, record_key};
+use crate::embedded::wal::OpenError;
+use crate::index::Index;
+use crate::record::RecordError;
+use crate::{ConversationKind, Outcome, Raise, Record, RegisterKey};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use lsm_tree::{AbstractTree, Slice};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// The value of a row; `None`: there is none.
+type Row = Option<Slice>;
+type Rows = HashMap<Key, Row, FixedState>;
+
+/// See the module.
+pub(in crate::embedded) struct Staging {
+    trees: Arc<Trees>,
+    class: Class,
+    incarnation: [u8; 16],
+    /// Of the batch: where, under which key, what.
+    records: Vec<(Bucket, Slice, Slice)>,
+    rows: Rows,
+    /// Rows read or written lately; what leaves `young` when that is full stays in `old` until the next time.
+    young: Rows,
+    old: Rows,
+    cached: usize,
+    fresh_bytes: u64,
+    lookups: Lookups,
+}
+
+/// How often a decision found its row in the cache, and how often it had to ask the tree.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::embedded) struct Lookups {
+    pub(in crate::embedded) hits: u64,
+    pub(in crate::embedded) misses: u64,
+}
+
+impl Staging {
+    /// `cached`: rows in the cache at most.
+    pub(in crate::embedded) fn new(
+        trees: Arc<Trees>,
+        reached: &Reached,
+        retention: Retention,
+        incarnation: [u8; 16],
+        cached: usize,
+        seed: u64,
+    ) -> Self {
+        let rows = || HashMap::with_hasher(FixedState::with_seed(seed));
+        Self {
+            trees,
+            class: reached.class.unwrap_or(Class::of(retention)),
+            incarnation,
+            records: Vec::new(),
+            rows: rows(),
+            young: rows(),
+            old: rows(),
+            cached: cached / 2,
+            fresh_bytes: 0,
+            lookups: Lookups::default(),
+        }
+    }
+
+    /// From the next batch on records are of this class, and a replay will know it. `lsn`: the last batch applied.
+    pub(in crate::embedded) fn retain(
+        &mut self,
+        retention: Retention,
+        lsn: u64,
+        reached: &Reached,
+    ) -> Result<(), TreeError> {
+        let class = Class::of(retention);
+        if reached.class != Some(class) {
+            self.class = class;
+            self.seal(lsn, None).flush()?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::embedded) fn trees(&self) -> &Arc<Trees> {
+        &self.trees
+    }
+
+    /// Bytes in memory tables since the last checkpoint.
+    pub(in crate::embedded) fn fresh_bytes(&self) -> u64 {
+        self.fresh_bytes
+    }
+
+    /// Since the last time it was asked.
+    pub(in crate::embedded) fn take_lookups(&mut self) -> Lookups {
+        std::mem::take(&mut self.lookups)
+    }
+
+    /// The answer to an append; the batch holds it if that is `Appended`.
+    pub(in crate::embedded) fn append(
+        &mut self,
+        conversation: &ConversationId,
+        kind: Option<&ConversationKind>,
+        expected_head: Seq,
+        records: &[Arc<Record>],
+    ) -> Result<Outcome, TreeError> {
+        let key = state::head_key(conversation);
+        let mut head = self.read(&key, Head::decode)?;
+        let outcome = Index::judge_append(head.seq, expected_head, records);
+        if !matches!(outcome, Outcome::Appended { .. }) {
+            return Ok(outcome);
+        }
+        // Everything that must be read, before anything changes.
+        let mut members: Vec<(Key, Member)> = Vec::new();
+        for record in records {
+            let key = state::member_key(conversation, &record.sender);
+            let at = match members.iter().position(|(known, _)| *known == key) {
+                Some(at) => at,
+                None => {
+                    let member = self.read(&key, Member::decode)?;
+                    members.push((key, member));
+                    members.len() - 1
+                }
+            };
+            members[at].1.last_own = record.seq;
+        }
+        if head.seq == 0 {
+            let kind = kind.ok_or_else(|| TreeError::row("state")(RecordError::Field("conversation kind")))?;
+            self.write(state::kind_key(conversation), state::encode_kind(kind));
+            for member in kind.members() {
+                self.write(state::user_key(member, conversation), state::PRESENT.to_vec());
+            }
+        }
+        for record in records {
+            self.record(conversation, &mut head, record);
+        }
+        for (key, member) in members {
+            self.write(key, member.encode());
+        }
+        self.write(key, head.encode());
+        Ok(outcome)
+    }
+
+    fn record(&mut self, conversation: &ConversationId, head: &mut Head, record: &Record) {
+        let bucket = head.bucket_for(self.class, record.us);
+        if head.spans.last().is_none_or(|last| last.bucket != bucket) {
+            if self.trees.log(bucket).is_none() {
+                self.write(state::bucket_key(bucket), state::PRESENT.to_vec());
+            }
+            // Months that have gone since are forgotten here.
+            head.spans.retain(|span| {
+                self.trees.log(span.bucket).is_some() || self.rows.contains_key(&state::bucket_key(span.bucket))
+            });
+            head.spans.push(Span { bucket, first: record.seq });
+        }
+        let mut stored = Vec::with_capacity(record.cost());
+        record.encode(&mut stored);
+        self.records.push((bucket, Slice::from(record_key(conversation, record.seq)), Slice::from(stored)));
+        let cmid = cmid_key(conversation, &record.sender, &record.device, &record.cmid);
+        self.records.push((bucket, Slice::from(cmid), Slice::from(record.seq.to_le_bytes())));
+        head.seq = record.seq;
+        head.id = record.id;
+        head.us = record.us;
+        head.latest_cmid_ms = head.latest_cmid_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
+    }
+
+    /// Whether the register is higher with this batch.
+    pub(in crate::embedded) fn raise(&mut self, raise: &Raise) -> Result<bool, TreeError> {
+        let conversation = raise.key.conversation();
+        let (user, device) = match &raise.key {
+            RegisterKey::Read(_, user) => (user, None),
+            RegisterKey::Delivered(_, user, device)
+            | RegisterKey::TickDelivered(_, user, device)
+            | RegisterKey::TickRead(_, user, device) => (user, Some(device)),
+        };
+        let Some(device) = device else {
+            let key = state::member_key(&conversation, user);
+            let mut member = self.read(&key, Member::decode)?;
+            return Ok(if grow(&mut member.read, raise.value) {
+                self.write(key, member.encode());
+                true
+            } else {
+                false
+            });
+        };
+        let key = state::device_key(&conversation, user, device);
+        let mut row = self.read(&key, Device::decode)?;
+        let register = match &raise.key {
+            RegisterKey::TickDelivered(..) => &mut row.tick_delivered,
+            RegisterKey::TickRead(..) => &mut row.tick_read,
+            _ => &mut row.delivered,
+        };
+        let grown = grow(register, raise.value);
+        if grown {
+            self.write(key, row.encode());
+        }
+        Ok(grown)
+    }
+
+    /// A row as the batch has it; the default where there is none.
+    fn read<T: Default>(&mut self, key: &Key, decode: fn(&[u8]) -> Result<T, RecordError>) -> Result<T, TreeError> {
+        let row = match self.rows.get(key).or_else(|| self.young.get(key)) {
+            Some(row) => {
+                self.lookups.hits += 1;
+                row.clone()
+            }
+            None => self.look_up(key)?,
+        };
+        row.map_or_else(|| Ok(T::default()), |row| decode(&row).map_err(TreeError::row("state")))
+    }
+
+    fn look_up(&mut self, key: &Key) -> Result<Row, TreeError> {
+        let row = match self.old.remove(key) {
+            Some(row) => {
+                self.lookups.hits += 1;
+                row
+            }
+            None => {
+                self.lookups.misses += 1;
+                self.trees.get(key)?
+            }
+        };
+        self.cache(key.clone(), row.clone());
+        Ok(row)
+    }
+
+    fn cache(&mut self, key: Key, row: Row) {
+        if self.young.len() >= self.cached {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.old.remove(&key);
+        self.young.insert(key, row);
+    }
+
+    fn write(&mut self, key: Key, value: Vec<u8>) {
+        self.rows.insert(key, Some(Slice::from(value)));
+    }
+
+    /// Writes the batch into the memory tables, where every read sees it. The log has made it durable.
+    pub(in crate::embedded) fn apply(&mut self, lsn: u64) -> Result<(), OpenError> {
+        let mut last: Option<(Bucket, lsm_tree::AnyTree)> = None;
+        for (bucket, key, value) in std::mem::take(&mut self.records) {
+            let tree = match &last {
+                Some((of, tree)) if *of == bucket => tree,
+                _ => &last.insert((bucket, self.trees.log_or_new(bucket)?)).1,
+            };
+            self.fresh_bytes += tree.insert(key, value, lsn).0;
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let (heads, others): (Vec<_>, Vec<_>) = rows.iter().partition(|(key, _)| key.first() == Some(&b'c'));
+        for (key, row) in others.into_iter().chain(heads) {
+            self.fresh_bytes += match row {
+                Some(value) => self.trees.state.insert(&key[..], value.clone(), lsn).0,
+                None => self.trees.state.remove(&key[..], lsn).0,
+            };
+        }
+        let mut rows = rows;
+        for (key, row) in rows.drain() {
+            // Kinds, lists and buckets are never read by a decision.
+            if matches!(key.first(), Some(b'c' | b'm' | b'd')) {
+                self.cache(key, row);
+            }
+        }
+        // The map is kept: most batches need it as large as this one.
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// Closes the memory tables as of batch `lsn`, the last one applied. Months that have expired by `now_ms` are left out
+    /// from here on.
+    pub(in crate::embedded) fn seal(&mut self, lsn: u64, expire: Option<(u64, u32)>) -> Sealed {
+        let mut expired = Vec::new();
+        if let Some((now_ms, days)) = expire {
+            let mut logs = self.trees.logs.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            expired.extend(logs.keys().copied().filter(|bucket| bucket.is_expired(now_ms, days)));
+            for bucket in &expired {
+                logs.remove(bucket);
+                self.trees.state.remove(&state::bucket_key(*bucket)[..], lsn);
+            }
+        }
+        let row = CheckpointRow { lsn, incarnation: self.incarnation, class: self.class };
+        self.trees.state.insert(state::CHECKPOINT, row.encode(), lsn);
+        self.fresh_bytes = 0;
+        Sealed::new(&self.trees, lsn, expired)
+    }
+
+    /// Whether a month has expired by `now_ms`.
+    pub(in crate::embedded) fn has_expired(&self, now_ms: u64, days: u32) -> bool {
+        let logs = self.trees.logs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        logs.keys().any(|bucket| bucket.is_expired(now_ms, days))
+    }
+}
+
+fn grow(register: &mut Seq, value: Seq) -> bool {
+    let grows = value > *register;
+    if grows {
+        *register = value;
+    }
+    grows
+}
+
+/// Where the seq of a client message id is: beside the records of its conversation, so that it goes with them. The rest of
+/// the key is cut from a hash that nobody can aim at.
+pub(super) fn cmid_key(
+    conversation: &ConversationId,
+    sender: &UserKey,
+    device: &DeviceId,
+    cmid: &ClientMessageId,
+) -> [u8; 29] {
+    let mut hash = Sha256::new();
+    hash.update([sender.as_bytes().len() as u8]);
+    hash.update(sender.as_bytes());
+    hash.update([device.as_str().len() as u8]);
+    hash.update(device.as_str().as_bytes());
+    hash.update(cmid.0);
+    let mut key = [0; 29];
+    key[..16].copy_from_slice(&conversation.0);
+    key[16] = 1;
+    key[17..].copy_from_slice(&hash.finalize()[..12]);
+    key
+}

@@ -1,0 +1,122 @@
+//! Months of class relay go as a whole; what is known beside the records stays.
+
+use crate::common::TempDir;
+use crate::common::records::{append, ask, conversation, device, open, record, small, user};
+use ringpost_persist::embedded::committer::Committer;
+use ringpost_persist::embedded::{Options, Retention, Stats};
+use ringpost_persist::{Outcome, Raise, ReadRange, RegisterKey, StoreRequest};
+use ringpost_proto::id::Seq;
+use std::path::Path;
+use std::time::Instant;
+
+/// 15 January 2026 and a month later each, Unix milliseconds.
+const JANUARY: u64 = 1_768_435_200_000;
+const FEBRUARY: u64 = JANUARY + 31 * DAY;
+const MARCH: u64 = FEBRUARY + 28 * DAY;
+const DAY: u64 = 86_400_000;
+/// 30 days after the end of January.
+const JANUARY_GOES: u64 = JANUARY + 17 * DAY + 30 * DAY;
+
+fn relay(dir: &Path) -> Options {
+    Options { retention: Retention::Relay { days: 30 }, ..small(dir) }
+}
+
+fn write(committer: &mut Committer, n: usize, head: Seq, ms: u64) {
+    let records = (1..=3).map(|k| record(n, head + k, ms * 1_000 + k)).collect();
+    assert!(matches!(ask(committer, append(n, head, records)), Outcome::Appended { .. }));
+}
+
+/// Three records in each of three months of conversation 1; conversation 2 has written in January only.
+fn three_months(committer: &mut Committer) {
+    write(committer, 1, 0, JANUARY);
+    write(committer, 2, 0, JANUARY);
+    write(committer, 1, 3, FEBRUARY);
+    write(committer, 1, 6, MARCH);
+    let key = RegisterKey::Delivered(conversation(2), user(2), device(0));
+    let raises = vec![Raise { key, value: 2, stamp: 1 }];
+    assert!(matches!(ask(committer, StoreRequest::Raise { tag: 0, raises }), Outcome::Raised));
+}
+
+fn read(committer: &mut Committer, n: usize, range: ReadRange) -> (Seq, Vec<Seq>) {
+    let request = StoreRequest::ReadLog { tag: 0, conversation: conversation(n), range, records: 100, bytes: u32::MAX };
+    match ask(committer, request) {
+        Outcome::LogSlice { head, records } => (head, records.iter().map(|record| record.seq).collect()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.join("trees")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn assert_without_january(committer: &mut Committer) {
+    let all = ReadRange::From { from: 1, to: Seq::MAX };
+    assert_eq!(read(committer, 1, all), (9, vec![4, 5, 6, 7, 8, 9]));
+    assert_eq!(read(committer, 1, ReadRange::Before(6)), (9, vec![5, 4]));
+    assert_eq!(read(committer, 2, all), (3, vec![]));
+    // Heads, registers and the next position are what they were.
+    let loaded = ask(committer, StoreRequest::LoadConversation { tag: 0, conversation: conversation(2) });
+    let Outcome::Conversation(Some(state)) = loaded else { panic!("it is forgotten") };
+    assert_eq!((state.head, state.tail.len(), state.registers.len()), (3, 0, 1));
+    let refused = ask(committer, append(2, 0, vec![record(2, 1, MARCH * 1_000)]));
+    assert!(matches!(refused, Outcome::Conflict { head: 3 }), "{refused:?}");
+}
+
+#[test]
+fn a_month_that_is_old_enough_goes_and_nothing_else() {
+    let dir = TempDir::new();
+    let mut committer = open(relay(&dir)).committer;
+    three_months(&mut committer);
+    let now = Instant::now();
+    assert!(committer.upkeep(now, JANUARY_GOES - 1).is_none());
+    assert_eq!(names(&dir), ["relay-2026-01", "relay-2026-02", "relay-2026-03", "state"]);
+    committer.upkeep(now, JANUARY_GOES).expect("nothing was done").run(&Stats::default()).unwrap();
+    assert_eq!(names(&dir), ["relay-2026-02", "relay-2026-03", "state"]);
+    assert_without_january(&mut committer);
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    assert_without_january(&mut committer);
+    // It goes on, and is listed again.
+    write(&mut committer, 2, 3, MARCH);
+    assert_eq!(read(&mut committer, 2, ReadRange::From { from: 1, to: Seq::MAX }), (6, vec![4, 5, 6]));
+    let page = ask(&mut committer, StoreRequest::LoadUser { tag: 0, user: user(2), after: None, limit: 10 });
+    assert!(matches!(page, Outcome::User(page) if page.entries.len() == 1 && page.entries[0].last.seq == 6));
+}
+
+#[test]
+fn a_crash_before_the_end_of_an_expiry_loses_nothing_else() {
+    let dir = TempDir::new();
+    let mut committer = open(relay(&dir)).committer;
+    three_months(&mut committer);
+    committer.checkpoint(Instant::now(), 0).run(&Stats::default()).unwrap();
+    // Decided, and never done: the month is still there.
+    drop(committer.upkeep(Instant::now(), JANUARY_GOES).unwrap());
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    assert_eq!(read(&mut committer, 1, ReadRange::From { from: 1, to: Seq::MAX }).1.len(), 9);
+    // Done but for the files: the next start removes them.
+    let january = dir.join("trees/relay-2026-01");
+    committer.upkeep(Instant::now(), JANUARY_GOES).unwrap().run(&Stats::default()).unwrap();
+    std::fs::create_dir_all(january.join("tables")).unwrap();
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    assert!(!january.exists());
+    assert_without_january(&mut committer);
+}
+
+#[test]
+fn records_keep_the_class_that_they_were_stored_with() {
+    let dir = TempDir::new();
+    let mut committer = open(small(&dir)).committer;
+    write(&mut committer, 1, 0, JANUARY);
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    write(&mut committer, 1, 3, JANUARY + 1);
+    write(&mut committer, 1, 6, FEBRUARY);
+    committer.upkeep(Instant::now(), JANUARY_GOES).unwrap().run(&Stats::default()).unwrap();
+    assert_eq!(read(&mut committer, 1, ReadRange::From { from: 1, to: Seq::MAX }), (9, vec![1, 2, 3, 7, 8, 9]));
+    assert_eq!(names(&dir), ["history-2026-01", "relay-2026-02", "state"]);
+}

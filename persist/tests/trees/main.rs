@@ -1,0 +1,10 @@
+//! The trees behind the log: they answer as the index in memory does, and survive what may happen to a process and to its
+//! files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod damage;
+mod equal;
+mod expiry;
