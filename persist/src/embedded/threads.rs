@@ -25,6 +25,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Trees that could not be compacted are tried again after this time.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Of the threads behind the committer: about a tenth of a core where all others are busy.
+const NICE: i32 = 10;
+
 /// Ends the process if a store thread panics: what it has promised nobody would keep.
 struct AbortOnPanic;
 
@@ -104,6 +107,13 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
+/// The threads behind the committer take what the others leave: a checkpoint has time, a message has not. (Linux: of the
+/// calling thread only.)
+fn step_back() {
+    // Refused at worst, and then they are as quick as the others.
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
+
 /// Runs checkpoints until the committer has ended, or until one fails: the log still holds what it would have written, and
 /// the next start brings it into the trees.
 pub(super) fn checkpoint(
@@ -113,6 +123,7 @@ pub(super) fn checkpoint(
     fatal: &Fatal,
 ) {
     let _abort = AbortOnPanic;
+    step_back();
     for checkpoint in checkpoints {
         if let Err(error) = checkpoint.run(&shared.stats) {
             return fatal(&Failure::Checkpoint(error));
@@ -126,6 +137,7 @@ pub(super) fn checkpoint(
 /// counted. Not under the floor of free space, which it would need first.
 pub(super) fn compact(flushed: &Receiver<()>, trees: &Trees, shared: &Shared) {
     let _abort = AbortOnPanic;
+    step_back();
     let mut retry = true;
     loop {
         let wait = if retry { COMPACTION_INTERVAL } else { Duration::from_secs(3_600) };

@@ -1,6 +1,7 @@
 //! Writing memory tables to disk, and what may go from the log and from the trees once that is done.
 
 use super::bucket::Bucket;
+use super::memory::Rows;
 use super::{STATE, TreeError, Trees};
 use crate::embedded::stats::Stats;
 use crate::embedded::wal::remove_before;
@@ -17,32 +18,44 @@ pub(super) const FORGET_OLDER: SeqNo = SeqNo::MAX >> 1;
 pub(in crate::embedded) struct Sealed {
     trees: Arc<Trees>,
     lsn: u64,
-    /// The state comes last. The tables are kept here so that their hundred thousand entries are freed outside the locks
-    /// of their trees.
-    tables: Vec<(String, AnyTree, Option<Arc<Memtable>>)>,
+    /// Of the records. The tables are kept here so that their hundred thousand entries are freed outside the locks of
+    /// their trees.
+    tables: Vec<(String, AnyTree, Arc<Memtable>)>,
+    rows: Arc<Rows>,
     expired: Vec<Bucket>,
 }
 
 impl Sealed {
     pub(super) fn new(trees: &Arc<Trees>, lsn: u64, expired: Vec<Bucket>) -> Self {
         let logs = trees.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let logs: Vec<_> = logs.iter().map(|(bucket, tree)| (bucket.to_string(), tree.clone())).collect();
-        let all = logs.into_iter().chain([(STATE.to_owned(), trees.state.clone())]);
-        let seal = |(name, tree): (String, AnyTree)| {
-            let table = tree.rotate_memtable();
-            (name, tree, table)
-        };
-        Self { trees: Arc::clone(trees), lsn, tables: all.map(seal).collect(), expired }
+        let seal =
+            |(bucket, tree): (&Bucket, &AnyTree)| Some((bucket.to_string(), tree.clone(), tree.rotate_memtable()?));
+        let tables = logs.iter().filter_map(seal).collect();
+        Self { trees: Arc::clone(trees), lsn, tables, rows: trees.memory.seal(), expired }
     }
 
     /// Writes them; after that a start needs no batch of the log up to this one. What had expired is removed.
     pub(in crate::embedded) fn flush(self) -> Result<u64, TreeError> {
         for (name, tree, table) in self.tables {
-            if table.is_some() {
-                let lock = tree.get_flush_lock();
-                tree.flush(&lock, FORGET_OLDER).map_err(TreeError::of(name))?;
-            }
+            let lock = tree.get_flush_lock();
+            tree.flush(&lock, FORGET_OLDER).map_err(TreeError::of(name))?;
+            drop(lock);
+            drop(table);
         }
+        // One table, so all of it or nothing.
+        let state = &self.trees.state;
+        for (key, row) in self.rows.iter() {
+            match row {
+                Some(value) => state.insert(&key[..], value.clone(), self.lsn),
+                None => state.remove(&key[..], self.lsn),
+            };
+        }
+        let table = state.rotate_memtable();
+        let lock = state.get_flush_lock();
+        state.flush(&lock, FORGET_OLDER).map_err(TreeError::of(STATE))?;
+        drop(lock);
+        drop(table);
+        self.trees.memory.written();
         for bucket in self.expired {
             self.trees.remove(bucket);
         }

@@ -1,15 +1,16 @@
 //! What the log is poured into: LSM trees on disk, one for the state beside the records and one for the records of each
 //! retention class and month.
 //!
-//! Owns: the directory of the trees. A write goes into memory tables at the lsn of its batch, which the log has made durable
-//! before; a [`Checkpoint`] writes those tables to disk, records first and state last, so that the state on disk is always
-//! that of one batch and the records are never behind it. So a start is: open, then replay the log from there.
+//! Owns: the directory of the trees. A batch that the log has made durable goes into memory, records into the tables of their
+//! trees and rows beside theirs; a [`Checkpoint`] writes both to disk, records first and state last, so that the state on
+//! disk is always that of one batch and the records are never behind it. So a start is: open, then replay the log from there.
 //! Guarantees: every read sees everything that was applied before it began; a record is published by the head that counts
 //! it. Never does: decide what is durable, and no tree has a journal of its own.
 
 mod bucket;
 mod checkpoint;
 mod compact;
+mod memory;
 mod read;
 mod staging;
 mod state;
@@ -26,6 +27,7 @@ use crate::record::{Cursor, RecordError};
 use bucket::{Bucket, Class};
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SeqNo, Slice};
+use memory::Memory;
 use ringpost_proto::id::{ConversationId, Seq};
 use state::CheckpointRow;
 use std::collections::BTreeMap;
@@ -61,6 +63,7 @@ impl TreeError {
 pub struct Trees {
     dir: PathBuf,
     state: AnyTree,
+    memory: Memory,
     logs: RwLock<BTreeMap<Bucket, AnyTree>>,
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
@@ -92,7 +95,8 @@ impl Trees {
         let state = open_tree(&dir.join(STATE), &cache, &files)?;
         RealFiles.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
         let (logs, upkeep) = (RwLock::default(), Mutex::new(()));
-        let trees = Self { dir: dir.to_owned(), state, logs, cache, files, upkeep, _lock: lock };
+        let memory = Memory::default();
+        let trees = Self { dir: dir.to_owned(), state, memory, logs, cache, files, upkeep, _lock: lock };
         let damaged = |error: TreeError| OpenError::Tree { path: dir.join(STATE), reason: error.to_string() };
         let row = trees.get(state::CHECKPOINT).map_err(damaged)?;
         let row = row.map(|row| CheckpointRow::decode(&row).map_err(TreeError::row(STATE))).transpose();
@@ -140,13 +144,26 @@ impl Trees {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Slice>, TreeError> {
+        if let Some(row) = self.memory.get(key) {
+            return Ok(row);
+        }
         self.state.get(key, LATEST).map_err(TreeError::of(STATE))
     }
 
     /// All rows below a prefix, in the order of their keys.
     fn prefix(&self, prefix: &[u8]) -> Result<Vec<(Slice, Slice)>, TreeError> {
+        let newer = self.memory.prefix(prefix);
         let rows = self.state.prefix(prefix, LATEST, None).map(Guard::into_inner);
-        rows.collect::<Result<_, _>>().map_err(TreeError::of(STATE))
+        if newer.is_empty() {
+            return rows.collect::<Result<_, _>>().map_err(TreeError::of(STATE));
+        }
+        let mut merged: BTreeMap<Slice, Option<Slice>> = BTreeMap::new();
+        for row in rows {
+            let (key, value) = row.map_err(TreeError::of(STATE))?;
+            merged.insert(key, Some(value));
+        }
+        merged.extend(newer.into_iter().map(|(key, row)| (Slice::from(&key[..]), row)));
+        Ok(merged.into_iter().filter_map(|(key, row)| Some((key, row?))).collect())
     }
 
     /// `None`: no such tree, or it has expired.

@@ -1,10 +1,11 @@
 //! The writer's side: what appends and raises change, gathered for one batch and then applied at its lsn.
 //!
 //! Owns: the only right to write to the trees, and a bounded cache of the rows that decisions need. Guarantees: a request
-//! that cannot be decided (a row cannot be read) changes nothing; the rows of a batch are written once each, heads last.
+//! that cannot be decided (a row cannot be read) changes nothing; the rows of a batch are written once each, after its records.
 
 use super::bucket::{Bucket, Class, Retention};
 use super::checkpoint::Sealed;
+use super::memory::Row;
 use super::state::{self, CheckpointRow, Device, Head, Key, Member, Span};
 use super::{Reached, TreeError, Trees, record_key};
 use crate::embedded::wal::OpenError;
@@ -18,8 +19,6 @@ use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// The value of a row; `None`: there is none.
-type Row = Option<Slice>;
 type Rows = HashMap<Key, Row, FixedState>;
 
 /// See the module.
@@ -250,15 +249,8 @@ impl Staging {
             };
             self.fresh_bytes += tree.insert(key, value, lsn).0;
         }
-        let rows = std::mem::take(&mut self.rows);
-        let (heads, others): (Vec<_>, Vec<_>) = rows.iter().partition(|(key, _)| key.first() == Some(&b'c'));
-        for (key, row) in others.into_iter().chain(heads) {
-            self.fresh_bytes += match row {
-                Some(value) => self.trees.state.insert(&key[..], value.clone(), lsn).0,
-                None => self.trees.state.remove(&key[..], lsn).0,
-            };
-        }
-        let mut rows = rows;
+        self.fresh_bytes += self.trees.memory.write(self.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
+        let mut rows = std::mem::take(&mut self.rows);
         for (key, row) in rows.drain() {
             // Kinds, lists and buckets are never read by a decision.
             if matches!(key.first(), Some(b'c' | b'm' | b'd')) {
@@ -279,11 +271,12 @@ impl Staging {
             expired.extend(logs.keys().copied().filter(|bucket| bucket.is_expired(now_ms, days)));
             for bucket in &expired {
                 logs.remove(bucket);
-                self.trees.state.remove(&state::bucket_key(*bucket)[..], lsn);
             }
         }
         let row = CheckpointRow { lsn, incarnation: self.incarnation, class: self.class };
-        self.trees.state.insert(state::CHECKPOINT, row.encode(), lsn);
+        let expired_rows = expired.iter().map(|bucket| (state::bucket_key(*bucket), None));
+        let checkpoint = (Key::from_slice(state::CHECKPOINT), Some(Slice::from(row.encode())));
+        self.trees.memory.write(expired_rows.chain([checkpoint]));
         self.fresh_bytes = 0;
         Sealed::new(&self.trees, lsn, expired)
     }
