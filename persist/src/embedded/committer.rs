@@ -15,6 +15,7 @@ use ringpost_proto::id::{ConversationId, Seq};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A batch takes no further request from this size on; one append adds 4.3 MiB at most.
@@ -93,6 +94,7 @@ impl Committer {
             trees: Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed),
             memory_bytes: options.memory_bytes,
             records: 0,
+            flushing: None,
         };
         let (wal, found) = Wal::open(
             Arc::clone(&files),
@@ -103,6 +105,8 @@ impl Committer {
             reached.lsn,
             &mut |lsn, payload| replay.batch(lsn, payload),
         )?;
+        let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
+        replay.flushed().map_err(damaged)?;
         let Replay { mut trees, records, .. } = replay;
         if trees.trees().newest_on_disk() > wal.lsn() {
             // The trees hold a batch that the log has not: it was durable, so its loss is no torn end.
@@ -112,7 +116,6 @@ impl Committer {
             });
         }
         trees.trees().remove_strays()?;
-        let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
         trees.retain(options.retention, wal.lsn(), &reached).map_err(damaged)?;
         let report = RecoveryReport {
             records,
@@ -324,6 +327,8 @@ struct Replay {
     trees: Staging,
     memory_bytes: u64,
     records: u64,
+    /// What was read before, on its way to the disk.
+    flushing: Option<JoinHandle<Result<u64, TreeError>>>,
 }
 
 impl Replay {
@@ -346,8 +351,19 @@ impl Replay {
         self.trees.apply(lsn).map_err(ReplayError::Open)?;
         if self.trees.fresh_bytes() >= self.memory_bytes {
             // A long log is read in the memory of a short one. The next checkpoint removes what this one covers.
-            self.trees.seal(lsn, None).flush().map_err(unreadable)?;
+            self.flushed().map_err(unreadable)?;
+            let sealed = self.trees.seal(lsn, None);
+            self.flushing = Some(std::thread::spawn(move || sealed.flush()));
         }
         Ok(())
+    }
+
+    /// Waits for the flush that is under way.
+    fn flushed(&mut self) -> Result<(), TreeError> {
+        match self.flushing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(flushed)) => flushed.map(|_| ()),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
     }
 }
