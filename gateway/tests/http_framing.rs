@@ -145,7 +145,7 @@ fn a_client_that_goes_in_the_middle_of_a_body_leaves_nothing_behind() {
 /// What waits for an answer is read once, not again with every answer: the sockets hold the rest, and its sender waits.
 #[test]
 fn requests_without_end_are_answered_one_by_one_and_not_hoarded() {
-    const REQUESTS: usize = 50_000;
+    const REQUESTS: usize = 150_000;
     let server = Server::start(&["--shards", "1", "--max-sessions", "1000"]);
     let mut http = HttpClient::new(server.tcp());
     http.send(HEALTH);
@@ -162,5 +162,7 @@ fn requests_without_end_are_answered_one_by_one_and_not_hoarded() {
         }
     }
     writing.join().unwrap().unwrap();
-    assert!(most - before < 1 << 20, "{} bytes for one connection", most - before);
+    // Read again and again they would take several times their size; what else the process does meanwhile takes some.
+    let sent = REQUESTS * HEALTH.len();
+    assert!(most - before < sent / 2, "{} bytes for one connection that sent {sent}", most - before);
 }

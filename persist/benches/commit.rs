@@ -126,11 +126,12 @@ fn append(n: usize, kind: &Arc<ConversationKind>, seq: Seq, sender: &UserKey, de
         sender: sender.clone(),
         device,
         cmid: ClientMessageId(cmid),
-        content_hash: content_hash(Value::Text, 0, &body),
+        content_hash: content_hash(Value::Text, 0, &body, None),
         previous_hash: [0; 16],
         kind: Value::Text,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     };
     let mut id = [0; 16];

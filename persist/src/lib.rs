@@ -2,11 +2,12 @@
 //!
 //! A store takes requests in batches and answers each exactly once, in any order, but for the append answers of one
 //! conversation, which come in the order of their requests. Every answer may be `Unavailable` (nothing is known to have
-//! changed and nothing will); only `Append`, `Cas` and `Take` may be `Unknown` (it may land later); an `Append` may be `Full`.
+//! changed and nothing will); only `Append`, `Cas`, `Put` and `Take` may be `Unknown` (it may land later); an `Append` may be
+//! `Full`.
 //!
 //! Guarantees of an answer:
 //! - `Appended`: the records are durable and every later read of any kind sees them.
-//! - `LogSlice`, `Conversation`, `User`, `Found`: reflect at least everything answered before the request was submitted.
+//! - `LogSlice`, `Conversation`, `User`, `Found`, `Counted`, `Document`: reflect at least everything answered before the request was submitted.
 //! - `Raised`: durable. A lower or equal value changes nothing and is no error.
 
 pub mod conformance;
@@ -16,10 +17,16 @@ pub mod files;
 pub mod index;
 pub mod prng;
 pub mod record;
+pub mod roster;
 
 pub use record::{Body, Record, RecordError, content_hash};
+pub use roster::{Member, MemberAt, Roster};
 
+use bytes::Bytes;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
+use ringpost_proto::v1;
+use ringpost_proto::wire::PeerRef;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Chosen by who asks; comes back with the answer. A store never looks at it.
@@ -30,30 +37,74 @@ pub type Tag = u64;
 pub enum ConversationKind {
     /// The two users, in the order of their names; the same twice where a user talks to itself.
     Direct([UserKey; 2]),
+    /// Who is in it, its records say: see [`roster`].
+    Group,
 }
 
 impl ConversationKind {
+    /// Of a direct conversation.
     pub fn members(&self) -> &[UserKey] {
         match self {
             Self::Direct(both) if both[0] == both[1] => &both[..1],
             Self::Direct(both) => both,
+            Self::Group => &[],
         }
     }
 
-    pub fn is_member(&self, user: &UserKey) -> bool {
-        self.members().contains(user)
+    /// The conversation as `user` names it: the other side of a direct one (oneself where a user talks to itself), or the
+    /// group.
+    pub fn peer_of(&self, id: ConversationId, user: &UserKey) -> Peer {
+        match self {
+            Self::Direct([a, b]) => Peer::User(if a == user { b.clone() } else { a.clone() }),
+            Self::Group => Peer::Group(id),
+        }
+    }
+}
+
+/// A conversation from one's own side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    User(UserKey),
+    Group(ConversationId),
+}
+
+impl Peer {
+    /// As it is written before a record.
+    pub fn wire_ref(&self) -> PeerRef<'_> {
+        match self {
+            Self::User(user) => PeerRef::User(user.user()),
+            Self::Group(id) => PeerRef::Group(&id.0),
+        }
     }
 
-    /// The other side of a direct conversation; oneself where a user talks to itself.
-    pub fn peer_of(&self, user: &UserKey) -> &UserKey {
+    pub fn to_wire(&self) -> v1::Peer {
+        let peer = match self {
+            Self::User(user) => v1::peer::Peer::User(user.user().to_owned()),
+            Self::Group(id) => v1::peer::Peer::Group(Bytes::copy_from_slice(&id.0)),
+        };
+        v1::Peer { peer: Some(peer) }
+    }
+}
+
+/// What a member of a group may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Member,
+    Admin,
+}
+
+impl Role {
+    pub fn from_wire(role: v1::role::Value) -> Self {
+        match role {
+            v1::role::Value::Member => Self::Member,
+            v1::role::Value::Admin => Self::Admin,
+        }
+    }
+
+    pub fn to_wire(self) -> v1::role::Value {
         match self {
-            Self::Direct([a, b]) => {
-                if a == user {
-                    b
-                } else {
-                    a
-                }
-            }
+            Self::Member => v1::role::Value::Member,
+            Self::Admin => v1::role::Value::Admin,
         }
     }
 }
@@ -64,18 +115,57 @@ pub enum RegisterKey {
     /// Everything up to here that is addressed to the device was acknowledged by it.
     Delivered(ConversationId, UserKey, DeviceId),
     Read(ConversationId, UserKey),
+    /// How many records up to Read count for this user: what is unread is the rest.
+    ReadCounted(ConversationId, UserKey),
     /// Up to where the device has acknowledged a tick: what an offline sender has not heard yet is told at its next sync.
     TickDelivered(ConversationId, UserKey, DeviceId),
     TickRead(ConversationId, UserKey, DeviceId),
+    /// Of a group: how far the least advanced member is, and the next one after it. The progress of the others is the
+    /// second for whoever is the first, and the first for everybody else.
+    Least(ConversationId, Least),
+}
+
+/// Which of a group's smallest positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Least {
+    Delivered,
+    NextDelivered,
+    Read,
+    NextRead,
 }
 
 impl RegisterKey {
     pub fn conversation(&self) -> ConversationId {
         match self {
-            Self::Delivered(c, ..) | Self::Read(c, _) | Self::TickDelivered(c, ..) | Self::TickRead(c, ..) => *c,
+            Self::Delivered(c, ..)
+            | Self::Read(c, _)
+            | Self::ReadCounted(c, _)
+            | Self::TickDelivered(c, ..)
+            | Self::TickRead(c, ..)
+            | Self::Least(c, _) => *c,
         }
     }
 }
+
+/// A small document with a version: the first write makes version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DocumentKey {
+    /// The devices of a user.
+    Devices(UserKey),
+    /// Its settings: profile, privacy, mutes.
+    Settings(UserKey),
+}
+
+/// One of the things that are handed out once each (one-time keys).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemKey {
+    pub user: UserKey,
+    pub device: DeviceId,
+    pub number: u64,
+}
+
+/// Bytes of a document or an item at most.
+pub const DOCUMENT_BYTES: usize = 64 << 10;
 
 /// One write of a register. `stamp`: the `us` of the record that the value refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,10 +196,12 @@ pub enum StoreRequest {
         expected_head: Seq,
         records: Vec<Arc<Record>>,
     },
-    /// At most `records` records and about `bytes` bytes (never less than one record, if there is one).
+    /// At most `records` records and about `bytes` bytes (never less than one record, if there is one). With a viewer: those
+    /// that this member may see ([`Member::sees`]); who never was one gets `NotMember`, if there is such a conversation.
     ReadLog {
         tag: Tag,
         conversation: ConversationId,
+        viewer: Option<UserKey>,
         range: ReadRange,
         records: u32,
         bytes: u32,
@@ -138,13 +230,41 @@ pub enum StoreRequest {
         device: DeviceId,
         cmid: ClientMessageId,
     },
-    /// Small versioned documents; reserved.
+    /// How many records up to `upto` count for this member and are none of its own: the value of ReadCounted there.
+    CountRead {
+        tag: Tag,
+        conversation: ConversationId,
+        user: UserKey,
+        upto: Seq,
+    },
+    ReadDocument {
+        tag: Tag,
+        key: DocumentKey,
+    },
+    /// Writes the document if its version is `expected` (0: there is none). At most [`DOCUMENT_BYTES`].
     Cas {
         tag: Tag,
+        key: DocumentKey,
+        expected: u64,
+        bytes: Bytes,
     },
-    /// Conditional delete, once; reserved.
+    /// Keeps an item; one with the same key is replaced. At most [`DOCUMENT_BYTES`].
+    Put {
+        tag: Tag,
+        key: Box<ItemKey>,
+        bytes: Bytes,
+    },
+    /// The numbers of a device's items, ascending, so many at most.
+    ListItems {
+        tag: Tag,
+        user: UserKey,
+        device: DeviceId,
+        limit: u32,
+    },
+    /// Hands an item out and removes it: of all that ask for it one gets it.
     Take {
         tag: Tag,
+        key: Box<ItemKey>,
     },
     /// Repair after a node died between commit and fan-out; reserved.
     Sweep {
@@ -161,10 +281,42 @@ impl StoreRequest {
             | Self::LoadUser { tag, .. }
             | Self::Raise { tag, .. }
             | Self::FindCmid { tag, .. }
-            | Self::Cas { tag }
-            | Self::Take { tag }
+            | Self::CountRead { tag, .. }
+            | Self::ReadDocument { tag, .. }
+            | Self::Cas { tag, .. }
+            | Self::Put { tag, .. }
+            | Self::ListItems { tag, .. }
+            | Self::Take { tag, .. }
             | Self::Sweep { tag } => *tag,
         }
+    }
+
+    /// The same request under another tag.
+    pub fn with_tag(mut self, new: Tag) -> Self {
+        match &mut self {
+            Self::Append { tag, .. }
+            | Self::ReadLog { tag, .. }
+            | Self::LoadConversation { tag, .. }
+            | Self::LoadUser { tag, .. }
+            | Self::Raise { tag, .. }
+            | Self::FindCmid { tag, .. }
+            | Self::CountRead { tag, .. }
+            | Self::ReadDocument { tag, .. }
+            | Self::Cas { tag, .. }
+            | Self::Put { tag, .. }
+            | Self::ListItems { tag, .. }
+            | Self::Take { tag, .. }
+            | Self::Sweep { tag } => *tag = new,
+        }
+        self
+    }
+
+    /// Whether it changes something.
+    pub fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Append { .. } | Self::Raise { .. } | Self::Cas { .. } | Self::Put { .. } | Self::Take { .. }
+        )
     }
 }
 
@@ -185,15 +337,33 @@ pub enum Outcome {
     },
     /// It may be stored, now or later. Read the slot to find out.
     Unknown,
+    /// `reached`: everything of the range up to here (downwards: down to here) was looked at; what is not among the records
+    /// is not for the viewer, or no longer kept. Without anything in the range: where it begins, less one (downwards: plus
+    /// one).
     LogSlice {
         head: Seq,
+        reached: Seq,
         records: Vec<Arc<Record>>,
     },
+    /// The viewer never was a member.
+    NotMember,
     /// `None`: no such conversation yet.
     Conversation(Option<Box<ConversationState>>),
     User(Box<UserPage>),
     Raised,
     Found(Option<Arc<Record>>),
+    Counted(u64),
+    /// The version and the bytes.
+    Document(Option<(u64, Bytes)>),
+    /// `Cas` and `Put`: it is stored; the version (of an item: 0).
+    Stored {
+        version: u64,
+    },
+    /// `Cas`: the version is another one; this is what there is.
+    Stale(Option<(u64, Bytes)>),
+    Items(Vec<u64>),
+    /// `None`: it is gone, or never was.
+    Taken(Option<Bytes>),
     /// Nothing changed and nothing will; try again later.
     Unavailable,
     /// Under the free-space floor: appends are refused, everything else goes on.
@@ -211,7 +381,9 @@ pub struct ConversationState {
     pub latest_cmid_ms: u64,
     /// The newest records in seq order: at least the last 256 and at least those of the last 24 h up to 4,096 (or all there are).
     pub tail: Vec<Arc<Record>>,
-    /// The Delivered and Read registers of the conversation.
+    /// As of the head.
+    pub roster: Roster,
+    /// The Delivered, Read, ReadCounted and Least registers of the conversation.
     pub registers: Vec<(RegisterKey, Seq)>,
 }
 
@@ -226,17 +398,29 @@ pub struct UserPage {
 pub struct UserEntry {
     pub conversation: ConversationId,
     pub kind: Arc<ConversationKind>,
+    /// The last record of the log that may be for this user: of a former member, the one with which it left.
     pub head: Seq,
-    pub last: Arc<Record>,
+    /// Id of the newest record of the log, whoever it is for: by it the list is sorted.
+    pub last_id: RecordId,
+    /// The newest record that this user may see; `None`: none of the newest few.
+    pub last: Option<Arc<Record>>,
+    /// The first record that may be for this user.
+    pub join: Seq,
+    /// Of a group.
+    pub title: String,
     /// The newest record that this user sent; 0: none.
     pub last_own: Seq,
     /// Delivered of each of the user's devices that has one.
     pub delivered: Vec<(DeviceId, Seq)>,
     pub read: Seq,
+    /// Records that count and were not read.
+    pub unread: u64,
     /// The other members: the minimum over them of the maximum over each one's devices, and of their Read;
-    /// 0 where there is no other (a user talks to itself).
+    /// 0 where there is no other (a user talks to itself). Of a group as far as its Least registers say.
     pub peer_delivered: Seq,
     pub peer_read: Seq,
+    /// Of a direct conversation: the ranges that are kept from the other side.
+    pub peer_excluded: SmallVec<[(Seq, Seq); 1]>,
     /// TickDelivered and TickRead of each of the user's devices that has one.
     pub ticks: Vec<(DeviceId, Seq, Seq)>,
 }

@@ -79,11 +79,12 @@ fn append(tag: u64, n: u8, expected_head: Seq) -> StoreRequest {
         sender: user("ann"),
         device: DeviceId::new("phone").unwrap(),
         cmid: ClientMessageId([n; 16]),
-        content_hash: content_hash(Value::Text, 0, &body),
+        content_hash: content_hash(Value::Text, 0, &body, None),
         previous_hash: [0; 16],
         kind: Value::Text,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     };
     StoreRequest::Append {
@@ -159,7 +160,7 @@ fn a_full_port_gives_the_request_back_until_an_answer_is_taken() {
     port.flush();
     // Answered or not: the slots are taken until the answers are polled.
     assert_eq!(port.submit(append(4, 4, 0)).unwrap_err().tag(), 4);
-    assert_eq!(port.submit(StoreRequest::Cas { tag: 5 }).unwrap_err().tag(), 5);
+    assert_eq!(port.submit(StoreRequest::Sweep { tag: 5 }).unwrap_err().tag(), 5);
     next(port);
     port.submit(append(4, 4, 0)).unwrap();
     port.flush();

@@ -74,11 +74,12 @@ fn record(seq: Seq, unique: u64) -> Arc<Record> {
         sender: UserKey::new("t", "ann").unwrap(),
         device: DeviceId::new("phone").unwrap(),
         cmid: ClientMessageId(cmid),
-        content_hash: content_hash(Value::Text, 0, &body),
+        content_hash: content_hash(Value::Text, 0, &body, None),
         previous_hash: [0; 16],
         kind: Value::Text,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     })
 }

@@ -43,6 +43,7 @@ fn record(seq: Seq, kind: Value, sender: &str, body: Body, trace: Option<[u8; 16
         kind,
         ref_seq: 0,
         body,
+        media: None,
         trace,
     })
 }

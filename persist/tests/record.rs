@@ -9,6 +9,8 @@ use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
 
 const VERSION_1: &[u8] = include_bytes!("golden/record-v1.bin");
+/// Made from the description of the format, not by this code.
+const VERSION_2: &[u8] = include_bytes!("golden/record-v2.bin");
 
 fn golden() -> Record {
     let body = Body::Text(Bytes::from_static("grüße".as_bytes()));
@@ -20,11 +22,12 @@ fn golden() -> Record {
         sender: UserKey::new("default", "alice").unwrap(),
         device: DeviceId::new("phone").unwrap(),
         cmid: ClientMessageId([0xc1; 16]),
-        content_hash: content_hash(Kind::Edit, 3, &body),
+        content_hash: content_hash(Kind::Edit, 3, &body, None),
         previous_hash: [0xee; 16],
         kind: Kind::Edit,
         ref_seq: 3,
         body,
+        media: None,
         trace: Some([0x7a; 16]),
     }
 }
@@ -45,6 +48,53 @@ fn version_1_is_still_written_and_read_as_it_was() {
     assert_eq!(read.content_hash.map(|b| format!("{b:02x}")).concat(), "929cde7f4a9fc66923098a07cbbc497b");
 }
 
+/// A file, and what is said of it.
+fn golden_media() -> Record {
+    let payload = Body::Payload(Bytes::from_static(&[0, 255, 1]));
+    Record { kind: Kind::Media, body: payload, media: Some(Bytes::from_static(b"\x0a\x01m")), ..golden() }
+}
+
+#[test]
+fn version_2_is_still_written_and_read_as_it_was() {
+    assert_eq!(encoded(&golden_media()), VERSION_2);
+    let read = Record::decode(VERSION_2).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{:?}", golden_media()));
+    assert_eq!(read.to_wire().media.map(|media| media.media_id).as_deref(), Some("m"));
+    assert_eq!(read.hash().map(|b| format!("{b:02x}")).concat(), "d5da0263848c2983e32fae11c8104ec7");
+}
+
+#[test]
+fn an_erased_record_keeps_all_but_what_it_said() {
+    let erased = golden_media().erased();
+    assert_eq!(erased.hash(), golden_media().hash());
+    assert_eq!(
+        (erased.seq, erased.id, erased.kind, erased.content_hash),
+        (7, golden().id, Kind::Media, golden().content_hash)
+    );
+    let wire = Record::decode(&encoded(&erased)).unwrap().to_wire();
+    assert!(wire.erased && wire.body.is_none() && wire.media.is_none());
+}
+
+#[test]
+fn each_device_has_its_own_slice() {
+    let slice = |user: &str, device: &str, bytes: &'static [u8]| v1::Slice {
+        user: user.into(),
+        device: device.into(),
+        registration_id: 1,
+        bytes: Bytes::from_static(bytes),
+    };
+    let slices = vec![slice("bob", "phone", b"1"), slice("alice", "tablet", b"2"), slice("bob", "tablet", b"3")];
+    let body = Body::Slices(prost::Message::encode_to_vec(&v1::Slices { slices }).into());
+    let record = Record::decode(&encoded(&Record { body, ..golden() })).unwrap();
+    let of = |user: &str, device: &str| {
+        record.slice_for(&UserKey::new("default", user).unwrap(), &DeviceId::new(device).unwrap())
+    };
+    assert_eq!(of("bob", "tablet").as_deref(), Some(&b"3"[..]));
+    assert_eq!(of("alice", "tablet").as_deref(), Some(&b"2"[..]));
+    assert_eq!(of("alice", "phone"), None);
+    assert!(record.to_wire().body.is_none(), "nobody is told a body that is not for it");
+}
+
 #[test]
 fn every_field_survives() {
     let payload = Body::Payload(Bytes::from_static(&[0, 255, 1]));
@@ -61,7 +111,8 @@ fn the_hash_covers_every_field() {
         Record { ordinal: 6, ..golden() },
         Record { previous_hash: [0; 16], ..golden() },
         Record { trace: None, ..golden() },
-        Record { body: Body::Payload(golden().body.bytes().clone()), ..golden() },
+        Record { media: Some(Bytes::new()), ..golden() },
+        Record { body: Body::Payload(Bytes::copy_from_slice(golden().body.bytes())), ..golden() },
         Record { sender: UserKey::new("default", "alicia").unwrap(), ..golden() },
     ];
     for other in others {
@@ -72,12 +123,13 @@ fn the_hash_covers_every_field() {
 #[test]
 fn other_content_has_another_content_hash() {
     let text = Body::Text(Bytes::from_static(b"x"));
-    let same = content_hash(Kind::Text, 0, &text);
-    assert_eq!(content_hash(Kind::Text, 0, &text.clone()), same);
-    assert_ne!(content_hash(Kind::Data, 0, &text), same);
-    assert_ne!(content_hash(Kind::Text, 1, &text), same);
-    assert_ne!(content_hash(Kind::Text, 0, &Body::Text(Bytes::from_static(b"y"))), same);
-    assert_ne!(content_hash(Kind::Text, 0, &Body::Payload(Bytes::from_static(b"x"))), same);
+    let same = content_hash(Kind::Text, 0, &text, None);
+    assert_eq!(content_hash(Kind::Text, 0, &text.clone(), None), same);
+    assert_ne!(content_hash(Kind::Data, 0, &text, None), same);
+    assert_ne!(content_hash(Kind::Text, 1, &text, None), same);
+    assert_ne!(content_hash(Kind::Text, 0, &Body::Text(Bytes::from_static(b"y")), None), same);
+    assert_ne!(content_hash(Kind::Text, 0, &Body::Payload(Bytes::from_static(b"x")), None), same);
+    assert_ne!(content_hash(Kind::Text, 0, &text, Some(&Bytes::new())), same);
 }
 
 #[test]
@@ -94,6 +146,9 @@ fn a_client_is_told_all_but_what_depends_on_who_it_is() {
         body: Some(v1::record::Body::Text("grüße".into())),
         ref_seq: 3,
         server_time_ms: 1_764_000_000_123,
+        media: None,
+        change: None,
+        erased: false,
     };
     assert_eq!(wire, expected);
 }
@@ -109,7 +164,9 @@ fn what_is_no_record_is_refused_with_the_reason() {
         bytes[at] = to;
         error(&bytes)
     };
-    assert_eq!(changed(0, 2), RecordError::Version(2));
+    assert_eq!(changed(0, 3), RecordError::Version(3));
+    // One that version 1 can say is never written as version 2.
+    assert_eq!(error(&[&[2, 4, 1, 0], &VERSION_1[3..]].concat()), RecordError::Field("version"));
     assert_eq!(changed(1, 200), RecordError::Field("kind"));
     assert_eq!(changed(2, 0xff), RecordError::Field("flags"));
     assert_eq!(error(&[VERSION_1, b"x"].concat()), RecordError::Trailing(1));

@@ -46,6 +46,20 @@ impl ConversationId {
         Self(id)
     }
 
+    /// The group that a request creates: the first 128 bits of SHA-256 over a domain tag, the tenant, the creator, its device
+    /// and the request's own id, so that a repeated request finds the same log.
+    pub fn group(tenant: &str, user: &str, device: &str, cmid: &ClientMessageId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"ringpost group v1");
+        for part in [tenant.as_bytes(), user.as_bytes(), device.as_bytes(), &cmid.0] {
+            hash.update((part.len() as u32).to_le_bytes());
+            hash.update(part);
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.finalize()[..16]);
+        Self(id)
+    }
+
     /// A number that spreads conversations over shards; the id is a hash already.
     pub fn spread(&self) -> u64 {
         let mut first = [0; 8];
@@ -171,6 +185,11 @@ pub struct DeviceId {
 }
 
 impl DeviceId {
+    /// Before every other in their order; no device is called so.
+    pub const FIRST: Self = Self { len: 0, bytes: [0; 32] };
+    /// After every other in their order; no device is called so.
+    pub const LAST: Self = Self { len: 33, bytes: [0xff; 32] };
+
     pub fn new(name: &str) -> Result<Self, NameError> {
         check_device(name)?;
         let mut bytes = [0; 32];
@@ -179,7 +198,7 @@ impl DeviceId {
     }
 
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+        self.bytes.get(..usize::from(self.len)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or("")
     }
 }
 

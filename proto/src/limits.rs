@@ -41,3 +41,22 @@ pub const TAKEOVERS: usize = 3;
 pub const TAKEOVER_WINDOW_MS: u64 = 60_000;
 /// Default heartbeat interval, milliseconds.
 pub const HEARTBEAT_MS: u64 = 30_000;
+/// Members of a group.
+pub const GROUP_MEMBERS: usize = 1_024;
+/// Bytes of a group's name, of its description, and of an avatar's media id.
+pub const GROUP_NAME_BYTES: usize = 256;
+pub const GROUP_DESCRIPTION_BYTES: usize = 2_048;
+pub const AVATAR_BYTES: usize = 128;
+/// Bytes of one slice, bytes of all slices of a send, and their number.
+pub const SLICE_BYTES: usize = 64 << 10;
+pub const SLICES_BYTES: usize = 256 << 10;
+pub const SLICES: usize = 64;
+/// Users that a session watches.
+pub const WATCHED_USERS: usize = 200;
+/// For how long a message may be edited, and erased by its sender, milliseconds.
+pub const EDIT_MS: u64 = 15 * 60 * 1_000;
+pub const ERASE_MS: u64 = 48 * 3_600 * 1_000;
+/// Bytes of a reaction: an emoji of any length that is in use.
+pub const REACTION_BYTES: usize = 64;
+/// Bytes of what a message says of a file, with its thumbnail.
+pub const MEDIA_BYTES: usize = 32 << 10;

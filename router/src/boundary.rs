@@ -9,10 +9,11 @@
 
 use crate::envelope::Envelope;
 use bytes::Bytes;
-use ringpost_persist::{Body, ConversationKind, Record, StoreAnswer, StoreRequest};
+use ringpost_persist::{Body, ConversationKind, Peer, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ClientMessageId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
+use ringpost_proto::v1::client_frame;
 use std::sync::Arc;
 
 /// Which shard of this process.
@@ -93,6 +94,8 @@ pub enum Request {
     Fetch(Box<v1::Fetch>),
     History(Box<v1::History>),
     Conversations(Box<v1::Conversations>),
+    /// Every other request that this version knows.
+    More(Box<client_frame::Request>),
     /// Hello in an open session, or a request that this version does not know.
     Unexpected {
         hello: bool,
@@ -116,7 +119,7 @@ pub enum Output {
     PushRecord {
         conn: ConnRef,
         n: u64,
-        peer: UserKey,
+        peer: Peer,
         record: Arc<Record>,
         own: bool,
     },
@@ -150,7 +153,7 @@ pub enum Output {
 /// Records of one conversation as one user sees it.
 #[derive(Debug)]
 pub struct RecordPage {
-    pub peer: UserKey,
+    pub peer: Peer,
     /// With whether the client message id is shown.
     pub records: Vec<(Arc<Record>, bool)>,
     pub skips: Vec<v1::Skip>,
@@ -168,7 +171,20 @@ pub struct Proposal {
     pub message_kind: v1::kind::Value,
     pub ref_seq: Seq,
     pub body: Body,
+    pub media: Option<Bytes>,
     pub trace: Option<[u8; 16]>,
+    /// The epoch of the group that the sender knows; 0: whatever it is now.
+    pub group_epoch: u32,
+    pub wants: Wants,
+}
+
+/// What answers a proposal that lands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    Sent,
+    /// The group as it is then.
+    Group,
+    Ok,
 }
 
 /// What the router is told at start.

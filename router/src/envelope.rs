@@ -6,6 +6,8 @@ use crate::boundary::{Output, Proposal, ShardId};
 use ringpost_persist::{ConversationKind, Record};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A session in the router of a shard. The generation tells a later session in the same slot apart.
@@ -22,8 +24,18 @@ pub enum Envelope {
     Propose { conversation: ConversationId, from: SessionRef, re: u64, proposal: Proposal },
     /// To the sender's session: the outcome. Lost: the client retries and gets it as a duplicate.
     Outcome { to: SessionRef, re: u64, outcome: SendOutcome },
-    /// To a member's home: a record was committed. Lost: the device gets it at its next sync.
-    Committed { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, record: Arc<Record> },
+    /// To the home of these members: a record was committed that is for them. One for each shard, however many they are.
+    /// Lost: the devices get it at their next sync.
+    Committed { conversation: ConversationId, kind: Arc<ConversationKind>, users: Arc<[UserKey]>, record: Arc<Record> },
+    /// To the conversation's home: a question of a user. Lost: the client asks again.
+    Ask {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        from: SessionRef,
+        re: u64,
+        ask: RoomAsk,
+    },
     /// To the conversation's home: a device acknowledged everything up to here that is addressed to it. Lost: pushed again.
     Delivered { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, device: DeviceId, seq: Seq },
     /// To the conversation's home: the user has read up to here.
@@ -56,14 +68,29 @@ pub enum Envelope {
         user: UserKey,
         delivered: Seq,
         read: Seq,
+        /// Of the user's records up to there, those that are kept from the other side.
+        excluded: Ranges,
         opened_since_ms: u64,
     },
     /// To the shard that holds a connection: do this there.
     Conn(Output),
 }
 
+/// What a room can be asked without changing it.
+#[derive(Debug, Clone, Copy)]
+pub enum RoomAsk {
+    Group,
+    /// How far each member is with this record.
+    RecordInfo(Seq),
+}
+
+/// Ascending, both ends included.
+pub type Ranges = SmallVec<[(Seq, Seq); 1]>;
+
 #[derive(Debug, Clone)]
 pub enum SendOutcome {
     Sent(v1::Sent),
+    /// Another answer than SENT.
+    Answer(Box<Answer>),
     Refused(Box<v1::Error>),
 }

@@ -2,9 +2,10 @@
 //! choice. Reading never panics, whatever the bytes, and takes no more memory than they stand for.
 
 use bytes::Bytes;
-use ringpost_persist::{Body, ConversationKind, Raise, Record, RegisterKey};
+use ringpost_persist::{Body, ConversationKind, Least, Member, Peer, Raise, Record, RegisterKey, Role, Roster};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, UserKey};
 use ringpost_proto::v1;
+use ringpost_proto::v1::client_frame;
 use smallvec::{Array, SmallVec};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ macro_rules! frozen_message {
 
 pub(crate) use {frozen, frozen_enum};
 
-frozen_message!(v1::Send, v1::Lookup, v1::Read, v1::Fetch, v1::History, v1::Conversations, v1::Found);
+frozen_message!(v1::ClientFrame, v1::Send, v1::Lookup, v1::Read, v1::Fetch, v1::History, v1::Conversations, v1::Found);
 
 macro_rules! frozen_number {
     ($($name:ty),*) => { $(
@@ -280,6 +281,48 @@ impl Frozen for ClientMessageId {
     }
 }
 
+impl Frozen for Roster {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_all(self.members().iter(), out);
+        self.epoch.write(out);
+        for text in [&self.name, &self.description, &self.avatar] {
+            text.write(out);
+        }
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        let (members, epoch): (Vec<Member>, u32) = (Frozen::read(from)?, Frozen::read(from)?);
+        Ok(Self::restore(members, epoch, [Frozen::read(from)?, Frozen::read(from)?, Frozen::read(from)?]))
+    }
+}
+
+impl Frozen for String {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_bytes(self.as_bytes(), out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        String::from_utf8(from.bytes()?.to_vec()).map_err(|_| RestoreError("a text"))
+    }
+}
+
+impl<T: Frozen> Frozen for Arc<[T]> {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_all(self.iter(), out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        Vec::read(from).map(Into::into)
+    }
+}
+
+/// Written as the frame that would carry it.
+impl Frozen for client_frame::Request {
+    fn write(&self, out: &mut Vec<u8>) {
+        v1::ClientFrame { id: 0, request: Some(self.clone()) }.write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        v1::ClientFrame::read(from)?.request.ok_or(RestoreError("a request"))
+    }
+}
+
 impl Frozen for v1::kind::Value {
     fn write(&self, out: &mut Vec<u8>) {
         (*self as i32).write(out);
@@ -300,8 +343,18 @@ impl Frozen for Record {
     }
 }
 
-frozen_enum!(ConversationKind { 0 = Direct { 0: both } });
-frozen_enum!(Body { 0 = Text { 0: bytes }, 1 = Payload { 0: bytes } });
+frozen_enum!(ConversationKind { 0 = Direct { 0: both }, 1 = Group {} });
+frozen_enum!(Peer { 0 = User { 0: user }, 1 = Group { 0: id } });
+frozen_enum!(Role { 0 = Member {}, 1 = Admin {} });
+frozen_enum!(Least { 0 = Delivered {}, 1 = NextDelivered {}, 2 = Read {}, 3 = NextRead {} });
+frozen_enum!(Body {
+    0 = Text { 0: bytes },
+    1 = Payload { 0: bytes },
+    2 = Slices { 0: bytes },
+    3 = Change { 0: bytes },
+    4 = Erased { 0: hash },
+});
+frozen!(Member { user, role, join, leave, join_epoch, leave_epoch, hidden, aside, left_ordinal, last_own });
 frozen!(Raise { key, value, stamp });
 
 impl Frozen for RegisterKey {
@@ -311,6 +364,12 @@ impl Frozen for RegisterKey {
             Self::Read(conversation, user) => (1, conversation, user, None),
             Self::TickDelivered(conversation, user, device) => (2, conversation, user, Some(*device)),
             Self::TickRead(conversation, user, device) => (3, conversation, user, Some(*device)),
+            Self::ReadCounted(conversation, user) => (4, conversation, user, None),
+            Self::Least(conversation, which) => {
+                u8::write(&5, out);
+                conversation.write(out);
+                return which.write(out);
+            }
         };
         u8::write(&number, out);
         conversation.write(out);
@@ -318,10 +377,15 @@ impl Frozen for RegisterKey {
         device.write(out);
     }
     fn read(from: &mut Reader<'_>) -> Read<Self> {
-        let (number, conversation, user) = (u8::read(from)?, ConversationId::read(from)?, UserKey::read(from)?);
+        let (number, conversation) = (u8::read(from)?, ConversationId::read(from)?);
+        if number == 5 {
+            return Ok(Self::Least(conversation, Frozen::read(from)?));
+        }
+        let user = UserKey::read(from)?;
         match (number, Option::<DeviceId>::read(from)?) {
             (0, Some(device)) => Ok(Self::Delivered(conversation, user, device)),
             (1, None) => Ok(Self::Read(conversation, user)),
+            (4, None) => Ok(Self::ReadCounted(conversation, user)),
             (2, Some(device)) => Ok(Self::TickDelivered(conversation, user, device)),
             (3, Some(device)) => Ok(Self::TickRead(conversation, user, device)),
             _ => Err(RestoreError("a register")),

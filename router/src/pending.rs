@@ -2,7 +2,7 @@
 
 use crate::session::LookupRead;
 use crate::slab::Key;
-use ringpost_persist::Raise;
+use ringpost_persist::{Peer, Raise};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 
 #[derive(Debug)]
@@ -33,6 +33,18 @@ pub(crate) enum Pending {
         conversation: Key,
         ticket: u64,
     },
+    /// The record that a proposal is about.
+    Look {
+        conversation: Key,
+        ticket: u64,
+    },
+    /// How much of a conversation counts as read by a user, before that is written.
+    CountRead {
+        conversation: ConversationId,
+        user: UserKey,
+        read: Seq,
+        since_ms: u64,
+    },
     /// Registers of a conversation; empty for what a device has heard. `since_ms`: when the first of them moved.
     Raise {
         raises: Vec<Raise>,
@@ -47,7 +59,7 @@ pub(crate) struct PageRead {
     pub re: u64,
     pub user: UserKey,
     pub device: DeviceId,
-    pub peer: UserKey,
+    pub peer: Peer,
     /// Fetch: the range; history: `None`.
     pub range: Option<(Seq, Seq)>,
     pub limit: u32,

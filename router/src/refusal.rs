@@ -32,6 +32,32 @@ pub fn unauthenticated(message: &str) -> v1::Error {
     error(Code::Unauthenticated, message)
 }
 
+pub fn forbidden(message: &str) -> v1::Error {
+    error(Code::Forbidden, message)
+}
+
+pub fn not_found(field: &str, message: &str) -> v1::Error {
+    v1::Error { field: field.into(), ..error(Code::NotFound, message) }
+}
+
+pub fn not_member() -> v1::Error {
+    error(Code::NotMember, "you are not a member of this conversation")
+}
+
+pub fn group_full(message: String) -> v1::Error {
+    error(Code::GroupFull, message)
+}
+
+/// The group has lost members since the epoch that the send named: what is encrypted for them is not stored.
+pub fn stale_group(stale: v1::StaleGroup) -> v1::Error {
+    let details = v1::Details { details: Some(v1::details::Details::StaleGroup(stale)) };
+    v1::Error {
+        field: "groupEpoch".into(),
+        details: Some(details),
+        ..error(Code::StaleGroup, "the members are not those that you wrote for; nothing was stored")
+    }
+}
+
 /// One more device than a user may have.
 pub fn device_limit(message: impl Into<String>) -> v1::Error {
     error(Code::DeviceLimit, message)

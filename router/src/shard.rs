@@ -1,10 +1,10 @@
 //! One shard's state, and who handles what. No rules of its own.
 
 use crate::boundary::{ConnRef, Counters, Input, Now, Output, Settings, ShardId};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, FanOut};
 use crate::envelope::{Envelope, SessionRef};
 use crate::pending::Pending;
-use crate::session::Session;
+use crate::session::{Session, TickPush};
 use crate::slab::{Key, Slab};
 use crate::user::User;
 use crate::wheel::Wheel;
@@ -61,6 +61,8 @@ pub struct Router {
     pub(crate) lingering: VecDeque<(u64, UserKey)>,
     pub(crate) conversations: Slab<Box<Conversation>>,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
+    /// Fan-outs under way, in their order.
+    pub(crate) fan_outs: VecDeque<FanOut>,
     /// Where the search for conversations at rest goes on.
     pub(crate) conversation_hand: u32,
     /// What each outstanding store request is for.
@@ -84,6 +86,7 @@ impl Router {
             lingering: VecDeque::new(),
             conversations: Slab::default(),
             by_conversation: HashMap::with_hasher(hasher),
+            fan_outs: VecDeque::new(),
             conversation_hand: 0,
             pending: Slab::default(),
             session_wheel: Wheel::new(now.mono_ms),
@@ -119,7 +122,8 @@ impl Router {
     /// When [`Input::Timer`] is due at the latest, on the monotonic clock.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
-        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering];
+        let fan_out = self.fan_outs.front().map(|_| 0);
+        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering, fan_out];
         deadlines.into_iter().flatten().min()
     }
 
@@ -146,8 +150,11 @@ impl Router {
         match envelope {
             Envelope::Propose { conversation, from, re, proposal } => self.propose(conversation, from, re, proposal),
             Envelope::Outcome { to, re, outcome } => self.send_outcome(to, re, outcome),
-            Envelope::Committed { conversation, kind, user, record } => {
-                self.committed(conversation, kind, user, record);
+            Envelope::Committed { conversation, kind, users, record } => {
+                self.committed(conversation, kind, users, record);
+            }
+            Envelope::Ask { conversation, kind, user, from, re, ask } => {
+                self.conversation_asked(conversation, &kind, user, from, re, ask);
             }
             Envelope::Delivered { conversation, kind, user, device, seq } => {
                 self.conversation_delivered(conversation, kind, user, device, seq);
@@ -161,8 +168,8 @@ impl Router {
             Envelope::Marked { conversation, kind, user, seq } => {
                 self.push_marks(conversation, &kind, &user, None, seq);
             }
-            Envelope::Tick { conversation, kind, user, delivered, read, opened_since_ms } => {
-                self.tick(conversation, kind, user, delivered, read, opened_since_ms);
+            Envelope::Tick { conversation, kind, user, delivered, read, excluded, opened_since_ms } => {
+                self.tick(conversation, user, TickPush { kind, delivered, read, excluded }, opened_since_ms);
             }
             Envelope::Conn(output) => self.outputs.push_back(output),
         }
@@ -184,12 +191,17 @@ impl Router {
             Pending::Append { conversation } => self.appended(conversation, outcome),
             Pending::ReadSlot { conversation } => self.slot_read(conversation, outcome),
             Pending::FindCmid { conversation, ticket } => self.cmid_found(conversation, ticket, outcome),
+            Pending::Look { conversation, ticket } => self.looked(conversation, ticket, outcome),
+            Pending::CountRead { conversation, user, read, since_ms } => {
+                self.read_counted(conversation, user, read, since_ms, outcome);
+            }
             Pending::Raise { raises, since_ms } => self.raised(raises, since_ms, outcome),
         }
     }
 
     fn timers(&mut self) {
         self.forget_lingering();
+        self.go_on_fanning_out();
         let mut due = Vec::new();
         self.session_wheel.advance(self.now.mono_ms, |slot| due.push(slot));
         for slot in due.drain(..) {

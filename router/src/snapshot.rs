@@ -1,12 +1,12 @@
 //! A router written out and read back: for the live upgrade, and in the simulator at random moments.
 //!
-//! Version 1. Holds every state machine and which store requests are under way, so that answers find whom they are for, in
+//! Version 2. Holds every state machine and which store requests are under way, so that answers find whom they are for, in
 //! this process or the next. Does not hold settings, outputs (drain them first) or what is derived: indexes and timers.
 
 use crate::Router;
 use crate::acked::LINGER_MS;
-use crate::boundary::{ConnRef, Counters, Identity, Now, Proposal, Request, Settings};
-use crate::envelope::SessionRef;
+use crate::boundary::{ConnRef, Counters, Identity, Now, Proposal, Request, Settings, Wants};
+use crate::envelope::{RoomAsk, SessionRef};
 use crate::frozen::{Frozen, Reader, RestoreError, frozen, frozen_enum};
 use crate::pending::{PageRead, Pending};
 use crate::slab::Key;
@@ -14,7 +14,7 @@ use crate::user::User;
 use ringpost_proto::id::UserKey;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 1;
+pub const SNAPSHOT_VERSION: u16 = 2;
 
 const MAGIC: &[u8] = b"ringpost router";
 
@@ -39,6 +39,7 @@ impl Router {
         }
         self.conversations.write(&mut out);
         self.pending.write(&mut out);
+        self.fan_outs.write(&mut out);
         out
     }
 
@@ -65,6 +66,7 @@ impl Router {
         }
         router.conversations = Frozen::read(&mut from)?;
         router.pending = Frozen::read(&mut from)?;
+        router.fan_outs = Frozen::read(&mut from)?;
         if !from.0.is_empty() {
             return Err(RestoreError("something follows"));
         }
@@ -87,7 +89,22 @@ frozen!(Key { slot, generation });
 frozen!(ConnRef { shard, slot, generation });
 frozen!(SessionRef { shard, slot, generation });
 frozen!(Identity { user, device, exp_ms });
-frozen!(Proposal { kind, sender, device, cmid, content_hash, message_kind, ref_seq, body, trace });
+frozen!(Proposal {
+    kind,
+    sender,
+    device,
+    cmid,
+    content_hash,
+    message_kind,
+    ref_seq,
+    body,
+    media,
+    trace,
+    group_epoch,
+    wants,
+});
+frozen_enum!(Wants { 0 = Sent {}, 1 = Group {}, 2 = Ok {} });
+frozen_enum!(RoomAsk { 0 = Group {}, 1 = RecordInfo { 0: seq } });
 frozen!(PageRead { session, re, user, device, peer, range, limit });
 frozen!(Counters {
     sends,
@@ -114,6 +131,7 @@ frozen_enum!(Request {
     7 = History { 0: history },
     8 = Conversations { 0: conversations },
     9 = Unexpected { hello: hello },
+    10 = More { 0: request },
 });
 frozen_enum!(Pending {
     0 = LoadUser { session: session },
@@ -126,4 +144,6 @@ frozen_enum!(Pending {
     7 = ReadSlot { conversation: conversation },
     8 = FindCmid { conversation: conversation, ticket: ticket },
     9 = Raise { raises: raises, since_ms: since_ms },
+    10 = Look { conversation: conversation, ticket: ticket },
+    11 = CountRead { conversation: conversation, user: user, read: read, since_ms: since_ms },
 });

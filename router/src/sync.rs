@@ -8,7 +8,7 @@ use crate::Router;
 use crate::boundary::Output;
 use crate::frozen::frozen;
 use crate::pending::Pending;
-use crate::session::{Pushed, PushedItem, State, TickPush, wire_peer};
+use crate::session::{Pushed, PushedItem, State, TickPush, Work};
 use crate::slab::Key;
 use ringpost_persist::{ConversationKind, Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
@@ -73,12 +73,13 @@ impl Router {
             return;
         }
         work.reading = true;
-        let (records, bytes) = (free, free_bytes);
+        let (records, bytes, viewer) = (free, free_bytes, session.identity.user.clone());
         // What is beyond the known head comes by its own fan-out.
         let range = ReadRange::From { from: behind.next, to: behind.head };
         self.ask(Pending::Pump { session: key, conversation }, |tag| StoreRequest::ReadLog {
             tag,
             conversation,
+            viewer: Some(viewer),
             range,
             records,
             bytes,
@@ -90,44 +91,57 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
         work.reading = false;
-        let Outcome::LogSlice { records, .. } = outcome else {
-            work.retry_ms = Some(retry_ms);
+        let Outcome::LogSlice { records, reached, .. } = outcome else {
+            if matches!(outcome, Outcome::NotMember) {
+                work.behind.remove(&conversation);
+                self.pump(key);
+            } else {
+                work.retry_ms = Some(retry_ms);
+            }
             return self.settle_session(key);
         };
-        let mut pushed = 0;
-        for record in records {
-            if !self.push_next(key, conversation, record) {
-                break;
-            }
-            pushed += 1;
+        let before = work.behind.get(&conversation).map(|behind| behind.next);
+        if records.into_iter().all(|record| self.push_next(key, conversation, &record)) {
+            self.skip_to(key, conversation, reached);
         }
+        let next = |work: &Work| work.behind.get(&conversation).map(|behind| behind.next);
+        let moved = self.sessions.get(key).and_then(|it| it.work.as_ref()).is_some_and(|work| next(work) != before);
         self.caught_up(key, conversation);
         match self.sessions.get_mut(key).and_then(|session| session.work.as_mut()) {
             // There was no room for a single one: the ack that makes it reads on.
-            Some(work) if pushed == 0 && !work.outstanding.is_empty() => {}
+            Some(work) if !moved && !work.outstanding.is_empty() => {}
             // The log is shorter than what was said of it: no store does that, and none is asked again at once.
-            Some(work) if pushed == 0 => work.retry_ms = Some(retry_ms),
+            Some(work) if !moved => work.retry_ms = Some(retry_ms),
             _ => self.pump(key),
         }
         self.settle_session(key);
     }
 
-    /// Pushes or skips one record that was read; `false`: it is not the next one, or there is no room.
-    fn push_next(&mut self, key: Key, conversation: ConversationId, record: Arc<Record>) -> bool {
+    /// Everything up to `seq` that is for this user was pushed.
+    fn skip_to(&mut self, key: Key, conversation: ConversationId, seq: Seq) {
+        let work = self.sessions.get_mut(key).and_then(|session| session.work.as_mut());
+        if let Some(behind) = work.and_then(|work| work.behind.get_mut(&conversation)) {
+            behind.next = behind.next.max(seq + 1);
+        }
+    }
+
+    /// Pushes or skips one record that was read; what lies before it is not for this user. `false`: it was pushed before, or
+    /// there is no room.
+    fn push_next(&mut self, key: Key, conversation: ConversationId, record: &Arc<Record>) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
-        let own = is_own(session, &record);
-        let room = session.has_room(record.cost() as u32);
+        let view = session.view(record);
+        let room = view.as_ref().is_none_or(|view| session.has_room(view.cost() as u32));
         let Some(behind) = session.work().behind.get_mut(&conversation) else { return false };
-        if behind.next != record.seq || (!own && !room) {
+        if behind.next > record.seq || !room {
             return false;
         }
-        behind.next += 1;
+        behind.next = record.seq + 1;
         let kind = behind.kind.clone();
-        if !own {
+        if let Some(view) = view {
             if let Some((_, records)) = &mut session.work().backlog {
                 *records += 1;
             }
-            self.push_record(key, conversation, kind, record);
+            self.push_record(key, conversation, kind, view);
         }
         true
     }
@@ -149,22 +163,8 @@ impl Router {
         }
     }
 
-    /// A record was committed: every live session of the member gets it, now or from the log.
-    pub(crate) fn committed(
-        &mut self,
-        conversation: ConversationId,
-        kind: Arc<ConversationKind>,
-        user: UserKey,
-        record: Arc<Record>,
-    ) {
-        let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
-        for key in sessions {
-            self.head_moved(key, conversation, &kind, &record);
-            self.settle_session(key);
-        }
-    }
-
-    fn head_moved(
+    /// A record was committed that is for this session's user: pushed now, or read from the log later.
+    pub(crate) fn head_moved(
         &mut self,
         key: Key,
         conversation: ConversationId,
@@ -172,7 +172,8 @@ impl Router {
         record: &Arc<Record>,
     ) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (own, room) = (is_own(session, record), session.has_room_beside(record.cost() as u32));
+        let view = session.view(record);
+        let room = view.as_ref().is_none_or(|view| session.has_room_beside(view.cost() as u32));
         if let Some(work) = &mut session.work {
             if let Some(loading) = &mut work.loading {
                 return loading.note(conversation, kind, record.seq, record.id);
@@ -184,11 +185,9 @@ impl Router {
                 return;
             }
         }
-        if own {
-            return;
-        }
+        let Some(view) = view else { return };
         if room {
-            return self.push_record(key, conversation, kind.clone(), record.clone());
+            return self.push_record(key, conversation, kind.clone(), view);
         }
         let work = session.work();
         work.behind.insert(conversation, Behind::new(kind.clone(), record.seq, record.seq, record.id));
@@ -218,7 +217,7 @@ impl Router {
         let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let user = &session.identity.user;
-        let (conn, peer, own) = (session.conn, kind.peer_of(user).clone(), record.sender == *user);
+        let (conn, peer, own) = (session.conn, kind.peer_of(conversation, user), record.sender == *user);
         let item = PushedItem::Record { seq: record.seq };
         let n = session.push(now_ms, Pushed { conversation, kind, bytes: record.cost() as u32, item });
         self.counters.pushes += 1;
@@ -246,13 +245,16 @@ impl Router {
 
     fn push_tick(&mut self, key: Key, conversation: ConversationId, tick: TickPush) {
         let Some(session) = self.sessions.get(key) else { return };
-        let peer = wire_peer(tick.kind.peer_of(&session.identity.user));
+        let peer = tick.kind.peer_of(conversation, &session.identity.user).to_wire();
+        let skip = |(from_seq, to_seq): (Seq, Seq)| v1::Skip { from_seq, to_seq };
+        let excluded = tick.excluded.into_iter().map(skip).collect();
         let item = PushedItem::Tick { delivered: tick.delivered, read: tick.read };
         let wire = v1::Tick {
             conversation: Some(peer),
             delivered_seq: tick.delivered,
             read_seq: tick.read,
             member: String::new(),
+            excluded,
         };
         self.counters.ticks += 1;
         self.push_item(key, Pushed { conversation, kind: tick.kind, bytes: SMALL_PUSH, item }, Item::Tick(wire));
@@ -260,7 +262,7 @@ impl Router {
 
     fn push_mark(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {
         let Some(session) = self.sessions.get(key) else { return };
-        let peer = wire_peer(kind.peer_of(&session.identity.user));
+        let peer = kind.peer_of(conversation, &session.identity.user).to_wire();
         let wire = v1::ReadMark { conversation: Some(peer), seq };
         let pushed = Pushed { conversation, kind, bytes: SMALL_PUSH, item: PushedItem::Mark };
         self.push_item(key, pushed, Item::ReadMark(wire));
@@ -275,18 +277,9 @@ impl Router {
     }
 
     /// The other side's progress, for the sessions of this user that were opened at `opened_since_ms` or later.
-    pub(crate) fn tick(
-        &mut self,
-        conversation: ConversationId,
-        kind: Arc<ConversationKind>,
-        user: UserKey,
-        delivered: Seq,
-        read: Seq,
-        opened_since_ms: u64,
-    ) {
+    pub(crate) fn tick(&mut self, conversation: ConversationId, user: UserKey, fresh: TickPush, opened_since_ms: u64) {
         let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
         let now_ms = self.now.mono_ms;
-        let fresh = TickPush { kind, delivered, read };
         for key in sessions {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             if session.opened_ms < opened_since_ms || session.has_told(conversation, &fresh, now_ms) {
@@ -325,11 +318,6 @@ impl Router {
         self.frame(conn, 0, Answer::SyncDone(v1::SyncDone { conversations, records }));
         self.settle_session(key);
     }
-}
-
-/// A device is never pushed its own records: it knows them from SENT.
-fn is_own(session: &crate::session::Session, record: &Record) -> bool {
-    record.device == session.identity.device && record.sender == session.identity.user
 }
 
 frozen!(Behind { kind, next, head, turn, last_id });

@@ -6,12 +6,13 @@ use super::stats::Stat;
 use crate::mesh::Message;
 use crate::ring::Handle;
 use bytes::Bytes;
-use ringpost_persist::{Outcome, Record, StoreAnswer, StoreRequest};
+use ringpost_persist::{Outcome, Peer, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
 use ringpost_proto::wire::{self, Encoding};
 use ringpost_router::envelope::Envelope;
 use ringpost_router::{ConnRef, Input, Output, RecordPage, ShardId};
+use std::sync::Arc;
 
 /// Answers of the store taken in one turn.
 const ANSWERS: usize = 1024;
@@ -44,16 +45,23 @@ impl Shard {
             Output::Frame { conn, frame } => {
                 self.tell(conn, |encoding, out| wire::encode_server(encoding, &frame, out))
             }
-            Output::PushRecord { conn, n, peer, record, own } => self.tell(conn, |encoding, out| {
-                let cmid = own.then_some(&record.cmid.0);
-                wire::push_record(encoding, n, peer.user(), cmid, &shared(encoding, &record), out);
-            }),
+            Output::PushRecord { conn, n, peer, record, own } => self.push(conn, n, &peer, &record, own),
             Output::Page { conn, re, page } => self.tell(conn, |encoding, out| write_page(encoding, re, &page, out)),
             Output::Close { conn, code, reason } => self.close_session(handle_of(conn), code, reason),
             Output::Reading { conn, on: true } => self.unpause(handle_of(conn), flag::PAUSED_LOGIC),
             Output::Reading { conn, on: false } => self.pause(handle_of(conn), flag::PAUSED_LOGIC),
             Output::Established { .. } => self.stats.add(Stat::Established, 1),
         }
+    }
+
+    /// A record: encoded once for all who get it in one fan-out.
+    fn push(&mut self, conn: ConnRef, n: u64, peer: &Peer, record: &Arc<Record>, own: bool) {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        self.tell(conn, |encoding, out| {
+            let cmid = own.then_some(&record.cmid.0);
+            wire::push_record(encoding, n, peer.wire_ref(), cmid, encoded.of(encoding, record), out);
+        });
+        self.encoded = encoded;
     }
 
     /// A frame for a connection of this shard that has a session; one that is gone hears nothing.
@@ -131,8 +139,29 @@ fn handle_of(conn: ConnRef) -> Handle {
     Handle { slot: conn.slot, generation: conn.generation }
 }
 
-/// The part of a record's encoding that does not depend on the receiver. A direct record has one or two receivers, so it is
-/// made anew for each: kept with the record, it would double what the store holds.
+/// The record that was pushed last, in the encodings in which it was: the pushes of one fan-out follow each other. Kept with
+/// each record, the encodings would double what the store holds.
+#[derive(Default)]
+pub(super) struct Encoded {
+    record: Option<Arc<Record>>,
+    protobuf: Option<Bytes>,
+    json: Option<Bytes>,
+}
+
+impl Encoded {
+    fn of(&mut self, encoding: Encoding, record: &Arc<Record>) -> &Bytes {
+        if !self.record.as_ref().is_some_and(|last| Arc::ptr_eq(last, record)) {
+            *self = Self { record: Some(Arc::clone(record)), ..Self::default() };
+        }
+        let encoded = match encoding {
+            Encoding::Protobuf => &mut self.protobuf,
+            Encoding::Json => &mut self.json,
+        };
+        encoded.get_or_insert_with(|| shared(encoding, record))
+    }
+}
+
+/// The part of a record's encoding that does not depend on the receiver.
 fn shared(encoding: Encoding, record: &Record) -> Bytes {
     wire::shared_record(encoding, &record.to_wire())
 }
@@ -140,5 +169,5 @@ fn shared(encoding: Encoding, record: &Record) -> Bytes {
 fn write_page(encoding: Encoding, re: u64, page: &RecordPage, out: &mut Vec<u8>) {
     let shared: Vec<Bytes> = page.records.iter().map(|(record, _)| shared(encoding, record)).collect();
     let cmids = page.records.iter().map(|(record, own)| own.then_some(&record.cmid.0));
-    wire::page(encoding, re, page.peer.user(), cmids.zip(&shared), &page.skips, page.next_before_seq, out);
+    wire::page(encoding, re, page.peer.wire_ref(), cmids.zip(&shared), &page.skips, page.next_before_seq, out);
 }

@@ -106,6 +106,8 @@ pub struct Shard {
     spare: Vec<Vec<u8>>,
     /// One message on its way into a frame.
     scratch: Vec<u8>,
+    /// The record pushed last.
+    encoded: effects::Encoded,
     stats: Snapshot,
     board: Arc<Board>,
     published_ms: u64,

@@ -73,6 +73,7 @@ impl Shard {
             resume: Vec::new(),
             spare: Vec::new(),
             scratch: Vec::new(),
+            encoded: Default::default(),
             stats: Snapshot::default(),
             board,
             published_ms: 0,

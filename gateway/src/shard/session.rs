@@ -93,6 +93,12 @@ impl Shard {
                 return self.route(home, Input::Renewed { conn, id, identity });
             }
             Some(Wire::Hello(_)) => Request::Unexpected { hello: true },
+            Some(mut other) => {
+                if encoding == Encoding::Json {
+                    make_id(&mut other, self.unix_ms());
+                }
+                Request::More(Box::new(other))
+            }
             None => Request::Unexpected { hello: false },
         };
         self.route(home, Input::Request { conn, id, request });
@@ -104,6 +110,21 @@ impl Shard {
             true => self.decide(input),
             false => self.mesh.send(home, Message::Input(Box::new(input))),
         }
+    }
+}
+
+/// The same for the changes of a group.
+fn make_id(request: &mut Wire, unix_ms: u64) {
+    let id = match request {
+        Wire::GroupCreate(create) => &mut create.client_message_id,
+        Wire::GroupUpdate(update) => &mut update.client_message_id,
+        Wire::GroupAdd(users) | Wire::GroupRemove(users) => &mut users.client_message_id,
+        Wire::GroupLeave(leave) => &mut leave.client_message_id,
+        Wire::GroupRole(role) => &mut role.client_message_id,
+        _ => return,
+    };
+    if id.is_empty() {
+        *id = made_id(unix_ms);
     }
 }
 

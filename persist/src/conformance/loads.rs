@@ -89,7 +89,7 @@ pub(super) fn user_pages(store: &mut dyn Driver) {
             let page = load_user(store, "ann", listed.last().copied(), limit);
             assert!(page.entries.len() <= limit as usize);
             assert!(!page.entries.is_empty(), "more was promised");
-            listed.extend(page.entries.iter().map(|entry| (entry.last.id, entry.conversation)));
+            listed.extend(page.entries.iter().map(|entry| (entry.last_id, entry.conversation)));
             if !page.more {
                 break;
             }
@@ -125,7 +125,7 @@ pub(super) fn user_entry(store: &mut dyn Driver) {
     for entry in &mut entries {
         assert_eq!((entry.conversation, entry.head), (room.id, 7));
         assert_eq!(entry.kind, room.kind);
-        assert_same(&[Arc::clone(&entry.last)], &texts("bob", 7..=7));
+        assert_same(entry.last.as_slice(), &texts("bob", 7..=7));
         assert_eq!((entry.last_own, entry.read), (4, 5));
         entry.delivered.sort();
         assert_eq!(entry.delivered, [(phone, 7), (tablet, 6)]);

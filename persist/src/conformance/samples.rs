@@ -55,11 +55,12 @@ pub(super) fn text(sender: &str, seq: Seq) -> Record {
         sender: user(sender),
         device: device("phone"),
         cmid: cmid(seq),
-        content_hash: content_hash(Value::Text, 0, &body),
+        content_hash: content_hash(Value::Text, 0, &body, None),
         previous_hash: [0; 16],
         kind: Value::Text,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     }
 }
@@ -96,8 +97,8 @@ pub(super) fn read(
     records: u32,
     bytes: u32,
 ) -> (Seq, Vec<Arc<Record>>) {
-    match ask(store, StoreRequest::ReadLog { tag: 5, conversation: room.id, range, records, bytes }) {
-        Outcome::LogSlice { head, records } => (head, records),
+    match ask(store, StoreRequest::ReadLog { tag: 5, conversation: room.id, viewer: None, range, records, bytes }) {
+        Outcome::LogSlice { head, records, .. } => (head, records),
         other => panic!("no slice: {other:?}"),
     }
 }

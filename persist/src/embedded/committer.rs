@@ -196,13 +196,36 @@ impl Committer {
         let tag = request.tag();
         let effect = match request {
             StoreRequest::Append { .. } if self.full => Effect::answer(Outcome::Full),
-            StoreRequest::Append { .. } | StoreRequest::Raise { .. } if self.is_stalled() => {
-                Effect::answer(Outcome::Unavailable)
-            }
+            ref write if write.is_write() && self.is_stalled() => Effect::answer(Outcome::Unavailable),
             StoreRequest::Append { conversation, kind, expected_head, records, .. } => {
                 self.stage_append(conversation, &kind, expected_head, &records)
             }
             StoreRequest::Raise { raises, .. } => self.stage_raises(&raises),
+            StoreRequest::Cas { key, expected, bytes, .. } => match self.trees.cas(&key, expected, &bytes) {
+                Ok(outcome) => {
+                    if let Outcome::Stored { version } = outcome {
+                        entry::encode_document(&key, version, &bytes, self.wal.payload());
+                    }
+                    Effect::answer(outcome)
+                }
+                Err(error) => self.unreadable(error),
+            },
+            StoreRequest::Put { key, bytes, .. } => {
+                let outcome = self.trees.put(&key, &bytes);
+                if matches!(outcome, Outcome::Stored { .. }) {
+                    entry::encode_item(&key, &bytes, self.wal.payload());
+                }
+                Effect::answer(outcome)
+            }
+            StoreRequest::Take { key, .. } => match self.trees.hand_out(&key) {
+                Ok(found) => {
+                    if found.is_some() {
+                        entry::encode_taken(&key, self.wal.payload());
+                    }
+                    Effect::answer(Outcome::Taken(found))
+                }
+                Err(error) => self.unreadable(error),
+            },
             read => Effect::Read(read),
         };
         self.staged.push(Staged { origin, tag, effect });
@@ -338,6 +361,17 @@ impl Replay {
         };
         entry::decode(payload, |entry| match entry {
             entry::Entry::Raise(raise) => self.trees.raise(&raise).map(|_| ()).map_err(unreadable),
+            entry::Entry::Document { key, version, bytes } => {
+                match self.trees.cas(&key, version.saturating_sub(1), &bytes).map_err(unreadable)? {
+                    Outcome::Stored { .. } => Ok(()),
+                    _ => Err(RecordError::Field("version").into()),
+                }
+            }
+            entry::Entry::Item(key, bytes) => {
+                self.trees.put(&key, &bytes);
+                Ok(())
+            }
+            entry::Entry::Taken(key) => self.trees.hand_out(&key).map(|_| ()).map_err(unreadable),
             entry::Entry::Append { conversation, kind, expected_head, records } => {
                 let records: Vec<_> = records.into_iter().map(Arc::new).collect();
                 self.records += records.len() as u64;

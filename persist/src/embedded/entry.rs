@@ -1,19 +1,26 @@
-//! What a batch holds: entries, one after the other, each an append or a raise.
+//! What a batch holds: entries, one after the other.
 //!
 //! Version 1, little endian:
 //! append: 1, conversation 16 bytes, expected head u64, [kind: only where the expected head is 0], records u8, each record
-//! with a u32 length; kind: 1, two user keys with a length byte each;
-//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead), conversation 16 bytes, user, [device: not for
-//! Read], value u64, stamp u64.
+//! with a u32 length; kind: 1, two user keys with a length byte each, or 2 for a group;
+//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead, 4 ReadCounted, 5 to 8 the Least ones),
+//! conversation 16 bytes, [user: not for Least], [device: not for Read and ReadCounted], value u64, stamp u64;
+//! document: 3, which u8 (0 Devices, 1 Settings), user, version u64, bytes with a u32 length;
+//! item: 4, user, device, number u64, bytes with a u32 length; item handed out: 5, user, device, number u64.
 
 use crate::record::{Cursor, RecordError};
-use crate::{ConversationKind, Raise, Record, RegisterKey};
+use crate::{ConversationKind, DocumentKey, ItemKey, Least, Raise, Record, RegisterKey};
+use bytes::Bytes;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use std::sync::Arc;
 
 const APPEND: u8 = 1;
 const RAISE: u8 = 2;
+const DOCUMENT: u8 = 3;
+const ITEM: u8 = 4;
+const TAKEN: u8 = 5;
 const DIRECT: u8 = 1;
+const GROUP: u8 = 2;
 
 /// One entry, as read back.
 pub(super) enum Entry {
@@ -25,6 +32,13 @@ pub(super) enum Entry {
         records: Vec<Record>,
     },
     Raise(Raise),
+    Document {
+        key: DocumentKey,
+        version: u64,
+        bytes: Bytes,
+    },
+    Item(ItemKey, Bytes),
+    Taken(ItemKey),
 }
 
 /// At most 64 records, as the index has checked.
@@ -52,26 +66,67 @@ pub(super) fn encode_append(
 }
 
 pub(super) fn encode_kind(kind: &ConversationKind, out: &mut Vec<u8>) {
-    let ConversationKind::Direct(both) = kind;
-    out.push(DIRECT);
-    both.iter().for_each(|user| encode_name(user.as_bytes(), out));
+    match kind {
+        ConversationKind::Direct(both) => {
+            out.push(DIRECT);
+            both.iter().for_each(|user| encode_name(user.as_bytes(), out));
+        }
+        ConversationKind::Group => out.push(GROUP),
+    }
 }
 
 pub(super) fn encode_raise(raise: &Raise, out: &mut Vec<u8>) {
-    let (register, user, device): (u8, &UserKey, Option<&DeviceId>) = match &raise.key {
-        RegisterKey::Delivered(_, user, device) => (0, user, Some(device)),
-        RegisterKey::Read(_, user) => (1, user, None),
-        RegisterKey::TickDelivered(_, user, device) => (2, user, Some(device)),
-        RegisterKey::TickRead(_, user, device) => (3, user, Some(device)),
+    let (register, user, device): (u8, Option<&UserKey>, Option<&DeviceId>) = match &raise.key {
+        RegisterKey::Delivered(_, user, device) => (0, Some(user), Some(device)),
+        RegisterKey::Read(_, user) => (1, Some(user), None),
+        RegisterKey::TickDelivered(_, user, device) => (2, Some(user), Some(device)),
+        RegisterKey::TickRead(_, user, device) => (3, Some(user), Some(device)),
+        RegisterKey::ReadCounted(_, user) => (4, Some(user), None),
+        RegisterKey::Least(_, which) => (5 + *which as u8, None, None),
     };
     out.extend_from_slice(&[RAISE, register]);
     out.extend_from_slice(&raise.key.conversation().0);
-    encode_name(user.as_bytes(), out);
+    if let Some(user) = user {
+        encode_name(user.as_bytes(), out);
+    }
     if let Some(device) = device {
         encode_name(device.as_str().as_bytes(), out);
     }
     out.extend_from_slice(&raise.value.to_le_bytes());
     out.extend_from_slice(&raise.stamp.to_le_bytes());
+}
+
+pub(super) fn encode_document(key: &DocumentKey, version: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    let (which, user) = match key {
+        DocumentKey::Devices(user) => (0, user),
+        DocumentKey::Settings(user) => (1, user),
+    };
+    out.extend_from_slice(&[DOCUMENT, which]);
+    encode_name(user.as_bytes(), out);
+    out.extend_from_slice(&version.to_le_bytes());
+    encode_long(bytes, out);
+}
+
+pub(super) fn encode_item(key: &ItemKey, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(ITEM);
+    encode_item_key(key, out);
+    encode_long(bytes, out);
+}
+
+pub(super) fn encode_taken(key: &ItemKey, out: &mut Vec<u8>) {
+    out.push(TAKEN);
+    encode_item_key(key, out);
+}
+
+fn encode_item_key(key: &ItemKey, out: &mut Vec<u8>) {
+    encode_name(key.user.as_bytes(), out);
+    encode_name(key.device.as_str().as_bytes(), out);
+    out.extend_from_slice(&key.number.to_le_bytes());
+}
+
+fn encode_long(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// User keys are at most 97 bytes, device ids 32.
@@ -90,6 +145,9 @@ pub(super) fn decode<E: From<RecordError>>(
         each(match from.array()? {
             [APPEND] => decode_append(&mut from)?,
             [RAISE] => Entry::Raise(decode_raise(&mut from)?),
+            [DOCUMENT] => decode_document(&mut from)?,
+            [ITEM] => Entry::Item(decode_item_key(&mut from)?, Bytes::copy_from_slice(from.long()?)),
+            [TAKEN] => Entry::Taken(decode_item_key(&mut from)?),
             _ => return Err(RecordError::Field("entry").into()),
         })?;
     }
@@ -112,6 +170,7 @@ fn decode_append(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
 pub(super) fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, RecordError> {
     match from.array()? {
         [DIRECT] => Ok(ConversationKind::Direct([decode_user(from)?, decode_user(from)?])),
+        [GROUP] => Ok(ConversationKind::Group),
         _ => Err(RecordError::Field("conversation kind")),
     }
 }
@@ -119,15 +178,35 @@ pub(super) fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, Rec
 fn decode_raise(from: &mut Cursor<'_>) -> Result<Raise, RecordError> {
     let [register] = from.array()?;
     let conversation = ConversationId(from.array()?);
-    let user = decode_user(from)?;
+    let least = |which| RegisterKey::Least(conversation, which);
     let key = match register {
-        0 => RegisterKey::Delivered(conversation, user, from.device()?),
-        1 => RegisterKey::Read(conversation, user),
-        2 => RegisterKey::TickDelivered(conversation, user, from.device()?),
-        3 => RegisterKey::TickRead(conversation, user, from.device()?),
+        0 => RegisterKey::Delivered(conversation, decode_user(from)?, from.device()?),
+        1 => RegisterKey::Read(conversation, decode_user(from)?),
+        2 => RegisterKey::TickDelivered(conversation, decode_user(from)?, from.device()?),
+        3 => RegisterKey::TickRead(conversation, decode_user(from)?, from.device()?),
+        4 => RegisterKey::ReadCounted(conversation, decode_user(from)?),
+        5 => least(Least::Delivered),
+        6 => least(Least::NextDelivered),
+        7 => least(Least::Read),
+        8 => least(Least::NextRead),
         _ => return Err(RecordError::Field("register")),
     };
     Ok(Raise { key, value: from.number()?, stamp: from.number()? })
+}
+
+fn decode_document(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
+    let [which] = from.array()?;
+    let user = decode_user(from)?;
+    let key = match which {
+        0 => DocumentKey::Devices(user),
+        1 => DocumentKey::Settings(user),
+        _ => return Err(RecordError::Field("document")),
+    };
+    Ok(Entry::Document { key, version: from.number()?, bytes: Bytes::copy_from_slice(from.long()?) })
+}
+
+fn decode_item_key(from: &mut Cursor<'_>) -> Result<ItemKey, RecordError> {
+    Ok(ItemKey { user: decode_user(from)?, device: from.device()?, number: from.number()? })
 }
 
 fn decode_user(from: &mut Cursor<'_>) -> Result<UserKey, RecordError> {
@@ -142,7 +221,7 @@ mod tests {
     proptest! {
         /// A batch whose checksum is right may still come from another version: it is refused, whatever it holds.
         #[test]
-        fn any_payload_is_read_or_refused(mut payload in proptest::collection::vec(any::<u8>(), 0..300), entry in 0u8..4) {
+        fn any_payload_is_read_or_refused(mut payload in proptest::collection::vec(any::<u8>(), 0..300), entry in 0u8..7) {
             if let Some(first) = payload.first_mut() {
                 *first = entry;
             }
@@ -162,7 +241,13 @@ mod tests {
         let mut raise = Vec::new();
         let key = RegisterKey::Delivered(ConversationId([1; 16]), user("ann"), DeviceId::new("phone").unwrap());
         encode_raise(&Raise { key, value: 3, stamp: 4 }, &mut raise);
-        for whole in [append, raise] {
+        let mut small = Vec::new();
+        encode_document(&DocumentKey::Settings(user("ann")), 7, b"x", &mut small);
+        let item = ItemKey { user: user("ann"), device: DeviceId::new("phone").unwrap(), number: 9 };
+        let (mut kept, mut taken) = (Vec::new(), Vec::new());
+        encode_item(&item, b"key", &mut kept);
+        encode_taken(&item, &mut taken);
+        for whole in [append, raise, small, kept, taken] {
             assert!(decode(&whole, |_| Ok::<_, RecordError>(())).is_ok());
             for len in 1..whole.len() {
                 assert!(decode(&whole[..len], |_| Ok::<_, RecordError>(())).is_err(), "{len} of {}", whole.len());

@@ -13,7 +13,7 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// The queues of one port.
 pub(super) struct Queues {
-    /// Appends and raises, for the committer.
+    /// What changes something, for the committer.
     pub(super) writes: ArrayQueue<StoreRequest>,
     /// Everything else, for the readers.
     pub(super) reads: ArrayQueue<StoreRequest>,
@@ -84,8 +84,7 @@ impl StorePort {
         if self.outstanding >= self.queues.answers.capacity() || self.shared.closing.load(Ordering::Relaxed) {
             return Err(request);
         }
-        let is_write = matches!(request, StoreRequest::Append { .. } | StoreRequest::Raise { .. });
-        if is_write {
+        if request.is_write() {
             self.queues.writes.push(request)?;
             self.wrote = true;
         } else {

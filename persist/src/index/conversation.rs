@@ -1,10 +1,12 @@
-//! One conversation: its log, its registers, and where a client message id is found.
+//! One conversation: its log, its roster, its registers, and where a client message id is found.
 
-use crate::{ConversationKind, ConversationState, ReadRange, Record, RegisterKey, UserEntry};
+use crate::{ConversationKind, ConversationState, Least, Member, ReadRange, Record, RegisterKey, Roster, UserEntry};
 use hashbrown::HashTable;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
+use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -14,13 +16,15 @@ const TAIL: usize = 256;
 const TAIL_MOST: usize = 4_096;
 /// Logs up to this length are searched for a client message id; longer ones have a table (4 B a record and its slack).
 const SCANNED: usize = 32;
+/// Records looked at for the newest that a user may see, and for each that one read of the log asks for.
+const LOOKED: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
     kind: Option<Arc<ConversationKind>>,
     log: Vec<Arc<Record>>,
-    members: SmallVec<[Member; 2]>,
-    devices: Vec<Device>,
+    roster: Roster,
+    registers: BTreeMap<Register, Seq>,
     /// The latest time that a client message id names.
     latest_cmid_ms: u64,
     /// Positions in `log` by (sender, device, client message id); empty while the log is short. Of two records with one
@@ -28,22 +32,39 @@ pub(super) struct Conversation {
     cmids: HashTable<u32>,
 }
 
-/// What is known of a user here; users appear with their first record or register.
-#[derive(Debug)]
-struct Member {
-    user: UserKey,
-    last_own: Seq,
-    read: Seq,
+/// A register of this conversation, in an order that keeps those of a user together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Register {
+    Least(Least),
+    Delivered(UserKey, DeviceId),
+    Read(UserKey),
+    ReadCounted(UserKey),
+    TickDelivered(UserKey, DeviceId),
+    TickRead(UserKey, DeviceId),
 }
 
-#[derive(Debug)]
-struct Device {
-    /// Position in `members`.
-    member: u16,
-    id: DeviceId,
-    delivered: Seq,
-    tick_delivered: Seq,
-    tick_read: Seq,
+impl Register {
+    fn of(key: &RegisterKey) -> Self {
+        match key.clone() {
+            RegisterKey::Delivered(_, user, device) => Self::Delivered(user, device),
+            RegisterKey::Read(_, user) => Self::Read(user),
+            RegisterKey::ReadCounted(_, user) => Self::ReadCounted(user),
+            RegisterKey::TickDelivered(_, user, device) => Self::TickDelivered(user, device),
+            RegisterKey::TickRead(_, user, device) => Self::TickRead(user, device),
+            RegisterKey::Least(_, which) => Self::Least(which),
+        }
+    }
+
+    /// As a room is told; `None` for ticks, which are the sessions' own.
+    fn key(&self, id: ConversationId) -> Option<RegisterKey> {
+        match self.clone() {
+            Self::Delivered(user, device) => Some(RegisterKey::Delivered(id, user, device)),
+            Self::Read(user) => Some(RegisterKey::Read(id, user)),
+            Self::ReadCounted(user) => Some(RegisterKey::ReadCounted(id, user)),
+            Self::Least(which) => Some(RegisterKey::Least(id, which)),
+            Self::TickDelivered(..) | Self::TickRead(..) => None,
+        }
+    }
 }
 
 impl Conversation {
@@ -59,21 +80,43 @@ impl Conversation {
         self.kind.as_ref()
     }
 
-    /// The records are numbered from head + 1, as the caller has checked.
-    pub(super) fn append(&mut self, kind: &Arc<ConversationKind>, records: &[Arc<Record>], hasher: &impl BuildHasher) {
-        self.kind.get_or_insert_with(|| Arc::clone(kind));
+    /// The records are numbered from head + 1, as the caller has checked. Returns who is in the conversation since then.
+    pub(super) fn append(
+        &mut self,
+        kind: &Arc<ConversationKind>,
+        records: &[Arc<Record>],
+        hasher: &impl BuildHasher,
+    ) -> Vec<UserKey> {
+        let mut joined = Vec::new();
+        if self.kind.is_none() {
+            self.kind = Some(Arc::clone(kind));
+            self.roster = Roster::new(kind);
+            joined.extend(kind.members().iter().cloned());
+        }
         let fresh = self.log.len();
-        self.log.extend(records.iter().cloned());
         for record in records {
-            let sender = self.member_or_new(&record.sender);
-            self.members[sender].last_own = record.seq;
+            let known = self.roster.members().len();
+            self.roster.apply(record);
+            joined.extend(self.roster.members()[known..].iter().map(|member| member.user.clone()));
             self.latest_cmid_ms = self.latest_cmid_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
+            self.log.push(Arc::clone(record));
+            if record.kind == Kind::Erase {
+                self.erase(record.ref_seq);
+            }
         }
         if self.log.len() > SCANNED {
             let unlisted = if self.cmids.is_empty() { 0 } else { fresh };
             for at in unlisted..self.log.len() {
                 self.list_cmid(at, hasher);
             }
+        }
+        joined
+    }
+
+    fn erase(&mut self, seq: Seq) {
+        let at = usize::try_from(seq).ok().and_then(|seq| seq.checked_sub(1));
+        if let Some(record) = at.and_then(|at| self.log.get_mut(at)) {
+            *record = Arc::new(record.erased());
         }
     }
 
@@ -103,40 +146,74 @@ impl Conversation {
     }
 
     pub(super) fn register(&self, key: &RegisterKey) -> Seq {
-        match key {
-            RegisterKey::Read(_, user) => self.member(user).map_or(0, |member| self.members[member].read),
-            RegisterKey::Delivered(_, user, device) => self.device(user, device).map_or(0, |d| d.delivered),
-            RegisterKey::TickDelivered(_, user, device) => self.device(user, device).map_or(0, |d| d.tick_delivered),
-            RegisterKey::TickRead(_, user, device) => self.device(user, device).map_or(0, |d| d.tick_read),
-        }
+        self.value(&Register::of(key))
+    }
+
+    fn value(&self, register: &Register) -> Seq {
+        self.registers.get(register).copied().unwrap_or(0)
     }
 
     /// Sets the register; the caller has checked that it grows.
     pub(super) fn raise(&mut self, key: &RegisterKey, value: Seq) {
-        match key {
-            RegisterKey::Read(_, user) => {
-                let member = self.member_or_new(user);
-                self.members[member].read = value;
+        self.registers.insert(Register::of(key), value);
+    }
+
+    pub(super) fn member(&self, user: &UserKey) -> Option<&Member> {
+        self.roster.member(user)
+    }
+
+    /// What of the range a viewer may see (`None`: everything), and how far was looked.
+    pub(super) fn slice(
+        &self,
+        range: ReadRange,
+        viewer: Option<&Member>,
+        most: u32,
+        bytes: u32,
+    ) -> (Vec<Arc<Record>>, Seq) {
+        let head = self.log.len() as Seq;
+        let mut taken = Taken {
+            records: Vec::new(),
+            most: most.max(1),
+            room: bytes as usize,
+            looks: LOOKED * most.max(1) as usize,
+        };
+        let up = |seq: Seq| match viewer.and_then(|viewer| viewer.hidden_at(seq)) {
+            Some((_, to)) => to.saturating_add(1),
+            None => seq,
+        };
+        let down = |seq: Seq| match viewer.and_then(|viewer| viewer.hidden_at(seq)) {
+            Some((from, _)) => from - 1,
+            None => seq,
+        };
+        match range {
+            ReadRange::From { from, to } => {
+                let end = to.min(viewer.map_or(head, |viewer| viewer.end(head)));
+                let mut seq = up(from.max(1).max(viewer.map_or(1, |it| it.join)));
+                while seq <= end && taken.take(&self.log[seq as usize - 1], viewer) {
+                    seq = up(seq + 1);
+                }
+                let reached = if seq <= end { seq - 1 } else { to.min(head).max(from.max(1) - 1) };
+                (taken.records, reached)
             }
-            RegisterKey::Delivered(_, user, device) => self.device_or_new(user, device).delivered = value,
-            RegisterKey::TickDelivered(_, user, device) => self.device_or_new(user, device).tick_delivered = value,
-            RegisterKey::TickRead(_, user, device) => self.device_or_new(user, device).tick_read = value,
+            ReadRange::Before(before) => {
+                let end = before.saturating_sub(1).min(viewer.map_or(head, |viewer| viewer.end(head)));
+                let first = viewer.map_or(1, |viewer| viewer.join);
+                let mut seq = down(end);
+                while seq >= first && taken.take(&self.log[seq as usize - 1], viewer) {
+                    seq = down(seq - 1);
+                }
+                (taken.records, (seq + 1).min(end + 1))
+            }
         }
     }
 
-    pub(super) fn slice(&self, range: ReadRange, most: u32, bytes: u32) -> Vec<Arc<Record>> {
-        let head = self.log.len() as Seq;
-        match range {
-            ReadRange::From { from, to } => {
-                let first = from.max(1).min(head + 1) - 1;
-                let end = to.min(head).max(first);
-                bounded(self.log[first as usize..end as usize].iter(), most, bytes)
-            }
-            ReadRange::Before(seq) => {
-                let end = seq.saturating_sub(1).min(head);
-                bounded(self.log[..end as usize].iter().rev(), most, bytes)
-            }
-        }
+    /// Records up to `upto` that count for a member and are none of its own: all but those after it.
+    pub(super) fn count_read(&self, member: &Member, upto: Seq) -> u64 {
+        let end = member.end(self.log.len() as Seq) as usize;
+        let after = self.log[..end].get(upto.max(member.join.saturating_sub(1)) as usize..).unwrap_or_default();
+        let counts = |record: &&Arc<Record>| record.counts() && record.sender != member.user && member.sees(record);
+        let ordinal = self.log.last().map_or(0, |last| last.ordinal);
+        member.counted(ordinal).saturating_sub(after.iter().filter(counts).count() as u64)
     }
 
     /// `None` before the first record.
@@ -147,95 +224,131 @@ impl Conversation {
         let day = self.log.partition_point(|record| record.us < newest.saturating_sub(DEDUPE_MS * 1_000));
         let head = self.log.len();
         let first = day.min(head.saturating_sub(TAIL)).max(head.saturating_sub(TAIL_MOST));
-        let delivered = self.devices.iter().filter(|device| device.delivered > 0).map(|device| {
-            let user = self.members[usize::from(device.member)].user.clone();
-            (RegisterKey::Delivered(id, user, device.id), device.delivered)
-        });
-        let read = self.members.iter().filter(|member| member.read > 0);
-        let read = read.map(|member| (RegisterKey::Read(id, member.user.clone()), member.read));
+        let registers = self.registers.iter().filter_map(|(register, value)| Some((register.key(id)?, *value)));
         Some(ConversationState {
             kind,
             head: head as Seq,
             latest_cmid_ms: self.latest_cmid_ms,
             tail: self.log[first..].to_vec(),
-            registers: delivered.chain(read).collect(),
+            roster: self.roster.clone(),
+            registers: registers.collect(),
         })
     }
 
-    /// `None` before the first record.
+    /// `None` before the first record, and for who never was a member.
     pub(super) fn entry_of(&self, user: &UserKey, id: ConversationId) -> Option<UserEntry> {
         let kind = Arc::clone(self.kind.as_ref()?);
-        let last = Arc::clone(self.last()?);
-        let own = self.member(user);
-        let devices = || self.devices.iter().filter(|device| own == Some(usize::from(device.member)));
-        let peers = || kind.members().iter().filter(|member| *member != user).map(|peer| self.member(peer));
-        let peer_delivered = peers().map(|peer| peer.map_or(0, |peer| self.most_delivered(peer))).min();
-        let peer_read = peers().map(|peer| peer.map_or(0, |peer| self.members[peer].read)).min();
+        let (newest, member) = (self.last()?, self.roster.member(user)?);
+        let head = member.end(newest.seq);
+        let newest_first = self.log[..head as usize].iter().rev().take(LOOKED);
+        let delivered: Vec<_> = self.devices_of(user, Register::Delivered).collect();
+        let counted = self.value(&Register::ReadCounted(user.clone()));
+        let own = delivered.iter().map(|(_, seq)| *seq).max().unwrap_or(0);
+        let (peer_delivered, peer_read) = self.others(&kind, member, own);
         Some(UserEntry {
             conversation: id,
-            head: last.seq,
-            last_own: own.map_or(0, |own| self.members[own].last_own),
-            delivered: devices().filter(|d| d.delivered > 0).map(|d| (d.id, d.delivered)).collect(),
-            read: own.map_or(0, |own| self.members[own].read),
-            peer_delivered: peer_delivered.unwrap_or(0),
-            peer_read: peer_read.unwrap_or(0),
-            ticks: devices()
-                .filter(|d| d.tick_delivered > 0 || d.tick_read > 0)
-                .map(|d| (d.id, d.tick_delivered, d.tick_read))
-                .collect(),
-            last,
+            head,
+            last_id: newest.id,
+            last: newest_first.into_iter().find(|record| member.sees(record)).cloned(),
+            join: member.join,
+            title: self.roster.name.clone(),
+            last_own: member.last_own,
+            delivered,
+            read: self.value(&Register::Read(user.clone())),
+            unread: member.counted(newest.ordinal).saturating_sub(counted),
+            peer_delivered,
+            peer_read,
+            peer_excluded: self.excluded(&kind, user, peer_delivered),
+            ticks: self.ticks_of(user),
             kind,
         })
     }
 
-    fn most_delivered(&self, member: usize) -> Seq {
-        let own = self.devices.iter().filter(|device| usize::from(device.member) == member);
-        own.map(|device| device.delivered).max().unwrap_or(0)
+    /// How far the others have received and read; `own`: how far this user has.
+    fn others(&self, kind: &ConversationKind, member: &Member, own: Seq) -> (Seq, Seq) {
+        let (user, before) = (&member.user, member.join.saturating_sub(1));
+        let read = |user: &UserKey| self.value(&Register::Read(user.clone()));
+        match kind {
+            ConversationKind::Direct(_) => {
+                let peer = kind.members().iter().find(|member| *member != user);
+                peer.map_or((0, 0), |peer| (self.most_delivered(peer), read(peer)))
+            }
+            ConversationKind::Group => {
+                let least = |which| self.value(&Register::Least(which));
+                // Where nothing is written of it yet, a member is just before what it may see.
+                let beyond = |own: Seq, first, next| if own.max(before) <= first { next } else { first };
+                let delivered = beyond(own, least(Least::Delivered), least(Least::NextDelivered));
+                (delivered, beyond(read(user), least(Least::Read), least(Least::NextRead)))
+            }
+        }
     }
 
-    fn member(&self, user: &UserKey) -> Option<usize> {
-        self.members.iter().position(|member| member.user == *user)
+    /// Of a direct conversation: what of it up to `upto` the other side does not see.
+    fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> SmallVec<[(Seq, Seq); 1]> {
+        let peer = kind.members().iter().find(|member| *member != user).and_then(|peer| self.roster.member(peer));
+        peer.map(|peer| peer.excluded(upto)).unwrap_or_default()
     }
 
-    fn member_or_new(&mut self, user: &UserKey) -> usize {
-        self.member(user).unwrap_or_else(|| {
-            self.members.push(Member { user: user.clone(), last_own: 0, read: 0 });
-            self.members.len() - 1
+    fn ticks_of(&self, user: &UserKey) -> Vec<(DeviceId, Seq, Seq)> {
+        let mut ticks: BTreeMap<DeviceId, (Seq, Seq)> = BTreeMap::new();
+        for (device, seq) in self.devices_of(user, Register::TickDelivered) {
+            ticks.entry(device).or_default().0 = seq;
+        }
+        for (device, seq) in self.devices_of(user, Register::TickRead) {
+            ticks.entry(device).or_default().1 = seq;
+        }
+        ticks.into_iter().map(|(device, (delivered, read))| (device, delivered, read)).collect()
+    }
+
+    fn most_delivered(&self, user: &UserKey) -> Seq {
+        self.devices_of(user, Register::Delivered).map(|(_, seq)| seq).max().unwrap_or(0)
+    }
+
+    /// The registers of one kind that a user's devices have.
+    fn devices_of(
+        &self,
+        user: &UserKey,
+        kind: fn(UserKey, DeviceId) -> Register,
+    ) -> impl Iterator<Item = (DeviceId, Seq)> {
+        let range = kind(user.clone(), DeviceId::FIRST)..=kind(user.clone(), DeviceId::LAST);
+        self.registers.range(range).filter_map(|(register, value)| match register {
+            Register::Delivered(_, device) | Register::TickDelivered(_, device) | Register::TickRead(_, device) => {
+                Some((*device, *value))
+            }
+            _ => None,
         })
     }
+}
 
-    fn device(&self, user: &UserKey, id: &DeviceId) -> Option<&Device> {
-        let member = self.member(user)?;
-        self.devices.iter().find(|device| usize::from(device.member) == member && device.id == *id)
-    }
+/// Records for one answer, within its limits.
+struct Taken {
+    records: Vec<Arc<Record>>,
+    most: u32,
+    room: usize,
+    looks: usize,
+}
 
-    fn device_or_new(&mut self, user: &UserKey, id: &DeviceId) -> &mut Device {
-        let member = self.member_or_new(user) as u16;
-        let known = self.devices.iter().position(|device| device.member == member && device.id == *id);
-        let at = known.unwrap_or_else(|| {
-            self.devices.push(Device { member, id: *id, delivered: 0, tick_delivered: 0, tick_read: 0 });
-            self.devices.len() - 1
-        });
-        &mut self.devices[at]
+impl Taken {
+    /// Looks at the next record; `false`: it is beyond the limits, and was not looked at.
+    fn take(&mut self, record: &Arc<Record>, viewer: Option<&Member>) -> bool {
+        let first = self.records.is_empty();
+        if self.looks == 0 || self.records.len() as u32 >= self.most {
+            return false;
+        }
+        if viewer.is_none_or(|viewer| viewer.sees(record)) {
+            let cost = record.cost();
+            if cost > self.room && !first {
+                return false;
+            }
+            self.room = self.room.saturating_sub(cost);
+            self.records.push(Arc::clone(record));
+        }
+        self.looks -= 1;
+        true
     }
 }
 
 /// The scope of a client message id, in the order that tells records apart soonest.
 fn cmid_key(record: &Record) -> (&ClientMessageId, &DeviceId, &UserKey) {
     (&record.cmid, &record.device, &record.sender)
-}
-
-/// As many as fit into both limits, and one if there is one.
-fn bounded<'a>(records: impl Iterator<Item = &'a Arc<Record>>, most: u32, bytes: u32) -> Vec<Arc<Record>> {
-    let mut room = bytes as usize;
-    let mut taken = Vec::new();
-    for record in records.take(most.max(1) as usize) {
-        let cost = record.cost();
-        if cost > room && !taken.is_empty() {
-            break;
-        }
-        room = room.saturating_sub(cost);
-        taken.push(Arc::clone(record));
-    }
-    taken
 }

@@ -6,25 +6,31 @@
 //! Never does: I/O, clocks, randomness; it never decides when something is durable.
 
 mod conversation;
-mod user_list;
 
-use crate::{ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, UserEntry, UserPage};
+use crate::{
+    ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Member, Outcome, Raise, ReadRange, Record, RegisterKey,
+    StoreRequest, UserPage,
+};
+use bytes::Bytes;
 use conversation::Conversation;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use user_list::UserList;
 
 /// Records of one append at most.
 pub const APPEND_RECORDS: usize = 64;
 
-/// Everything that is stored. About 300 B a record beside its body, 250 B a conversation, 24 B for each of a user's
+/// Everything that is stored. About 300 B a record beside its body, 400 B a conversation, 16 B for each of a user's
 /// conversations.
 #[derive(Debug)]
 pub struct Index {
     conversations: HashMap<ConversationId, Conversation, FixedState>,
-    users: HashMap<UserKey, UserList, FixedState>,
+    /// The conversations of each user, in the order in which it came to them.
+    users: HashMap<UserKey, Vec<ConversationId>, FixedState>,
+    documents: BTreeMap<DocumentKey, (u64, Bytes)>,
+    items: BTreeMap<ItemKey, Bytes>,
     hasher: FixedState,
     records: u64,
 }
@@ -36,6 +42,8 @@ impl Index {
         Self {
             conversations: HashMap::with_hasher(hasher.clone()),
             users: HashMap::with_hasher(hasher.clone()),
+            documents: BTreeMap::new(),
+            items: BTreeMap::new(),
             hasher,
             records: 0,
         }
@@ -96,15 +104,13 @@ impl Index {
         records: &[Arc<Record>],
     ) -> Outcome {
         let outcome = Self::judge_append(self.head(&id), expected_head, records);
-        let (Outcome::Appended { .. }, Some(last)) = (&outcome, records.last()) else {
+        if !matches!(outcome, Outcome::Appended { .. }) {
             return outcome;
-        };
-        let conversation = self.conversations.entry(id).or_default();
-        let before = conversation.last().map(|record| record.id);
-        conversation.append(kind, records, &self.hasher);
+        }
+        let joined = self.conversations.entry(id).or_default().append(kind, records, &self.hasher);
         self.records += records.len() as u64;
-        for member in kind.members() {
-            self.users.entry_ref(member).or_default().moved(id, before, last.id);
+        for user in joined {
+            self.users.entry(user).or_default().push(id);
         }
         outcome
     }
@@ -118,13 +124,48 @@ impl Index {
         true
     }
 
-    /// The answer to a request that changes nothing; `None` for `Append` and `Raise`.
+    /// Writes a document, keeps an item, or hands one out; `None` for other requests.
+    pub fn write_small(&mut self, request: &StoreRequest) -> Option<Outcome> {
+        Some(match request {
+            StoreRequest::Cas { key, expected, bytes, .. } => match self.judge_cas(key, *expected, bytes) {
+                Outcome::Stored { version } => {
+                    self.documents.insert(key.clone(), (version, bytes.clone()));
+                    Outcome::Stored { version }
+                }
+                refused => refused,
+            },
+            StoreRequest::Put { bytes, .. } if bytes.len() > DOCUMENT_BYTES => Outcome::Unimplemented,
+            StoreRequest::Put { key, bytes, .. } => {
+                self.items.insert(ItemKey::clone(key), bytes.clone());
+                Outcome::Stored { version: 0 }
+            }
+            StoreRequest::Take { key, .. } => Outcome::Taken(self.items.remove(key)),
+            _ => return None,
+        })
+    }
+
+    /// What a `Cas` would answer; nothing changes.
+    pub fn judge_cas(&self, key: &DocumentKey, expected: u64, bytes: &Bytes) -> Outcome {
+        let found = self.documents.get(key);
+        if bytes.len() > DOCUMENT_BYTES {
+            return Outcome::Unimplemented;
+        }
+        if found.map_or(0, |(version, _)| *version) != expected {
+            return Outcome::Stale(found.cloned());
+        }
+        Outcome::Stored { version: expected + 1 }
+    }
+
+    /// The answer to a request that changes nothing; `None` for those that do.
     pub fn read(&self, request: &StoreRequest) -> Option<Outcome> {
         Some(match request {
-            StoreRequest::Append { .. } | StoreRequest::Raise { .. } => return None,
-            StoreRequest::ReadLog { conversation, range, records, bytes, .. } => {
-                let slice = self.conversations.get(conversation).map(|c| c.slice(*range, *records, *bytes));
-                Outcome::LogSlice { head: self.head(conversation), records: slice.unwrap_or_default() }
+            StoreRequest::Append { .. }
+            | StoreRequest::Raise { .. }
+            | StoreRequest::Cas { .. }
+            | StoreRequest::Put { .. }
+            | StoreRequest::Take { .. } => return None,
+            StoreRequest::ReadLog { conversation, viewer, range, records, bytes, .. } => {
+                self.read_log(conversation, viewer.as_ref(), *range, *records, *bytes)
             }
             StoreRequest::LoadConversation { conversation, .. } => {
                 let state = self.conversations.get(conversation).and_then(|c| c.state(*conversation));
@@ -137,20 +178,52 @@ impl Index {
                 let found = self.conversations.get(conversation);
                 Outcome::Found(found.and_then(|c| c.find(sender, device, cmid, &self.hasher)).cloned())
             }
-            StoreRequest::Cas { .. } | StoreRequest::Take { .. } | StoreRequest::Sweep { .. } => Outcome::Unimplemented,
+            StoreRequest::CountRead { conversation, user, upto, .. } => {
+                let found = self.conversations.get(conversation);
+                let counted = found.and_then(|c| Some(c.count_read(c.member(user)?, *upto)));
+                Outcome::Counted(counted.unwrap_or(0))
+            }
+            StoreRequest::ReadDocument { key, .. } => Outcome::Document(self.documents.get(key).cloned()),
+            StoreRequest::ListItems { user, device, limit, .. } => {
+                let key = |number| ItemKey { user: user.clone(), device: *device, number };
+                let items = self.items.range(key(0)..=key(u64::MAX)).take(*limit as usize);
+                Outcome::Items(items.map(|(key, _)| key.number).collect())
+            }
+            StoreRequest::Sweep { .. } => Outcome::Unimplemented,
         })
     }
 
-    fn user_page(&self, user: &UserKey, after: Option<(RecordId, ConversationId)>, limit: u32) -> UserPage {
-        let Some(list) = self.users.get(user) else {
-            return UserPage { entries: Vec::new(), more: false };
+    fn read_log(
+        &self,
+        id: &ConversationId,
+        viewer: Option<&UserKey>,
+        range: ReadRange,
+        records: u32,
+        bytes: u32,
+    ) -> Outcome {
+        let Some(conversation) = self.conversations.get(id).filter(|found| found.kind().is_some()) else {
+            let reached = match range {
+                ReadRange::From { from, .. } => from.max(1) - 1,
+                ReadRange::Before(_) => 1,
+            };
+            return Outcome::LogSlice { head: 0, reached, records: Vec::new() };
         };
-        let mut rest = list.newest_first(after);
-        let entries = rest.by_ref().take(limit as usize).filter_map(|id| self.user_entry(user, id)).collect();
-        UserPage { entries, more: rest.next().is_some() }
+        let member: Option<&Member> = viewer.and_then(|viewer| conversation.member(viewer));
+        if viewer.is_some() && member.is_none() {
+            return Outcome::NotMember;
+        }
+        let (records, reached) = conversation.slice(range, member, records, bytes);
+        Outcome::LogSlice { head: self.head(id), reached, records }
     }
 
-    fn user_entry(&self, user: &UserKey, id: ConversationId) -> Option<UserEntry> {
-        self.conversations.get(&id)?.entry_of(user, id)
+    fn user_page(&self, user: &UserKey, after: Option<(RecordId, ConversationId)>, limit: u32) -> UserPage {
+        let own = self.users.get(user).map(Vec::as_slice).unwrap_or_default();
+        let last_id = |id: &ConversationId| Some((self.conversations.get(id)?.last()?.id, *id));
+        let mut newest_first: Vec<_> = own.iter().filter_map(last_id).collect();
+        newest_first.retain(|place| after.is_none_or(|after| *place < after));
+        newest_first.sort_unstable_by(|a, b| b.cmp(a));
+        let page = newest_first.iter().take(limit as usize);
+        let entry = |id: &ConversationId| self.conversations.get(id)?.entry_of(user, *id);
+        UserPage { entries: page.filter_map(|(_, id)| entry(id)).collect(), more: newest_first.len() > limit as usize }
     }
 }

@@ -24,8 +24,11 @@ pub fn conversation(n: usize) -> ConversationId {
 }
 
 pub fn kind(n: usize) -> Arc<ConversationKind> {
-    Arc::new(ConversationKind::Direct([user(0), user(n)]))
+    Arc::new(if n == GROUP { ConversationKind::Group } else { ConversationKind::Direct([user(0), user(n)]) })
 }
+
+/// A group, whose records say who is in it.
+pub const GROUP: usize = 9;
 
 pub fn cmid(n: u64) -> ClientMessageId {
     let mut id = [0x70; 16];
@@ -44,11 +47,12 @@ pub fn record(n: usize, seq: Seq, us: u64) -> Record {
         sender: user(n * (seq as usize % 2)),
         device: device(0),
         cmid: cmid(seq),
-        content_hash: content_hash(Value::Data, 0, &body),
+        content_hash: content_hash(Value::Data, 0, &body, None),
         previous_hash: [seq as u8; 16],
         kind: Value::Data,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     }
 }

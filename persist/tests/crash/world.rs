@@ -359,11 +359,12 @@ pub fn record_of(seq: Seq, unique: u64, len: usize) -> Arc<Record> {
         sender: user("ann"),
         device: DeviceId::new("phone").unwrap(),
         cmid: ClientMessageId(cmid),
-        content_hash: content_hash(Value::Data, 0, &body),
+        content_hash: content_hash(Value::Data, 0, &body, None),
         previous_hash: [0; 16],
         kind: Value::Data,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     })
 }

@@ -1,16 +1,24 @@
 //! Whatever is asked, in whatever order, the embedded store answers as the index does.
 
 use crate::common::TempDir;
-use crate::common::records::{append, ask, cmid, conversation, device, kind, open, record, small, user};
+use crate::common::records::{GROUP, append, ask, cmid, conversation, device, kind, open, record, small, user};
 use proptest::prelude::*;
 use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::embedded::{Checkpoint, Stats};
 use ringpost_persist::index::Index;
-use ringpost_persist::{Outcome, Raise, ReadRange, Record, RegisterKey, StoreRequest};
+use ringpost_persist::roster::change_body;
+use ringpost_persist::{
+    Body, DocumentKey, ItemKey, Least, Outcome, Raise, ReadRange, Record, RegisterKey, StoreRequest,
+};
 use ringpost_proto::id::Seq;
+use ringpost_proto::v1::change::{Blocked, Change, Created, Left, RoleChange, Updated, Users};
+use ringpost_proto::v1::kind::Value;
 use std::time::Instant;
 
-const CONVERSATIONS: usize = 4;
+/// Three direct ones, and a group.
+const CONVERSATIONS: [usize; 4] = [0, 1, 2, GROUP];
+/// User 3 is in none of the direct ones.
+const USERS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -22,6 +30,15 @@ enum Step {
         cmid: u64,
         days: u64,
     },
+    /// One record that is no message: 0 to 2 say something about an earlier one (2 takes it back), the others change who
+    /// is in the conversation or what it is called.
+    Say {
+        n: usize,
+        what: u8,
+        sender: usize,
+        about: Seq,
+        whom: usize,
+    },
     Raise {
         n: usize,
         register: u8,
@@ -29,8 +46,10 @@ enum Step {
         device: usize,
         value: Seq,
     },
+    /// Viewer `USERS`: everybody's view.
     Read {
         n: usize,
+        viewer: usize,
         from: Seq,
         to: Seq,
         records: u32,
@@ -38,8 +57,34 @@ enum Step {
     },
     Before {
         n: usize,
+        viewer: usize,
         seq: Seq,
         records: u32,
+    },
+    Count {
+        n: usize,
+        user: usize,
+        upto: Seq,
+    },
+    Cas {
+        user: usize,
+        expected: u64,
+        bytes: u8,
+    },
+    Document {
+        user: usize,
+    },
+    Put {
+        user: usize,
+        number: u64,
+    },
+    Take {
+        user: usize,
+        number: u64,
+    },
+    Items {
+        user: usize,
+        limit: u32,
     },
     Load {
         n: usize,
@@ -61,18 +106,28 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let n = 0..CONVERSATIONS;
+    let n = proptest::sample::select(&CONVERSATIONS[..]);
+    let users = 0..USERS;
     let days = prop_oneof![8 => Just(0_u64), 1 => 1..40_u64];
     let beside = prop_oneof![9 => Just(0_u64), 1 => 1..3_u64];
     let step = prop_oneof![
         8 => (n.clone(), beside, 1..6_u64, 0..40_u64, days)
             .prop_map(|(n, beside, records, cmid, days)| Step::Append { n, beside, records, cmid, days }),
-        3 => (n.clone(), 0..4_u8, 0..3_usize, 0..3_usize, 0..30_u64)
+        5 => (n.clone(), 0..10_u8, users.clone(), 0..60_u64, users.clone())
+            .prop_map(|(n, what, sender, about, whom)| Step::Say { n, what, sender, about, whom }),
+        2 => (n.clone(), users.clone(), 0..60_u64).prop_map(|(n, user, upto)| Step::Count { n, user, upto }),
+        2 => (users.clone(), 0..4_u64, 0..9_u8)
+            .prop_map(|(user, expected, bytes)| Step::Cas { user, expected, bytes }),
+        1 => users.clone().prop_map(|user| Step::Document { user }),
+        2 => (users.clone(), 0..9_u64).prop_map(|(user, number)| Step::Put { user, number }),
+        2 => (users.clone(), 0..9_u64).prop_map(|(user, number)| Step::Take { user, number }),
+        1 => (users.clone(), 0..5_u32).prop_map(|(user, limit)| Step::Items { user, limit }),
+        3 => (n.clone(), 0..9_u8, 0..3_usize, 0..3_usize, 0..30_u64)
             .prop_map(|(n, register, user, device, value)| Step::Raise { n, register, user, device, value }),
-        2 => (n.clone(), 0..40_u64, 0..60_u64, 0..70_u32, prop_oneof![0..4_000_u32, Just(u32::MAX)])
-            .prop_map(|(n, from, to, records, bytes)| Step::Read { n, from, to, records, bytes }),
-        1 => (n.clone(), prop_oneof![0..60_u64, Just(Seq::MAX)], 0..70_u32)
-            .prop_map(|(n, seq, records)| Step::Before { n, seq, records }),
+        4 => (n.clone(), 0..=USERS, 0..40_u64, 0..60_u64, 0..70_u32, prop_oneof![0..4_000_u32, Just(u32::MAX)])
+            .prop_map(|(n, viewer, from, to, records, bytes)| Step::Read { n, viewer, from, to, records, bytes }),
+        3 => (n.clone(), 0..=USERS, prop_oneof![0..60_u64, Just(Seq::MAX)], 0..70_u32)
+            .prop_map(|(n, viewer, seq, records)| Step::Before { n, viewer, seq, records }),
         1 => n.clone().prop_map(|n| Step::Load { n }),
         2 => (n, 0..3_usize, 0..45_u64).prop_map(|(n, user, cmid)| Step::Find { n, user, cmid }),
         1 => (0..3_usize, 0..5_u32).prop_map(|(user, limit)| Step::List { user, limit }),
@@ -90,13 +145,14 @@ struct Pair {
     sealed: Option<Checkpoint>,
     index: Index,
     us: u64,
+    ordinals: [u64; GROUP + 1],
 }
 
 impl Pair {
     fn new() -> Self {
         let dir = TempDir::new();
         let committer = Some(open(small(&dir)).committer);
-        Self { dir, committer, sealed: None, index: Index::new(1), us: 1_764_000_000_000_000 }
+        Self { dir, committer, sealed: None, index: Index::new(1), us: 1_764_000_000_000_000, ordinals: [0; GROUP + 1] }
     }
 
     fn committer(&mut self) -> &mut Committer {
@@ -121,13 +177,35 @@ impl Pair {
             Step::Append { n, beside, records, cmid: first, days } => {
                 self.us += days * 86_400_000_000;
                 let head = self.index.head(&conversation(n)) + beside;
+                let ordinal = self.ordinals[n];
                 let records = (0..records).map(|k| {
                     self.us += 7;
-                    Record { cmid: cmid((first + k) % 40), ..record(n, head + 1 + k, self.us) }
+                    let sender = user((first + k) as usize % USERS);
+                    let record = record(n, head + 1 + k, self.us);
+                    Record { cmid: cmid((first + k) % 40), sender, ordinal: ordinal + 1 + k, ..record }
                 });
-                let request = append(n, head, records.collect());
-                self.write(request);
-                return;
+                let records: Vec<_> = records.collect();
+                self.ordinals[n] += if beside == 0 { records.len() as u64 } else { 0 };
+                return self.write(append(n, head, records));
+            }
+            Step::Say { n, what, sender, about, whom } => return self.say(n, what, sender, about, whom),
+            Step::Cas { user: of, expected, bytes } => {
+                let bytes = vec![bytes; usize::from(bytes) * 9_000].into();
+                return self.write(StoreRequest::Cas { tag: 0, key: DocumentKey::Settings(user(of)), expected, bytes });
+            }
+            Step::Put { user: of, number } => {
+                let bytes = vec![number as u8; 20].into();
+                return self.write(StoreRequest::Put { tag: 0, key: Box::new(item(of, number)), bytes });
+            }
+            Step::Take { user: of, number } => {
+                return self.write(StoreRequest::Take { tag: 0, key: Box::new(item(of, number)) });
+            }
+            Step::Document { user: of } => StoreRequest::ReadDocument { tag: 0, key: DocumentKey::Settings(user(of)) },
+            Step::Items { user: of, limit } => {
+                StoreRequest::ListItems { tag: 0, user: user(of), device: device(1), limit }
+            }
+            Step::Count { n, user: of, upto } => {
+                StoreRequest::CountRead { tag: 0, conversation: conversation(n), user: user(of), upto }
             }
             Step::Raise { n, register, user: of, device: on, value } => {
                 let (id, user, device) = (conversation(n), user(of), device(on));
@@ -135,7 +213,12 @@ impl Pair {
                     0 => RegisterKey::Read(id, user),
                     1 => RegisterKey::Delivered(id, user, device),
                     2 => RegisterKey::TickDelivered(id, user, device),
-                    _ => RegisterKey::TickRead(id, user, device),
+                    3 => RegisterKey::TickRead(id, user, device),
+                    4 => RegisterKey::ReadCounted(id, user),
+                    5 => RegisterKey::Least(id, Least::Delivered),
+                    6 => RegisterKey::Least(id, Least::NextDelivered),
+                    7 => RegisterKey::Least(id, Least::Read),
+                    _ => RegisterKey::Least(id, Least::NextRead),
                 };
                 let raises = vec![Raise { key, value, stamp: 1 }];
                 self.write(StoreRequest::Raise { tag: 0, raises });
@@ -153,13 +236,13 @@ impl Pair {
                 return;
             }
             Step::Reopen => return self.reopen(),
-            Step::Read { n, from, to, records, bytes } => {
-                let range = ReadRange::From { from, to };
-                StoreRequest::ReadLog { tag: 0, conversation: conversation(n), range, records, bytes }
+            Step::Read { n, viewer, from, to, records, bytes } => {
+                let (viewer, range) = ((viewer < USERS).then(|| user(viewer)), ReadRange::From { from, to });
+                StoreRequest::ReadLog { tag: 0, conversation: conversation(n), viewer, range, records, bytes }
             }
-            Step::Before { n, seq, records } => {
-                let range = ReadRange::Before(seq);
-                StoreRequest::ReadLog { tag: 0, conversation: conversation(n), range, records, bytes: u32::MAX }
+            Step::Before { n, viewer, seq, records } => {
+                let (viewer, range, bytes) = ((viewer < USERS).then(|| user(viewer)), ReadRange::Before(seq), u32::MAX);
+                StoreRequest::ReadLog { tag: 0, conversation: conversation(n), viewer, range, records, bytes }
             }
             Step::Load { n } => StoreRequest::LoadConversation { tag: 0, conversation: conversation(n) },
             Step::Find { n, user: of, cmid: wanted } => StoreRequest::FindCmid {
@@ -172,6 +255,32 @@ impl Pair {
             Step::List { user: of, limit } => return self.list(of, limit),
         };
         self.compare(&request);
+    }
+
+    fn say(&mut self, n: usize, what: u8, sender: usize, about: Seq, whom: usize) {
+        self.us += 7;
+        let head = self.index.head(&conversation(n));
+        // The room lets only blocks into a direct conversation.
+        let what = if n == GROUP || what < 3 { what } else { 9 };
+        let name = format!("user{whom}");
+        let change = match what {
+            3 => Change::Created(Created { name: "group".into(), members: vec![name] }),
+            4 => Change::Added(Users { users: vec![name] }),
+            5 => Change::Removed(Users { users: vec![name] }),
+            6 => Change::Left(Left {}),
+            7 => Change::Updated(Updated { name: Some(format!("name {about}")), ..Updated::default() }),
+            8 => Change::Role(RoleChange { user: name, role: (about % 2) as i32 }),
+            _ => Change::Blocked(Blocked { on: about.is_multiple_of(2) }),
+        };
+        let (kind, ref_seq, body) = match what {
+            0 => (Value::Edit, about, Body::Text("edit".into())),
+            1 => (Value::Reaction, about, Body::Text("x".into())),
+            2 => (Value::Erase, about, Body::Text("".into())),
+            _ => (Value::Change, 0, change_body(change, None, 0)),
+        };
+        let record = record(n, head + 1, self.us);
+        let said = Record { kind, ref_seq, body, sender: user(sender), ordinal: self.ordinals[n], ..record };
+        self.write(append(n, head, vec![said]));
     }
 
     fn write(&mut self, request: StoreRequest) {
@@ -189,7 +298,7 @@ impl Pair {
                 });
                 Outcome::Raised
             }
-            _ => return,
+            small => self.index.write_small(small).unwrap(),
         };
         let found = ask(self.committer(), request);
         assert_eq!(format!("{found:?}"), format!("{expected:?}"));
@@ -208,7 +317,7 @@ impl Pair {
         loop {
             let request = StoreRequest::LoadUser { tag: 0, user: user(of), after, limit };
             let Outcome::User(page) = self.compare(&request) else { panic!("no page") };
-            after = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
+            after = page.entries.last().map(|entry| (entry.last_id, entry.conversation));
             if !page.more || after.is_none() {
                 return;
             }
@@ -216,10 +325,13 @@ impl Pair {
     }
 
     fn compare_all(&mut self) {
-        for n in 0..CONVERSATIONS {
-            let range = ReadRange::From { from: 1, to: Seq::MAX };
-            let (records, bytes) = (u32::MAX, u32::MAX);
-            self.compare(&StoreRequest::ReadLog { tag: 0, conversation: conversation(n), range, records, bytes });
+        for n in CONVERSATIONS {
+            for viewer in 0..=USERS {
+                let (records, bytes) = (u32::MAX, u32::MAX);
+                self.step(&Step::Read { n, viewer, from: 1, to: Seq::MAX, records, bytes });
+                self.step(&Step::Before { n, viewer, seq: Seq::MAX, records: 3 });
+                self.step(&Step::Count { n, user: viewer, upto: 5 });
+            }
             self.step(&Step::Load { n });
             assert_eq!(
                 self.committer().trees().kind(&conversation(n)).unwrap().is_some(),
@@ -227,8 +339,16 @@ impl Pair {
             );
             (0..40).for_each(|cmid| self.step(&Step::Find { n, user: 0, cmid }));
         }
-        (0..3).for_each(|user| self.list(user, 2));
+        for user in 0..USERS {
+            self.list(user, 2);
+            self.step(&Step::Document { user });
+            self.step(&Step::Items { user, limit: 100 });
+        }
     }
+}
+
+fn item(of: usize, number: u64) -> ItemKey {
+    ItemKey { user: user(of), device: device(1), number }
 }
 
 /// Lists that have no order are brought into one.

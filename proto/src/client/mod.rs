@@ -390,7 +390,8 @@ impl Client {
             Answer::SyncDone(_) => self.events.push_back(Event::Synced),
             Answer::Drain(drain) => self.slot_ms = now_ms + drain.reconnect_after_ms.min(600_000),
             Answer::RenewSoon(soon) => self.events.push_back(Event::TokenWanted { exp_ms: soon.exp_ms }),
-            Answer::Welcome(_) | Answer::Pong(_) | Answer::ConversationPage(_) => {}
+            // What the app asks beside the client it reads itself.
+            _ => {}
         }
     }
 
@@ -415,9 +416,10 @@ impl Client {
         let Some((send, outcome)) = ended else { return };
         let seq = match &outcome {
             Outcome::Sent(sent) => Some(sent.seq),
-            Outcome::Failed(error) => {
-                error.details.and_then(|it| it.details).map(|v1::details::Details::Conflict(first)| first.seq)
-            }
+            Outcome::Failed(error) => match error.details.as_ref().and_then(|it| it.details.as_ref()) {
+                Some(v1::details::Details::Conflict(first)) => Some(first.seq),
+                _ => None,
+            },
         };
         let peer = send.to.as_ref().and_then(|peer| peer.peer.clone());
         self.events.push_back(Event::Outcome { send, outcome });

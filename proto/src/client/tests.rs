@@ -337,7 +337,7 @@ fn a_reset_drops_the_state_of_that_conversation() {
 fn ticks_never_go_backwards_and_are_acknowledged_when_stored() {
     let mut bench = Bench::online(false);
     for (n, (delivered_seq, read_seq)) in [(1, (3, 1)), (2, (2, 2)), (3, (2, 1))] {
-        let tick = v1::Tick { conversation: to_bob(), delivered_seq, read_seq, member: String::new() };
+        let tick = v1::Tick { conversation: to_bob(), delivered_seq, read_seq, ..Default::default() };
         bench.answer(0, Answer::Push(v1::Push { n, item: Some(v1::push::Item::Tick(tick)) }));
     }
     let (first, second) = (

@@ -9,7 +9,7 @@ mod splice;
 
 pub use decode::{decode_client, decode_server};
 pub use encode::{encode_client, encode_server};
-pub use splice::{page, push_record, shared_record};
+pub use splice::{PeerRef, page, push_record, shared_record};
 
 /// How a session's frames are written: chosen by its subprotocol, for its whole life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -21,7 +21,31 @@ const PUSH_RECORD: u32 = 2;
 const RECORD_CONVERSATION: u32 = 1;
 const RECORD_CLIENT_MESSAGE_ID: u32 = 2;
 const PEER_USER: u32 = 1;
+const PEER_GROUP: u32 = 2;
 const PAGE_RECORDS: u32 = 1;
+
+/// A conversation as its receiver names it.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerRef<'a> {
+    User(&'a str),
+    Group(&'a [u8; 16]),
+}
+
+impl PeerRef<'_> {
+    fn field(self) -> u32 {
+        match self {
+            Self::User(_) => PEER_USER,
+            Self::Group(_) => PEER_GROUP,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::User(name) => name.as_bytes(),
+            Self::Group(id) => &id[..],
+        }
+    }
+}
 
 /// The part of a record that is the same for every receiver; `conversation` and `client_message_id` must be empty.
 pub fn shared_record(encoding: Encoding, record: &v1::Record) -> Bytes {
@@ -40,8 +64,15 @@ pub fn shared_record(encoding: Encoding, record: &v1::Record) -> Bytes {
     }
 }
 
-/// Appends the frame that pushes a record of a direct conversation with `peer` as push `n`.
-pub fn push_record(encoding: Encoding, n: u64, peer: &str, cmid: Option<&[u8; 16]>, shared: &Bytes, out: &mut Vec<u8>) {
+/// Appends the frame that pushes a record of the conversation `peer` as push `n`.
+pub fn push_record(
+    encoding: Encoding,
+    n: u64,
+    peer: PeerRef<'_>,
+    cmid: Option<&[u8; 16]>,
+    shared: &Bytes,
+    out: &mut Vec<u8>,
+) {
     match encoding {
         Encoding::Protobuf => {
             let record = record_len(peer, cmid, shared);
@@ -62,11 +93,11 @@ pub fn push_record(encoding: Encoding, n: u64, peer: &str, cmid: Option<&[u8; 16
     }
 }
 
-/// Appends the answer to fetch or history: records of a direct conversation with `peer`, in the order given.
+/// Appends the answer to fetch or history: records of the conversation `peer`, in the order given.
 pub fn page<'a>(
     encoding: Encoding,
     re: u64,
-    peer: &str,
+    peer: PeerRef<'_>,
     records: impl Iterator<Item = (Option<&'a [u8; 16]>, &'a Bytes)> + Clone,
     skips: &[v1::Skip],
     next_before_seq: u64,
@@ -127,16 +158,16 @@ fn delimited_len(field: u32, len: usize) -> usize {
     key_len(field) + encoded_len_varint(len as u64) + len
 }
 
-fn record_len(peer: &str, cmid: Option<&[u8; 16]>, shared: &Bytes) -> usize {
-    let conversation = delimited_len(PEER_USER, peer.len());
+fn record_len(peer: PeerRef<'_>, cmid: Option<&[u8; 16]>, shared: &Bytes) -> usize {
+    let conversation = delimited_len(peer.field(), peer.bytes().len());
     let cmid = cmid.map_or(0, |id| delimited_len(RECORD_CLIENT_MESSAGE_ID, id.len()));
     delimited_len(RECORD_CONVERSATION, conversation) + cmid + shared.len()
 }
 
-fn write_record(peer: &str, cmid: Option<&[u8; 16]>, shared: &Bytes, out: &mut Vec<u8>) {
-    delimited(RECORD_CONVERSATION, delimited_len(PEER_USER, peer.len()), out);
-    delimited(PEER_USER, peer.len(), out);
-    out.extend_from_slice(peer.as_bytes());
+fn write_record(peer: PeerRef<'_>, cmid: Option<&[u8; 16]>, shared: &Bytes, out: &mut Vec<u8>) {
+    delimited(RECORD_CONVERSATION, delimited_len(peer.field(), peer.bytes().len()), out);
+    delimited(peer.field(), peer.bytes().len(), out);
+    out.extend_from_slice(peer.bytes());
     if let Some(id) = cmid {
         delimited(RECORD_CLIENT_MESSAGE_ID, id.len(), out);
         out.extend_from_slice(id);
@@ -144,10 +175,19 @@ fn write_record(peer: &str, cmid: Option<&[u8; 16]>, shared: &Bytes, out: &mut V
     out.extend_from_slice(shared);
 }
 
-fn write_json_record(peer: &str, cmid: Option<&[u8; 16]>, shared: &Bytes, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"conversation\":{\"user\":");
-    out.extend_from_slice(&serde_json::to_vec(peer).unwrap_or_default());
-    out.push(b'}');
+fn write_json_record(peer: PeerRef<'_>, cmid: Option<&[u8; 16]>, shared: &Bytes, out: &mut Vec<u8>) {
+    match peer {
+        PeerRef::User(name) => {
+            out.extend_from_slice(b"{\"conversation\":{\"user\":");
+            out.extend_from_slice(&serde_json::to_vec(name).unwrap_or_default());
+            out.push(b'}');
+        }
+        PeerRef::Group(id) => {
+            out.extend_from_slice(b"{\"conversation\":{\"group\":\"");
+            out.extend_from_slice(STANDARD.encode(id).as_bytes());
+            out.extend_from_slice(b"\"}");
+        }
+    }
     if let Some(id) = cmid {
         out.extend_from_slice(b",\"clientMessageId\":\"");
         out.extend_from_slice(STANDARD.encode(id).as_bytes());
@@ -175,9 +215,15 @@ mod tests {
         }
     }
 
-    fn seen(cmid: Option<&[u8; 16]>) -> v1::Record {
+    const PEERS: [PeerRef<'static>; 2] = [PeerRef::User("b\"ob"), PeerRef::Group(&[0xfb; 16])];
+
+    fn seen(peer: PeerRef<'_>, cmid: Option<&[u8; 16]>) -> v1::Record {
+        let peer = match peer {
+            PeerRef::User(name) => v1::peer::Peer::User(name.into()),
+            PeerRef::Group(id) => v1::peer::Peer::Group(Bytes::copy_from_slice(id)),
+        };
         v1::Record {
-            conversation: Some(v1::Peer { peer: Some(v1::peer::Peer::User("b\"ob".into())) }),
+            conversation: Some(v1::Peer { peer: Some(peer) }),
             client_message_id: cmid.map(|id| Bytes::copy_from_slice(id)).unwrap_or_default(),
             ..record()
         }
@@ -185,11 +231,11 @@ mod tests {
 
     #[test]
     fn a_spliced_push_decodes_to_the_same_frame_as_a_generated_one() {
-        for encoding in [Encoding::Protobuf, Encoding::Json] {
+        for (encoding, peer) in [Encoding::Protobuf, Encoding::Json].into_iter().flat_map(|it| PEERS.map(|p| (it, p))) {
             for cmid in [None, Some(&[0xfe; 16])] {
                 let mut spliced = Vec::new();
-                push_record(encoding, 300, "b\"ob", cmid, &shared_record(encoding, &record()), &mut spliced);
-                let push = v1::Push { n: 300, item: Some(v1::push::Item::Record(seen(cmid))) };
+                push_record(encoding, 300, peer, cmid, &shared_record(encoding, &record()), &mut spliced);
+                let push = v1::Push { n: 300, item: Some(v1::push::Item::Record(seen(peer, cmid))) };
                 let frame = v1::ServerFrame { re: 0, answer: Some(v1::server_frame::Answer::Push(push)) };
                 assert_eq!(decode_server(encoding, spliced.clone().into()), Ok(frame.clone()));
                 let mut generated = Vec::new();
@@ -201,14 +247,15 @@ mod tests {
 
     #[test]
     fn a_spliced_page_decodes_to_the_same_frame_as_a_generated_one() {
-        for encoding in [Encoding::Protobuf, Encoding::Json] {
+        for (encoding, peer) in [Encoding::Protobuf, Encoding::Json].into_iter().flat_map(|it| PEERS.map(|p| (it, p))) {
             let shared = shared_record(encoding, &record());
             let cmid = [1; 16];
             let records = [(None, &shared), (Some(&cmid), &shared)];
             for (re, skips, next) in [(5, vec![v1::Skip { from_seq: 1, to_seq: 6 }], 7), (0, Vec::new(), 0)] {
                 let mut spliced = Vec::new();
-                page(encoding, re, "b\"ob", records.iter().copied(), &skips, next, &mut spliced);
-                let page = v1::Page { records: vec![seen(None), seen(Some(&cmid))], skips, next_before_seq: next };
+                page(encoding, re, peer, records.iter().copied(), &skips, next, &mut spliced);
+                let page =
+                    v1::Page { records: vec![seen(peer, None), seen(peer, Some(&cmid))], skips, next_before_seq: next };
                 let frame = v1::ServerFrame { re, answer: Some(v1::server_frame::Answer::Page(page)) };
                 assert_eq!(decode_server(encoding, spliced.into()), Ok(frame));
             }

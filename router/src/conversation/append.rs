@@ -3,15 +3,14 @@
 use super::decide::sent;
 use super::{Conversation, Phase};
 use crate::Router;
-use crate::boundary::Proposal;
-use crate::envelope::{Envelope, SendOutcome};
+use crate::boundary::{Proposal, Wants};
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
+use ringpost_persist::record::counts;
 use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::{Seq, record_id};
 use ringpost_proto::v1;
-use ringpost_proto::v1::kind::Value as Kind;
 use std::sync::Arc;
 
 /// Records of one append at most.
@@ -22,14 +21,9 @@ const RETRY_MS: u64 = 500;
 impl Conversation {
     /// The record that `proposal` becomes if it lands right after the batch as it stands.
     pub(super) fn place(&self, proposal: &Proposal, unix_us: u64, worker: u16) -> Arc<Record> {
-        let previous = self.batch.last().map(|(_, record)| super::Last {
-            id: record.id,
-            us: record.us,
-            ordinal: record.ordinal,
-            hash: record.hash(),
-        });
+        let previous = self.batch.last().map(|(_, record)| super::Last::of(record));
         let last = previous.unwrap_or(self.last);
-        let counts = matches!(proposal.message_kind, Kind::Text | Kind::Media | Kind::Data);
+        let counts = counts(proposal.message_kind);
         Arc::new(Record {
             seq: self.head + self.batch.len() as Seq + 1,
             id: record_id(unix_us / 1_000, worker, last.id),
@@ -42,7 +36,8 @@ impl Conversation {
             previous_hash: last.hash,
             kind: proposal.message_kind,
             ref_seq: proposal.ref_seq,
-            body: proposal.body.clone(),
+            body: self.body_of(proposal),
+            media: proposal.media.clone(),
             trace: proposal.trace,
         })
     }
@@ -98,11 +93,7 @@ impl Router {
         if let Some(room) = self.conversations.get_mut(key) {
             room.phase = Phase::Ready;
             room.uncertain = false;
-            // What was read of a batch that did not land is not what lands in its place.
-            let (head, read) = (room.head, room.read);
-            for (asked, read) in room.read_asked.iter_mut().zip(read) {
-                *asked = (*asked).min(head.max(read));
-            }
+            room.clamp_reads();
         }
         self.append_next(key);
     }
@@ -121,22 +112,16 @@ impl Router {
         let committed: Vec<_> = room.batch.drain(..count.min(room.batch.len())).collect();
         for (waiting, record) in committed {
             self.counters.appends += 1;
-            let outcome = SendOutcome::Sent(sent(&record, false));
-            self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
-            self.take_in(key, record);
+            // SENT goes before what it sets off; a group is told as it is with the record.
+            let wants = waiting.proposal.wants;
+            if wants == Wants::Sent {
+                self.tell_sent(key, &waiting, sent(&record, false));
+            }
+            self.take_in(key, record.clone());
+            if wants != Wants::Sent {
+                self.tell_sent(key, &waiting, sent(&record, false));
+            }
         }
-    }
-
-    /// A record is in the log: takes it into the prefix and tells the members' homes.
-    fn take_in(&mut self, key: Key, record: Arc<Record>) {
-        let Some(room) = self.conversations.get_mut(key) else { return };
-        room.apply(record.clone());
-        let (conversation, kind) = (room.id, room.kind.clone());
-        for user in kind.members() {
-            let (kind, user, record) = (kind.clone(), user.clone(), record.clone());
-            self.post_to_user(&user.clone(), Envelope::Committed { conversation, kind, user, record });
-        }
-        self.note_dirty(key);
     }
 
     /// Asks the log what is in the slots that the batch was for.
@@ -149,6 +134,7 @@ impl Router {
         self.ask(Pending::ReadSlot { conversation: key }, |tag| StoreRequest::ReadLog {
             tag,
             conversation,
+            viewer: None,
             range,
             records,
             bytes,
@@ -166,7 +152,7 @@ impl Router {
     }
 
     pub(crate) fn slot_read(&mut self, key: Key, outcome: Outcome) {
-        let Outcome::LogSlice { head, records } = outcome else {
+        let Outcome::LogSlice { head, records, .. } = outcome else {
             // Not known, and it may not be refused: a later retry must not be stored twice.
             return self.ask_again(key);
         };

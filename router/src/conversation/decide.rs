@@ -1,16 +1,19 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
-use super::{Conversation, Phase, QUEUE, Search, Waiting};
+use super::allow::No;
+use super::{Conversation, Phase, QUEUE, Reference, Search, Waiting};
 use crate::Router;
-use crate::boundary::Proposal;
+use crate::boundary::{Proposal, Wants};
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::{Outcome, Record, StoreRequest};
-use ringpost_proto::id::ConversationId;
+use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
+use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1;
+use ringpost_proto::v1::kind::Value as Kind;
+use ringpost_proto::v1::server_frame::Answer;
 use smallvec::SmallVec;
 
 pub(super) enum Decision {
@@ -19,8 +22,12 @@ pub(super) enum Decision {
     Wait,
     Sent(v1::Sent),
     Refuse(v1::Error),
+    /// It is as asked for; nothing is stored.
+    Already,
     /// The id may be older than what is in memory: ask the whole log.
     Search,
+    /// What it is about is older than what is in memory: read it.
+    Look(Seq),
 }
 
 /// What the sender of `proposal` is told if `record` carries its id.
@@ -40,10 +47,9 @@ pub(super) fn sent(record: &Record, duplicate: bool) -> v1::Sent {
 impl Conversation {
     pub(super) fn decide(&self, waiting: &Waiting, now_ms: u64) -> Decision {
         let proposal = &waiting.proposal;
-        let Some(member) = self.member(&proposal.sender) else {
-            return Decision::Refuse(refusal::invalid("to", "not a member"));
-        };
-        if let Some(record) = self.cmids.get(&(proposal.cmid, proposal.device, member)) {
+        // Who is no member any more may still ask what became of a message of before.
+        let member = self.member(&proposal.sender);
+        if let Some(record) = member.and_then(|it| self.cmids.get(&(proposal.cmid, proposal.device, it))) {
             return decide_found(record, proposal);
         }
         let same = |other: &Proposal| {
@@ -58,7 +64,13 @@ impl Conversation {
             Search::Asked(_) => Decision::Wait,
             Search::No if !self.covers(made_ms) => Decision::Search,
             _ if expired => Decision::Refuse(refusal::expired()),
-            _ => Decision::Append,
+            _ => match self.allows(waiting, now_ms) {
+                Ok(()) => Decision::Append,
+                Err(No::Refuse(error)) => Decision::Refuse(*error),
+                Err(No::Already) => Decision::Already,
+                Err(No::Look(_)) if matches!(waiting.reference, Reference::Asked(_)) => Decision::Wait,
+                Err(No::Look(seq)) => Decision::Look(seq),
+            },
         }
     }
 
@@ -81,7 +93,7 @@ impl Router {
         let key = self.conversation(id, &proposal.kind);
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let waiting = Waiting { from, re, proposal, search: Search::No };
+        let waiting = Waiting { from, re, proposal, search: Search::No, reference: Reference::No };
         if room.queue.len() >= QUEUE {
             return self.refuse(&waiting, refusal::overloaded());
         }
@@ -99,7 +111,7 @@ impl Router {
         }
         let mut later = std::collections::VecDeque::new();
         let mut decided = Vec::new();
-        let mut searches = Vec::new();
+        let (mut searches, mut looks) = (Vec::new(), Vec::new());
         // Messages of one session keep their order: none overtakes one that has to wait.
         let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
         while let Some(mut waiting) = next_in_turn(room) {
@@ -110,12 +122,17 @@ impl Router {
                 let Proposal { sender, device, cmid, .. } = &waiting.proposal;
                 searches.push((room.tickets, sender.clone(), *device, *cmid));
             }
+            if let Decision::Look(seq) = decision {
+                room.tickets += 1;
+                waiting.reference = Reference::Asked(room.tickets);
+                looks.push((room.tickets, seq));
+            }
             match decision {
                 Decision::Append if !held.contains(&waiting.from) => {
                     let record = room.place(&waiting.proposal, self.now.unix_us, self.settings.worker);
                     room.batch.push((waiting, record));
                 }
-                Decision::Append | Decision::Wait | Decision::Search => {
+                Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) => {
                     if !held.contains(&waiting.from) {
                         held.push(waiting.from);
                     }
@@ -123,7 +140,10 @@ impl Router {
                 }
                 decision => decided.push((waiting, decision)),
             }
-            if room.batch.len() == super::append::BATCH {
+            // What follows a change is decided on what it has changed.
+            let changes = |kind| matches!(kind, Kind::Change | Kind::Erase);
+            let closed = room.batch.last().is_some_and(|(_, record)| changes(record.kind));
+            if closed || room.batch.len() == super::append::BATCH {
                 break;
             }
         }
@@ -134,24 +154,58 @@ impl Router {
             let pending = Pending::FindCmid { conversation: key, ticket };
             self.ask(pending, |tag| StoreRequest::FindCmid { tag, conversation, sender, device, cmid });
         }
+        for (ticket, seq) in looks {
+            let (range, pending) =
+                (ReadRange::From { from: seq, to: seq }, Pending::Look { conversation: key, ticket });
+            let request = |tag| StoreRequest::ReadLog { tag, conversation, viewer: None, range, records: 1, bytes: 0 };
+            self.ask(pending, request);
+        }
         for (waiting, decision) in decided {
-            self.conclude(waiting, decision);
+            self.conclude(key, waiting, decision);
         }
         if appends {
             self.append(key);
         }
     }
 
-    fn conclude(&mut self, waiting: Waiting, decision: Decision) {
+    fn conclude(&mut self, key: Key, waiting: Waiting, decision: Decision) {
         match decision {
             Decision::Sent(sent) => {
                 self.counters.sends_duplicate += 1;
-                let outcome = SendOutcome::Sent(sent);
-                self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
+                self.tell_sent(key, &waiting, sent);
             }
+            Decision::Already => self.tell_sent(key, &waiting, v1::Sent::default()),
             Decision::Refuse(error) => self.refuse(&waiting, error),
-            Decision::Append | Decision::Wait | Decision::Search => {}
+            Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) => {}
         }
+    }
+
+    /// What was proposed is in the log, or is so without it.
+    pub(super) fn tell_sent(&mut self, key: Key, waiting: &Waiting, sent: v1::Sent) {
+        let outcome = match (waiting.proposal.wants, self.conversations.get(key)) {
+            (Wants::Group, Some(room)) => SendOutcome::Answer(Box::new(Answer::Group(room.wire_group()))),
+            (Wants::Ok, _) => SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {}))),
+            _ => SendOutcome::Sent(sent),
+        };
+        self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
+    }
+
+    /// The log was asked for the record that a proposal is about.
+    pub(crate) fn looked(&mut self, key: Key, ticket: u64, outcome: Outcome) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let asked = |waiting: &Waiting| matches!(waiting.reference, Reference::Asked(number) if number == ticket);
+        let Some(at) = room.queue.iter().position(asked) else { return };
+        match outcome {
+            Outcome::LogSlice { records, .. } => {
+                room.queue[at].reference = Reference::Read(records.into_iter().next());
+            }
+            _ => {
+                if let Some(waiting) = room.queue.remove(at) {
+                    self.refuse(&waiting, refusal::unavailable());
+                }
+            }
+        }
+        self.append_next(key);
     }
 
     /// The whole log was asked for a client message id.
@@ -166,7 +220,7 @@ impl Router {
                 Outcome::Found(Some(record)) => decide_found(&record, &waiting.proposal),
                 _ => Decision::Refuse(refusal::unavailable()),
             };
-            self.conclude(waiting, decision);
+            self.conclude(key, waiting, decision);
         }
         self.append_next(key);
     }

@@ -1,6 +1,6 @@
 //! A conversation written out and read back. The index of client message ids is made anew from the tail.
 
-use super::{Conversation, DeviceProgress, Early, Last, Phase, Search, Waiting};
+use super::{Conversation, Early, Last, Phase, Reference, Search, Waiting};
 use crate::frozen::{Frozen, Read, Reader, frozen, frozen_enum};
 
 impl Frozen for Conversation {
@@ -10,17 +10,18 @@ impl Frozen for Conversation {
         self.phase.write(out);
         self.head.write(out);
         self.last.write(out);
+        self.roster.write(out);
         self.tail.write(out);
         self.left_ms.write(out);
         self.queue.write(out);
         self.batch.write(out);
         self.uncertain.write(out);
         self.early.write(out);
-        self.delivered.write(out);
-        self.read.write(out);
-        self.read_asked.write(out);
-        self.read_dirty.write(out);
-        self.told.write(out);
+        self.progress.write(out);
+        self.least.write(out);
+        self.least_dirty.write(out);
+        self.tick_ms.write(out);
+        self.ticked_ms.write(out);
         self.tickets.write(out);
         self.flush_ms.write(out);
         self.raising.write(out);
@@ -34,17 +35,18 @@ impl Frozen for Conversation {
         room.phase = Frozen::read(from)?;
         room.head = Frozen::read(from)?;
         room.last = Frozen::read(from)?;
+        room.roster = Frozen::read(from)?;
         room.tail = Frozen::read(from)?;
         room.left_ms = Frozen::read(from)?;
         room.queue = Frozen::read(from)?;
         room.batch = Frozen::read(from)?;
         room.uncertain = Frozen::read(from)?;
         room.early = Frozen::read(from)?;
-        room.delivered = Frozen::read(from)?;
-        room.read = Frozen::read(from)?;
-        room.read_asked = Frozen::read(from)?;
-        room.read_dirty = Frozen::read(from)?;
-        room.told = Frozen::read(from)?;
+        room.progress = Frozen::read(from)?;
+        room.least = Frozen::read(from)?;
+        room.least_dirty = Frozen::read(from)?;
+        room.tick_ms = Frozen::read(from)?;
+        room.ticked_ms = Frozen::read(from)?;
         room.tickets = Frozen::read(from)?;
         room.flush_ms = Frozen::read(from)?;
         room.raising = Frozen::read(from)?;
@@ -61,11 +63,12 @@ impl Frozen for Conversation {
 }
 
 frozen!(Last { id, us, ordinal, hash });
-frozen!(Waiting { from, re, proposal, search });
-frozen!(DeviceProgress { member, device, delivered, dirty });
+frozen!(Waiting { from, re, proposal, search, reference });
 frozen_enum!(Phase { 0 = Loading {}, 1 = Ready {}, 2 = Appending {}, 3 = Resolving {} });
+frozen_enum!(Reference { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Read { 0: record } });
 frozen_enum!(Search { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Absent {} });
 frozen_enum!(Early {
     0 = Delivered { user: user, device: device, seq: seq },
     1 = Read { user: user, from: from, re: re, seq: seq },
+    2 = Ask { user: user, from: from, re: re, ask: ask },
 });

@@ -3,23 +3,33 @@
 //! Owns: the decision on the next record. Guarantees: a decision is a function of records 1 ... n-1 and counts only if the
 //! record lands at n; at most one append outstanding; no SENT and no fan-out before the commit; registers only grow.
 
+mod allow;
 mod append;
+mod ask;
 mod decide;
+mod fan_out;
 mod frozen;
 mod progress;
+mod tick;
+
+pub(crate) use fan_out::FanOut;
 
 use crate::Router;
 use crate::boundary::Proposal;
-use crate::envelope::{Envelope, SendOutcome, SessionRef};
+use crate::envelope::{Envelope, RoomAsk, SendOutcome, SessionRef};
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
+use fan_out::Fans;
 use hashbrown::HashMap;
-use ringpost_persist::{ConversationKind, ConversationState, Outcome, Record, RegisterKey, StoreRequest};
+use progress::Progress;
+use ringpost_persist::{
+    ConversationKind, ConversationState, MemberAt, Outcome, Record, RegisterKey, Roster, StoreRequest,
+};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1;
-use smallvec::SmallVec;
+use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,8 +57,12 @@ pub(crate) struct Conversation {
     last: Last,
     /// The newest records, in seq order.
     tail: VecDeque<Arc<Record>>,
+    /// Who is and was a member, as of the head.
+    roster: Roster,
+    /// Whom a record is sent to, by shard; made when it is needed.
+    fans: Option<Fans>,
     /// The client message ids of the tail.
-    cmids: HashMap<(ClientMessageId, DeviceId, u8), Arc<Record>, foldhash::fast::FixedState>,
+    cmids: HashMap<(ClientMessageId, DeviceId, MemberAt), Arc<Record>, foldhash::fast::FixedState>,
     /// No id that is in the log and no longer in the tail names a later time.
     left_ms: u64,
     queue: VecDeque<Waiting>,
@@ -58,14 +72,14 @@ pub(crate) struct Conversation {
     uncertain: bool,
     /// Acks and reads that came before the conversation was loaded.
     early: Vec<Early>,
-    delivered: SmallVec<[DeviceProgress; 2]>,
-    /// By member.
-    read: [Seq; 2],
-    /// How far each member says to have read; beyond what was delivered it counts when that is.
-    read_asked: [Seq; 2],
-    read_dirty: [bool; 2],
-    /// By member: the other side heard of progress since the registers were last written.
-    told: [bool; 2],
+    /// By member; those at the end may be missing, who have none.
+    progress: Vec<Progress>,
+    /// Of a group: how far the least advanced members are, as the senders were told.
+    least: tick::Leasts,
+    least_dirty: bool,
+    /// When the other sides are next told of progress; and when they last were.
+    tick_ms: Option<u64>,
+    ticked_ms: u64,
     /// Counts searches.
     tickets: u64,
     /// When dirty registers are written, and when there was last something to do.
@@ -103,6 +117,16 @@ pub(crate) struct Waiting {
     pub re: u64,
     pub proposal: Proposal,
     pub search: Search,
+    pub reference: Reference,
+}
+
+/// The record that an edit, erasure or reaction is about, where it is no longer in memory.
+#[derive(Clone, Debug)]
+pub(crate) enum Reference {
+    No,
+    /// On its way, with this ticket.
+    Asked(u64),
+    Read(Option<Arc<Record>>),
 }
 
 /// Whether the whole log was asked for a client message id.
@@ -119,6 +143,7 @@ pub(crate) enum Search {
 enum Early {
     Delivered { user: UserKey, device: DeviceId, seq: Seq },
     Read { user: UserKey, from: SessionRef, re: u64, seq: Seq },
+    Ask { user: UserKey, from: SessionRef, re: u64, ask: RoomAsk },
 }
 
 impl Early {
@@ -127,18 +152,12 @@ impl Early {
     }
 }
 
-#[derive(Debug)]
-struct DeviceProgress {
-    member: u8,
-    device: DeviceId,
-    delivered: Seq,
-    dirty: bool,
-}
-
 impl Conversation {
     fn new(id: ConversationId, kind: Arc<ConversationKind>, now_ms: u64) -> Self {
         Self {
             id,
+            roster: Roster::new(&kind),
+            fans: None,
             kind,
             phase: Phase::Loading,
             head: 0,
@@ -151,11 +170,11 @@ impl Conversation {
             batch: Vec::new(),
             uncertain: false,
             early: Vec::new(),
-            delivered: SmallVec::new(),
-            read: [0; 2],
-            read_asked: [0; 2],
-            read_dirty: [false; 2],
-            told: [false; 2],
+            progress: Vec::new(),
+            least: tick::Leasts::default(),
+            least_dirty: false,
+            tick_ms: None,
+            ticked_ms: 0,
             tickets: 0,
             flush_ms: None,
             raising: 0,
@@ -169,18 +188,29 @@ impl Conversation {
         self.id
     }
 
-    fn member(&self, user: &UserKey) -> Option<u8> {
-        self.kind.members().iter().position(|member| member == user).map(|at| at as u8)
+    fn member(&self, user: &UserKey) -> Option<MemberAt> {
+        self.roster.find(user)
+    }
+
+    fn is_group(&self) -> bool {
+        matches!(*self.kind, ConversationKind::Group)
+    }
+
+    /// The record at `seq`, if it is in memory.
+    fn record(&self, seq: Seq) -> Option<&Arc<Record>> {
+        let first = self.tail.front()?.seq;
+        self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
     fn is_idle(&self) -> bool {
-        self.phase == Phase::Ready && self.queue.is_empty() && self.flush_ms.is_none() && self.raising == 0
+        let waits = self.flush_ms.is_some() || self.tick_ms.is_some() || self.raising > 0;
+        self.phase == Phase::Ready && self.queue.is_empty() && !waits
     }
 
     /// Nothing is lost when it leaves memory now. What was read before it was delivered is known only here, and for as long as
     /// a conversation with nothing to do is held.
     fn is_at_rest(&self, now_ms: u64) -> bool {
-        let awaits = self.read_asked.iter().zip(&self.read).any(|(asked, read)| asked > read);
+        let awaits = self.progress.iter().any(|member| member.read_asked > member.read);
         self.is_idle() && !awaits && now_ms >= self.used_ms + REST_MS
     }
 
@@ -188,18 +218,38 @@ impl Conversation {
     fn apply(&mut self, record: Arc<Record>) {
         debug_assert_eq!(record.seq, self.head + 1);
         self.head = record.seq;
-        self.last = Last { id: record.id, us: record.us, ordinal: record.ordinal, hash: record.hash() };
-        if let Some(member) = self.member(&record.sender) {
-            self.cmids.insert((record.cmid, record.device, member), record.clone());
-            // A device has its own record from SENT: if it had everything before, it has everything.
-            let progress = self.progress(member, record.device);
-            if progress.delivered + 1 == record.seq {
-                progress.delivered = record.seq;
-                progress.dirty = true;
-                self.advance_read(member);
-            }
+        self.last = Last::of(&record);
+        self.roster.apply(&record);
+        match record.kind {
+            Kind::Change => self.fans = None,
+            Kind::Erase => self.erase(record.ref_seq),
+            _ => {}
+        }
+        self.remember(record);
+    }
+
+    fn erase(&mut self, seq: Seq) {
+        let Some(erased) = self.record(seq).map(|record| Arc::new(record.erased())) else { return };
+        if let Some(member) = self.member(&erased.sender) {
+            self.cmids.insert((erased.cmid, erased.device, member), erased.clone());
+        }
+        let first = self.tail.front().map_or(0, |record| record.seq);
+        if let Some(place) = self.tail.get_mut((seq - first) as usize) {
+            *place = erased;
+        }
+    }
+
+    /// Keeps a record of the log in memory.
+    fn remember(&mut self, record: Arc<Record>) {
+        let (sender, device) = (self.member(&record.sender), record.device);
+        if let Some(sender) = sender {
+            self.cmids.insert((record.cmid, device, sender), record.clone());
         }
         self.tail.push_back(record);
+        if let Some(sender) = sender {
+            // A device has its own record from SENT: if it had everything before, it has everything.
+            self.advance_own(sender, device);
+        }
         self.trim();
     }
 
@@ -219,37 +269,41 @@ impl Conversation {
         }
     }
 
-    fn progress(&mut self, member: u8, device: DeviceId) -> &mut DeviceProgress {
-        let at = self.delivered.iter().position(|p| p.member == member && p.device == device).unwrap_or_else(|| {
-            self.delivered.push(DeviceProgress { member, device, delivered: 0, dirty: false });
-            self.delivered.len() - 1
-        });
-        &mut self.delivered[at]
-    }
-
     fn load(&mut self, state: ConversationState) {
         self.kind = state.kind;
+        self.roster = state.roster;
         for (key, value) in state.registers {
-            match key {
-                RegisterKey::Delivered(_, user, device) => {
-                    if let Some(member) = self.member(&user) {
-                        let progress = self.progress(member, device);
-                        progress.delivered = progress.delivered.max(value);
-                    }
-                }
-                RegisterKey::Read(_, user) => {
-                    if let Some(member) = self.member(&user) {
-                        self.read[usize::from(member)] = value;
-                    }
-                }
-                _ => {}
-            }
+            self.restore_register(key, value);
         }
-        self.head = state.head.saturating_sub(state.tail.len() as u64);
-        self.left_ms = if self.head > 0 { state.latest_cmid_ms } else { 0 };
+        self.head = state.head;
+        self.last = state.tail.last().map(|record| Last::of(record)).unwrap_or_default();
+        self.left_ms = if state.head > state.tail.len() as Seq { state.latest_cmid_ms } else { 0 };
         for record in state.tail {
-            self.apply(record);
+            self.remember(record);
         }
+    }
+
+    fn restore_register(&mut self, key: RegisterKey, value: Seq) {
+        let member = match &key {
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => self.member(user),
+            RegisterKey::Least(_, which) => return self.least.set(*which, value),
+            _ => None,
+        };
+        let Some(member) = member else { return };
+        match key {
+            RegisterKey::Delivered(_, _, device) => {
+                let progress = self.device(member, device);
+                progress.delivered = progress.delivered.max(value);
+            }
+            RegisterKey::Read(..) => self.member_progress(member).read = value,
+            _ => {}
+        }
+    }
+}
+
+impl Last {
+    fn of(record: &Record) -> Self {
+        Self { id: record.id, us: record.us, ordinal: record.ordinal, hash: record.hash() }
     }
 }
 
@@ -320,6 +374,7 @@ impl Router {
                     self.conversation_delivered(id, kind.clone(), user, device, seq);
                 }
                 Early::Read { user, from, re, seq } => self.conversation_read(id, kind.clone(), user, from, re, seq),
+                Early::Ask { user, from, re, ask } => self.ask_room(key, &user, from, re, ask),
             }
         }
         self.append_next(key);
@@ -343,20 +398,21 @@ impl Router {
             self.refuse(&waiting, refusal::unavailable());
         }
         for early in reads {
-            if let Early::Read { from, re, .. } = early {
-                self.refuse_read(from, re);
+            if let Early::Read { from, re, .. } | Early::Ask { from, re, .. } = early {
+                self.refuse_request(from, re, refusal::unavailable());
             }
         }
     }
 
-    fn refuse_read(&mut self, to: SessionRef, re: u64) {
-        let outcome = SendOutcome::Refused(Box::new(refusal::unavailable()));
+    fn refuse_request(&mut self, to: SessionRef, re: u64, error: v1::Error) {
+        let outcome = SendOutcome::Refused(Box::new(error));
         self.post(to.shard, Envelope::Outcome { to, re, outcome });
     }
 
     pub(crate) fn arm_conversation(&mut self, key: Key) {
         let Some(room) = self.conversations.get(key) else { return };
-        let at_ms = [room.flush_ms, room.retry_ms].into_iter().flatten().fold(room.used_ms + IDLE_MS, u64::min);
+        let at_ms =
+            [room.flush_ms, room.tick_ms, room.retry_ms].into_iter().flatten().fold(room.used_ms + IDLE_MS, u64::min);
         if self.conversation_wheel.deadline_ms(key.slot).is_none_or(|armed| armed > at_ms) {
             self.conversation_wheel.arm(key.slot, at_ms);
         }
@@ -365,8 +421,12 @@ impl Router {
     pub(crate) fn conversation_deadline(&mut self, key: Key) {
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get(key) else { return };
-        if room.flush_ms.is_some_and(|at| now_ms >= at) {
+        let (flush, tick) = (room.flush_ms, room.tick_ms);
+        if flush.is_some_and(|at| now_ms >= at) {
             self.flush(key);
+        }
+        if tick.is_some_and(|at| now_ms >= at) {
+            self.tell_progress(key);
         }
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.retry_ms.is_some_and(|at| now_ms >= at) {

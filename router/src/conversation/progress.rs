@@ -1,63 +1,162 @@
-//! How far each device and each reader is: registers that only grow, ticks that tell the other side.
+//! How far each device and each reader is: registers that only grow.
 
-use super::{Conversation, DeviceProgress, Early, Phase};
+use super::ask::EARLY;
+use super::{Conversation, Early, Phase};
 use crate::Router;
 use crate::envelope::{Envelope, SessionRef};
+use crate::frozen::frozen;
 use crate::pending::Pending;
+use crate::refusal;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, Outcome, Raise, RegisterKey, StoreRequest};
+use ringpost_persist::{Body, ConversationKind, MemberAt, Outcome, Raise, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
-/// Read positions held while a conversation is loaded; beyond that they are refused.
-const EARLY: usize = 256;
 
-impl Conversation {
-    /// What the most advanced device of a member has.
-    fn delivered_to(&self, member: u8) -> Seq {
-        let devices = self.delivered.iter().filter(|progress| progress.member == member);
-        devices.map(|progress| progress.delivered).max().unwrap_or(0)
+/// One member's devices and reading.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    devices: SmallVec<[DeviceProgress; 1]>,
+    pub read: Seq,
+    /// How far the member says to have read; beyond what was delivered it counts when that is.
+    pub read_asked: Seq,
+    read_dirty: bool,
+    /// Of a direct conversation: the other side is to hear of it; it has heard of some since the registers were written.
+    pub untold: bool,
+    pub told: bool,
+    pub delivered_move: Move,
+    pub read_move: Move,
+}
+
+/// The last move of a register, and when it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Move {
+    from: Seq,
+    to: Seq,
+    unix_ms: u64,
+}
+
+impl Move {
+    /// The time of the move if it went over `seq`; 0 if not.
+    pub fn covering(&self, seq: Seq) -> u64 {
+        if self.from < seq && seq <= self.to { self.unix_ms } else { 0 }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct DeviceProgress {
+    device: DeviceId,
+    pub delivered: Seq,
+    dirty: bool,
+}
+
+impl Progress {
+    /// What the most advanced device has.
+    pub fn delivered(&self) -> Seq {
+        self.devices.iter().map(|device| device.delivered).max().unwrap_or(0)
     }
 
-    /// Moves a device's register; its own records that follow are skipped. Returns whether it moved. A record may have been
-    /// read from the log, pushed and acknowledged before the answer to its append is here: `seq` may be beyond the head.
-    fn deliver(&mut self, member: u8, device: DeviceId, seq: Seq) -> bool {
-        let mut seq = seq;
-        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
-        while let Some(at) = (seq + 1).checked_sub(first)
-            && let Some(record) = self.tail.get(at as usize)
-            && record.device == device
-            && self.member(&record.sender) == Some(member)
-        {
-            seq += 1;
+    fn is_dirty(&self) -> bool {
+        self.read_dirty || self.devices.iter().any(|device| device.dirty)
+    }
+}
+
+impl Conversation {
+    pub(super) fn existing(&mut self, member: MemberAt) -> Option<&mut Progress> {
+        self.progress.get_mut(usize::from(member))
+    }
+
+    pub(super) fn member_progress(&mut self, member: MemberAt) -> &mut Progress {
+        let at = usize::from(member);
+        if self.progress.len() <= at {
+            self.progress.resize_with(at + 1, Progress::default);
         }
-        let progress = self.progress(member, device);
+        &mut self.progress[at]
+    }
+
+    /// Of a device that was not heard of yet: it is just before what the member may see.
+    pub(super) fn device(&mut self, member: MemberAt, device: DeviceId) -> &mut DeviceProgress {
+        let before = self.roster.get(member).map_or(0, |it| it.join.saturating_sub(1));
+        let devices = &mut self.member_progress(member).devices;
+        let at = devices.iter().position(|it| it.device == device).unwrap_or_else(|| {
+            devices.push(DeviceProgress { device, delivered: before, dirty: false });
+            devices.len() - 1
+        });
+        &mut devices[at]
+    }
+
+    /// What the most advanced device of a member has.
+    fn delivered_to(&self, member: MemberAt) -> Seq {
+        self.progress.get(usize::from(member)).map_or(0, Progress::delivered)
+    }
+
+    /// Where a device is that has everything up to `seq`: what follows and is not sent to it counts as well, such as its own
+    /// records.
+    fn skip_unsent(&self, member: MemberAt, device: DeviceId, seq: Seq) -> Seq {
+        let mut seq = seq;
+        while let Some(record) = self.record(seq + 1).filter(|record| !self.is_sent_to(record, member, device)) {
+            seq = record.seq;
+        }
+        seq
+    }
+
+    fn is_sent_to(&self, record: &Record, member: MemberAt, device: DeviceId) -> bool {
+        let Some(member) = self.roster.get(member) else { return true };
+        let own = record.device == device && record.sender == member.user;
+        let sliced = matches!(record.body, Body::Slices(_));
+        !own && member.sees(record) && (!sliced || record.slice_for(&member.user, &device).is_some())
+    }
+
+    /// A record of this device was appended or read back.
+    pub(super) fn advance_own(&mut self, member: MemberAt, device: DeviceId) {
+        let delivered = self.device(member, device).delivered;
+        let skipped = self.skip_unsent(member, device, delivered);
+        if skipped > delivered {
+            let progress = self.device(member, device);
+            (progress.delivered, progress.dirty) = (skipped, true);
+            self.advance_read(member, 0);
+        }
+    }
+
+    /// Moves a device's register. Returns whether it moved. A record may have been read from the log, pushed and acknowledged
+    /// before the answer to its append is here: `seq` may be beyond the head.
+    fn deliver(&mut self, member: MemberAt, device: DeviceId, seq: Seq) -> bool {
+        let seq = self.skip_unsent(member, device, seq);
+        let progress = self.device(member, device);
         if seq <= progress.delivered {
             return false;
         }
-        progress.delivered = seq;
-        progress.dirty = true;
+        (progress.delivered, progress.dirty) = (seq, true);
         true
     }
 
     /// Read implies delivered, so it moves as far as was asked for and delivered. Returns whether it moved.
-    pub(super) fn advance_read(&mut self, member: u8) -> bool {
-        let at = usize::from(member);
-        let read = self.read_asked[at].min(self.delivered_to(member));
-        let moved = read > self.read[at];
+    fn advance_read(&mut self, member: MemberAt, unix_ms: u64) -> bool {
+        let delivered = self.delivered_to(member);
+        let progress = self.member_progress(member);
+        let read = progress.read_asked.min(delivered);
+        let moved = read > progress.read;
         if moved {
-            self.read[at] = read;
-            self.read_dirty[at] = true;
+            progress.read_move = Move { from: progress.read, to: read, unix_ms };
+            (progress.read, progress.read_dirty) = (read, true);
         }
         moved
     }
 
+    /// What was read of records that did not land is not what lands in their place.
+    pub(super) fn clamp_reads(&mut self) {
+        let head = self.head;
+        for progress in &mut self.progress {
+            progress.read_asked = progress.read_asked.min(head.max(progress.read));
+        }
+    }
+
     /// Whether a record in (after, to] was sent by someone else than `member`; if that is no longer in memory: yes.
-    fn has_others_records(&self, member: u8, after: Seq, to: Seq) -> bool {
+    fn has_others_records(&self, member: MemberAt, after: Seq, to: Seq) -> bool {
         let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
         if after + 1 < first || to > self.head {
             return true;
@@ -67,10 +166,23 @@ impl Conversation {
     }
 
     /// The write stamp of a register that refers to `seq`: that record's, or the nearest one in memory.
-    fn stamp(&self, seq: Seq) -> u64 {
-        let first = self.tail.front().map_or(0, |record| record.seq);
+    pub(super) fn stamp(&self, seq: Seq) -> u64 {
         let nearest = if seq > self.head { self.tail.back() } else { self.tail.front() };
-        self.tail.get(seq.saturating_sub(first) as usize).or(nearest).map_or(0, |record| record.us)
+        self.record(seq).or(nearest).map_or(0, |record| record.us)
+    }
+
+    /// How many records up to `seq` count for a member; `None`: what comes after it is not all in memory.
+    fn counted(&self, member: MemberAt, seq: Seq) -> Option<u64> {
+        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
+        let member = self.roster.get(member)?;
+        let end = member.end(self.head);
+        if seq + 1 < first && end > seq {
+            return None;
+        }
+        let counts = |record: &&Arc<Record>| record.counts() && record.sender != member.user && member.sees(record);
+        let after = self.tail.iter().skip((seq + 1).saturating_sub(first) as usize);
+        let unread = after.take_while(|record| record.seq <= end).filter(counts).count();
+        Some(member.counted(self.last.ordinal).saturating_sub(unread as u64))
     }
 
     /// Keeps an ack until the conversation is loaded: for each device the highest counts.
@@ -86,24 +198,52 @@ impl Conversation {
         self.early.push(Early::Delivered { user, device, seq });
     }
 
-    fn dirty_registers(&mut self) -> Vec<Raise> {
-        let mut raises = Vec::new();
-        let members = self.kind.members().to_vec();
-        for at in 0..self.delivered.len() {
-            let DeviceProgress { member, device, delivered, dirty } = &mut self.delivered[at];
-            if let Some(user) = members.get(usize::from(*member)).filter(|_| std::mem::take(dirty)) {
-                let key = RegisterKey::Delivered(self.id, user.clone(), *device);
-                let value = *delivered;
+    /// Registers to write; and the reads whose count the log must tell first, with their members.
+    fn dirty_registers(&mut self) -> (Vec<Raise>, Vec<(UserKey, Seq)>) {
+        let (mut raises, mut uncounted) = (Vec::new(), Vec::new());
+        for at in 0..self.progress.len() {
+            let (member, progress) = (at as MemberAt, &mut self.progress[at]);
+            let Some(user) = self.roster.get(member).map(|it| it.user.clone()) else { continue };
+            let moved: SmallVec<[(DeviceId, Seq); 1]> = progress
+                .devices
+                .iter_mut()
+                .filter_map(|it| std::mem::take(&mut it.dirty).then_some((it.device, it.delivered)))
+                .collect();
+            let (read, read_dirty) = (progress.read, std::mem::take(&mut progress.read_dirty));
+            for (device, value) in moved {
+                let key = RegisterKey::Delivered(self.id, user.clone(), device);
                 raises.push(Raise { key, value, stamp: self.stamp(value) });
             }
-        }
-        for (at, user) in members.into_iter().enumerate() {
-            if std::mem::take(&mut self.read_dirty[at]) {
-                let value = self.read[at];
-                raises.push(Raise { key: RegisterKey::Read(self.id, user), value, stamp: self.stamp(value) });
+            match self.counted(member, read).filter(|_| read_dirty) {
+                Some(counted) => raises.extend(self.read_raises(&user, read, counted)),
+                None if read_dirty => uncounted.push((user, read)),
+                None => {}
             }
         }
-        raises
+        self.least_raises(&mut raises);
+        (raises, uncounted)
+    }
+
+    fn read_raises(&self, user: &UserKey, read: Seq, counted: u64) -> [Raise; 2] {
+        let stamp = self.stamp(read);
+        [
+            Raise { key: RegisterKey::Read(self.id, user.clone()), value: read, stamp },
+            Raise { key: RegisterKey::ReadCounted(self.id, user.clone()), value: counted, stamp },
+        ]
+    }
+
+    /// What was not written is written with what moves next.
+    fn mark_dirty(&mut self, key: RegisterKey) {
+        let member = match &key {
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => self.member(user),
+            _ => None,
+        };
+        match (key, member) {
+            (RegisterKey::Delivered(_, _, device), Some(member)) => self.device(member, device).dirty = true,
+            (RegisterKey::Read(..), Some(member)) => self.member_progress(member).read_dirty = true,
+            (RegisterKey::Least(..), _) => self.least_dirty = true,
+            _ => {}
+        }
     }
 }
 
@@ -116,27 +256,30 @@ impl Router {
         device: DeviceId,
         seq: Seq,
     ) {
-        let key = self.conversation(id, &kind);
+        let (key, unix_ms) = (self.conversation(id, &kind), self.now_ms());
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let Some(member) = room.member(&user) else { return };
         if room.phase == Phase::Loading {
             return room.hold_delivered(user, device, seq);
         }
+        let Some(member) = room.member(&user) else { return };
         let before = room.delivered_to(member);
         if !room.deliver(member, device, seq) {
             return;
         }
         let after = room.delivered_to(member);
-        let read = room.advance_read(member);
+        if after > before {
+            room.member_progress(member).delivered_move = Move { from: before, to: after, unix_ms };
+        }
+        let read = room.advance_read(member, unix_ms);
         let tells = read || after > before && room.has_others_records(member, before, after);
-        let seq = room.read[usize::from(member)];
+        let seq = room.member_progress(member).read;
         self.note_dirty(key);
         if read {
             let (conversation, home) = (id, user.clone());
             self.post_to_user(&home, Envelope::Marked { conversation, kind, user, seq });
         }
         if tells {
-            self.tell_peer(key, member);
+            self.has_news(key, member);
         }
     }
 
@@ -149,70 +292,63 @@ impl Router {
         re: u64,
         seq: Seq,
     ) {
-        let key = self.conversation(id, &kind);
+        let (key, unix_ms) = (self.conversation(id, &kind), self.now_ms());
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let Some(member) = room.member(&user) else { return };
         if room.phase == Phase::Loading {
             if room.early.len() < EARLY {
                 return room.early.push(Early::Read { user, from, re, seq });
             }
-            return self.refuse_read(from, re);
+            return self.refuse_request(from, re, refusal::overloaded());
         }
+        let Some(member) = room.member(&user) else {
+            self.refuse_request(from, re, refusal::not_member());
+            return self.forget_if_empty(key);
+        };
         // Beyond the log there is nothing to have read, and what comes later is not read by it. What is being appended may
         // have landed, and have been read, before the answer is here.
         let seq = seq.min(room.head + room.batch.len() as Seq);
-        let asked = &mut room.read_asked[usize::from(member)];
-        *asked = seq.max(*asked);
-        let before = room.read[usize::from(member)];
-        let moved = room.advance_read(member);
-        let seq = room.read[usize::from(member)];
+        let progress = room.member_progress(member);
+        progress.read_asked = seq.max(progress.read_asked);
+        let before = progress.read;
+        let moved = room.advance_read(member, unix_ms);
+        let seq = room.member_progress(member).read;
         let tells = moved && room.has_others_records(member, before, seq);
         self.note_dirty(key);
         self.post(from.shard, Envelope::ReadDone { conversation: id, kind, user, to: from, re, seq, moved });
         if tells {
-            self.tell_peer(key, member);
+            self.has_news(key, member);
         }
+    }
+
+    /// A member is further than the senders know.
+    fn has_news(&mut self, key: Key, member: MemberAt) {
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.member_progress(member).untold = true;
+        }
+        self.progress_moved(key);
     }
 
     /// A session that was opened after a tick and before its registers were in the store has heard neither.
     fn tell_newcomers(&mut self, key: Key, raises: &[Raise], since_ms: u64) {
-        let Some(room) = self.conversations.get(key) else { return };
+        let Some(room) = self.conversations.get(key).filter(|room| !room.is_group()) else { return };
         let moved = |raise: &Raise| match &raise.key {
             RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => room.member(user),
             _ => None,
         };
-        let mut members: SmallVec<[u8; 2]> = raises.iter().filter_map(moved).collect();
+        let mut members: SmallVec<[MemberAt; 2]> = raises.iter().filter_map(moved).collect();
         members.sort_unstable();
         members.dedup();
         // The clocks of two shards are read at different times.
         let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
         for member in members {
             let Some(room) = self.conversations.get_mut(key) else { return };
-            let at = usize::from(member);
+            let progress = room.member_progress(member);
             // What moved since is told again when that is written.
-            let dirty = room.read_dirty[at] || room.delivered.iter().any(|it| it.member == member && it.dirty);
-            if room.told[at] {
-                room.told[at] = dirty;
+            if progress.told {
+                progress.told = progress.is_dirty();
                 self.tell(key, member, opened_since_ms);
             }
         }
-    }
-
-    /// The other member hears how far this one is.
-    fn tell_peer(&mut self, key: Key, member: u8) {
-        if let Some(room) = self.conversations.get_mut(key) {
-            room.told[usize::from(member)] = true;
-        }
-        self.tell(key, member, 0);
-    }
-
-    fn tell(&mut self, key: Key, member: u8, opened_since_ms: u64) {
-        let Some(room) = self.conversations.get(key) else { return };
-        let (delivered, read) = (room.delivered_to(member), room.read[usize::from(member)]);
-        let (conversation, kind) = (room.id, room.kind.clone());
-        let peer = kind.members().iter().enumerate().find(|(at, _)| *at != usize::from(member));
-        let Some(user) = peer.map(|(_, user)| user.clone()) else { return };
-        self.post_to_user(&user.clone(), Envelope::Tick { conversation, kind, user, delivered, read, opened_since_ms });
     }
 
     /// Registers moved: they are written soon, together.
@@ -220,7 +356,7 @@ impl Router {
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.used_ms = now_ms;
-        let dirty = room.delivered.iter().any(|progress| progress.dirty) || room.read_dirty.contains(&true);
+        let dirty = room.least_dirty || room.progress.iter().any(Progress::is_dirty);
         if dirty {
             room.ahead_ms.get_or_insert(now_ms);
         }
@@ -233,18 +369,46 @@ impl Router {
     pub(super) fn flush(&mut self, key: Key) {
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.flush_ms = None;
-        let raises = room.dirty_registers();
-        if !raises.is_empty() {
-            room.raising += 1;
-            let since_ms = room.ahead_ms.take().unwrap_or(0);
-            let pending = Pending::Raise { raises: raises.clone(), since_ms };
-            self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
+        let (raises, uncounted) = room.dirty_registers();
+        let (since_ms, conversation) = (room.ahead_ms.take().unwrap_or(0), room.id);
+        room.raising += uncounted.len() as u32;
+        for (user, read) in uncounted {
+            let pending = Pending::CountRead { conversation, user: user.clone(), read, since_ms };
+            self.ask(pending, |tag| StoreRequest::CountRead { tag, conversation, user, upto: read });
         }
+        self.write_registers(key, raises, since_ms);
+    }
+
+    fn write_registers(&mut self, key: Key, raises: Vec<Raise>, since_ms: u64) {
+        let Some(room) = self.conversations.get_mut(key).filter(|_| !raises.is_empty()) else { return };
+        room.raising += 1;
+        let pending = Pending::Raise { raises: raises.clone(), since_ms };
+        self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
     }
 
     pub(crate) fn flush_all(&mut self) {
         let keys: Vec<Key> = self.conversations.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.flush(key));
+    }
+
+    /// What a reader has read is counted: both are written together.
+    pub(crate) fn read_counted(
+        &mut self,
+        id: ConversationId,
+        user: UserKey,
+        read: Seq,
+        since_ms: u64,
+        outcome: Outcome,
+    ) {
+        let Some(&key) = self.by_conversation.get(&id) else { return };
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.raising = room.raising.saturating_sub(1);
+        if let Outcome::Counted(counted) = outcome {
+            let raises = room.read_raises(&user, read, counted).to_vec();
+            return self.write_registers(key, raises, since_ms);
+        }
+        room.mark_dirty(RegisterKey::Read(id, user));
+        self.ahead_since(key, since_ms);
     }
 
     /// Registers that could not be written are written with the next ones.
@@ -258,22 +422,18 @@ impl Router {
             return self.tell_newcomers(key, &raises, since_ms);
         }
         let Some(room) = self.conversations.get_mut(key) else { return };
-        room.ahead_ms = Some(room.ahead_ms.map_or(since_ms, |at| at.min(since_ms)));
-        for raise in raises {
-            match raise.key {
-                RegisterKey::Delivered(_, user, device) => {
-                    if let Some(member) = room.member(&user) {
-                        room.progress(member, device).dirty = true;
-                    }
-                }
-                RegisterKey::Read(_, user) => {
-                    if let Some(member) = room.member(&user) {
-                        room.read_dirty[usize::from(member)] = true;
-                    }
-                }
-                _ => {}
-            }
+        raises.into_iter().for_each(|raise| room.mark_dirty(raise.key));
+        self.ahead_since(key, since_ms);
+    }
+
+    fn ahead_since(&mut self, key: Key, since_ms: u64) {
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.ahead_ms = Some(room.ahead_ms.map_or(since_ms, |at| at.min(since_ms)));
         }
         self.note_dirty(key);
     }
 }
+
+frozen!(Progress { devices, read, read_asked, read_dirty, untold, told, delivered_move, read_move });
+frozen!(Move { from, to, unix_ms });
+frozen!(DeviceProgress { device, delivered, dirty });

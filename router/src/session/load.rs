@@ -12,7 +12,7 @@ use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use crate::sync::Behind;
-use ringpost_persist::{ConversationKind, Outcome, StoreRequest, UserEntry, UserPage};
+use ringpost_persist::{ConversationKind, Outcome, Peer, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey, record_id};
 use ringpost_proto::limits;
@@ -29,7 +29,7 @@ const RETRY_MS: u64 = 500;
 #[derive(Debug)]
 pub(crate) struct Loading {
     hello_id: u64,
-    have: BTreeMap<ConversationId, (UserKey, Seq)>,
+    have: BTreeMap<ConversationId, (Peer, Seq)>,
     resuming: bool,
     after: Option<(RecordId, ConversationId)>,
     /// Pages of this pass over the list, and the id below which no record is that was committed since it began.
@@ -50,7 +50,7 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
-    pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (UserKey, Seq)>, resuming: bool) -> Self {
+    pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (Peer, Seq)>, resuming: bool) -> Self {
         let (read, ticks, noted) = Default::default();
         let (pages, began, known, found) = (0, 0, 0, false);
         let (failures, held) = (0, Vec::new());
@@ -66,15 +66,16 @@ impl Loading {
     fn take_in(&mut self, entry: UserEntry, device: DeviceId, acked: &Lingering) {
         let conversation = entry.conversation;
         let late = acked.get(&(conversation, device)).map_or(0, |(seq, _)| *seq);
-        let delivered = of_device(&entry.delivered, device).max(late);
+        let delivered = of_device(&entry.delivered, device).max(late).max(entry.join.saturating_sub(1));
         let have = self.have.get(&conversation).map_or(0, |(_, seq)| *seq);
         let known = if have <= entry.head { delivered.max(have) } else { delivered };
-        let behind = Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last.id);
+        let behind = Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last_id);
         self.found |= self.read.insert(conversation, behind).is_none();
         let told = entry.ticks.iter().find(|(d, ..)| *d == device).map_or((0, 0), |(_, d, r)| (*d, *r));
         let moved = |now: Seq, told: Seq| now > told && entry.last_own > told;
         if moved(entry.peer_delivered, told.0) || moved(entry.peer_read, told.1) {
-            let tick = TickPush { kind: entry.kind, delivered: entry.peer_delivered, read: entry.peer_read };
+            let (delivered, read, excluded) = (entry.peer_delivered, entry.peer_read, entry.peer_excluded);
+            let tick = TickPush { kind: entry.kind, delivered, read, excluded };
             self.ticks.insert(conversation, tick);
         }
     }
@@ -85,7 +86,7 @@ impl Loading {
     fn take_page(&mut self, page: UserPage, device: DeviceId, acked: &Lingering) -> bool {
         self.failures = 0;
         self.pages += 1;
-        let last = page.entries.last().map(|entry| (entry.last.id, entry.conversation));
+        let last = page.entries.last().map(|entry| (entry.last_id, entry.conversation));
         for entry in page.entries {
             self.take_in(entry, device, acked);
         }
@@ -167,7 +168,7 @@ impl Router {
         for (conversation, (peer, seq)) in &loading.have {
             let head = loading.read.get(conversation).map_or(0, |read| read.head);
             if *seq > head {
-                reset.push(v1::Reset { conversation: Some(wire_peer(peer)), head_seq: head });
+                reset.push(v1::Reset { conversation: Some(peer.to_wire()), head_seq: head });
             } else if let Some(read) = loading.read.get(conversation).filter(|_| *seq > 0) {
                 known.push((*conversation, read.kind.clone(), *seq));
             }
@@ -232,15 +233,18 @@ impl Router {
                 fetch_records: limits::FETCH_RECORDS,
                 history_records: limits::HISTORY_RECORDS,
                 lookup_ids: limits::LOOKUP_IDS,
+                slice_bytes: limits::SLICE_BYTES as u32,
+                slices_bytes: limits::SLICES_BYTES as u32,
+                slices: limits::SLICES as u32,
+                group_members: limits::GROUP_MEMBERS as u32,
+                watched_users: limits::WATCHED_USERS as u32,
+                edit_ms: limits::EDIT_MS,
+                erase_ms: limits::ERASE_MS,
+                ..v1::Limits::default()
             }),
             crash_slot_ms: self.next_random() % self.settings.crash_slot_ms.max(1),
         }
     }
-}
-
-/// A direct conversation, seen from the other side of `peer`.
-pub(crate) fn wire_peer(peer: &UserKey) -> v1::Peer {
-    v1::Peer { peer: Some(v1::peer::Peer::User(peer.user().into())) }
 }
 
 frozen!(Loading { hello_id, have, resuming, after, pages, began, known, found, read, ticks, noted, failures, held });

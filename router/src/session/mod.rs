@@ -4,21 +4,23 @@
 //! nothing beyond the window is held; an idle, synced session has no [`Work`].
 
 mod ack;
+mod group;
 mod load;
 mod open;
 mod query;
 mod request;
 
-pub(crate) use load::{Loading, wire_peer};
+pub(crate) use load::Loading;
 pub(crate) use query::LookupRead;
 
 use crate::Router;
 use crate::acked::LateAcks;
 use crate::boundary::{ConnRef, Identity, Output};
+use crate::envelope::Ranges;
 use crate::frozen::{frozen, frozen_enum};
 use crate::slab::Key;
 use crate::sync::Behind;
-use ringpost_persist::ConversationKind;
+use ringpost_persist::{Body, ConversationKind, Record};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::limits::{RENEW_SOON_MS, TOKEN_LEEWAY_MS, UNANSWERED_REQUESTS};
@@ -96,10 +98,15 @@ pub(crate) struct TickPush {
     pub kind: Arc<ConversationKind>,
     pub delivered: Seq,
     pub read: Seq,
+    /// Of the user's records, those that are kept from the other side.
+    pub excluded: Ranges,
 }
 
 impl TickPush {
     pub fn extend(&mut self, other: &Self) {
+        if other.delivered >= self.delivered {
+            self.excluded.clone_from(&other.excluded);
+        }
         self.delivered = self.delivered.max(other.delivered);
         self.read = self.read.max(other.read);
     }
@@ -150,6 +157,19 @@ impl Work {
 }
 
 impl Session {
+    /// The record as this device is sent it; `None`: it is not for it. A device is never pushed its own records: it knows them
+    /// from SENT.
+    pub fn view(&self, record: &Arc<Record>) -> Option<Arc<Record>> {
+        let Identity { user, device, .. } = &*self.identity;
+        if record.device == *device && record.sender == *user {
+            return None;
+        }
+        if !matches!(record.body, Body::Slices(_)) {
+            return Some(record.clone());
+        }
+        record.sliced(user, device).map(Arc::new)
+    }
+
     pub fn work(&mut self) -> &mut Work {
         self.work.get_or_insert_default()
     }
@@ -401,7 +421,7 @@ frozen!(Work {
     write_ms,
     forget_ms,
 });
-frozen!(TickPush { kind, delivered, read });
+frozen!(TickPush { kind, delivered, read, excluded });
 frozen!(Pushed { conversation, kind, bytes, item });
 frozen_enum!(State { 0 = Loading {}, 1 = Open {}, 2 = Ended {} });
 frozen_enum!(PushedItem { 0 = Record { seq: seq }, 1 = Tick { delivered: delivered, read: read }, 2 = Mark {} });

@@ -5,6 +5,7 @@ use crate::Router;
 use crate::boundary::{ConnRef, Identity, Output};
 use crate::refusal;
 use crate::slab::Key;
+use ringpost_persist::Peer;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
 use ringpost_proto::limits::{DEVICES, HAVE_POSITIONS};
@@ -127,14 +128,14 @@ fn at_most(limit: u32, asked: u32) -> u32 {
 }
 
 /// The client's positions by conversation.
-fn positions(user: &UserKey, have: &[v1::Position]) -> Result<BTreeMap<ConversationId, (UserKey, Seq)>, v1::Error> {
+fn positions(user: &UserKey, have: &[v1::Position]) -> Result<BTreeMap<ConversationId, (Peer, Seq)>, v1::Error> {
     if have.len() > HAVE_POSITIONS {
         return Err(refusal::invalid("have", format!("at most {HAVE_POSITIONS} positions")));
     }
     let mut positions = BTreeMap::new();
     for position in have {
-        let peer = super::request::peer(user, position.conversation.as_ref(), "have.conversation")?;
-        positions.insert(user.direct_with(&peer), (peer, position.seq));
+        let named = super::request::named(user, position.conversation.as_ref(), "have.conversation")?;
+        positions.insert(named.id, (named.kind.peer_of(named.id, user), position.seq));
     }
     Ok(positions)
 }

@@ -1,15 +1,14 @@
 //! Questions that the log answers: fetch, history, lookup, conversations. They read; they decide nothing.
 
-use super::request::peer;
+use super::request::{Named, named};
 use crate::Router;
 use crate::boundary::{ConnRef, Output, RecordPage};
 use crate::frozen::frozen;
 use crate::pending::{PageRead, Pending};
 use crate::refusal;
 use crate::session::State;
-use crate::session::load::wire_peer;
 use crate::slab::Key;
-use ringpost_persist::{Body, Outcome, ReadRange, Record, StoreRequest, UserEntry};
+use ringpost_persist::{Body, Outcome, Peer, ReadRange, Record, StoreRequest, UserEntry};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::limits::{CONVERSATION_PAGE, FETCH_RECORDS, HISTORY_RECORDS, LOOKUP_IDS};
 use ringpost_proto::v1;
@@ -24,8 +23,8 @@ const PREVIEW_CHARS: usize = 100;
 impl Router {
     pub(crate) fn fetch(&mut self, key: Key, conn: ConnRef, re: u64, fetch: v1::Fetch) {
         let Some((user, device)) = self.identity_of(key) else { return };
-        let peer = match peer(&user, fetch.conversation.as_ref(), "conversation") {
-            Ok(peer) => peer,
+        let Named { id: conversation, kind } = match named(&user, fetch.conversation.as_ref(), "conversation") {
+            Ok(named) => named,
             Err(error) => return self.frame(conn, re, Answer::Error(error)),
         };
         let from = fetch.from_seq.max(1);
@@ -34,20 +33,20 @@ impl Router {
             let error = refusal::invalid("toSeq", "must not be below fromSeq");
             return self.frame(conn, re, Answer::Error(error));
         }
-        let conversation = user.direct_with(&peer);
+        let peer = kind.peer_of(conversation, &user);
         let page = PageRead { session: key, re, user, device, peer, range: Some((from, to)), limit: FETCH_RECORDS };
         self.read_page(key, conversation, ReadRange::From { from, to }, page);
     }
 
     pub(crate) fn history(&mut self, key: Key, conn: ConnRef, re: u64, history: v1::History) {
         let Some((user, device)) = self.identity_of(key) else { return };
-        let peer = match peer(&user, history.conversation.as_ref(), "conversation") {
-            Ok(peer) => peer,
+        let Named { id: conversation, kind } = match named(&user, history.conversation.as_ref(), "conversation") {
+            Ok(named) => named,
             Err(error) => return self.frame(conn, re, Answer::Error(error)),
         };
         let before = if history.before_seq == 0 { Seq::MAX } else { history.before_seq };
         let limit = if history.limit == 0 { HISTORY_DEFAULT } else { history.limit.min(HISTORY_RECORDS) };
-        let conversation = user.direct_with(&peer);
+        let peer = kind.peer_of(conversation, &user);
         let page = PageRead { session: key, re, user, device, peer, range: None, limit };
         self.read_page(key, conversation, ReadRange::Before(before), page);
     }
@@ -57,10 +56,11 @@ impl Router {
         let records = page.limit;
         // Many pages asked for at once are shorter ones: all of them together must fit into an outbox.
         let unanswered = self.sessions.get(key).map_or(1, |session| session.unanswered.max(1));
-        let bytes = PAGE_BYTES / unanswered;
+        let (bytes, viewer) = (PAGE_BYTES / unanswered, Some(page.user.clone()));
         self.ask(Pending::Page(Box::new(page)), |tag| StoreRequest::ReadLog {
             tag,
             conversation,
+            viewer,
             range,
             records,
             bytes,
@@ -69,16 +69,22 @@ impl Router {
 
     pub(crate) fn page_read(&mut self, read: Box<PageRead>, outcome: Outcome) {
         let (key, re) = (read.session, read.re);
-        let Outcome::LogSlice { head, records } = outcome else {
-            return self.answer(key, re, Answer::Error(refusal::unavailable()));
+        let (head, reached, records) = match outcome {
+            Outcome::LogSlice { head: 0, .. } if matches!(read.peer, Peer::Group(_)) => {
+                let error = refusal::not_found("conversation.group", "there is no such group");
+                return self.answer(key, re, Answer::Error(error));
+            }
+            Outcome::LogSlice { head, reached, records } => (head, reached, records),
+            Outcome::NotMember => return self.answer(key, re, Answer::Error(refusal::not_member())),
+            _ => return self.answer(key, re, Answer::Error(refusal::unavailable())),
         };
         let Some(session) = self.sessions.get(key).filter(|session| session.state != State::Ended) else { return };
         let conn = session.conn;
         let page = match read.range {
-            Some((_, to)) => fetched(&read, to.min(head), records),
+            Some((from, to)) => fetched(&read, from, to.min(head).min(reached), records),
             None => {
-                let next_before_seq = records.last().map_or(0, |oldest| if oldest.seq > 1 { oldest.seq } else { 0 });
-                let records = records.into_iter().map(|record| shown(&read.user, record)).collect();
+                let next_before_seq = if reached > 1 && !records.is_empty() { reached } else { 0 };
+                let records = records.into_iter().filter_map(|record| shown(&read, &record)).collect();
                 RecordPage { peer: read.peer, records, skips: Vec::new(), next_before_seq }
             }
         };
@@ -90,8 +96,8 @@ impl Router {
 
     pub(crate) fn lookup(&mut self, key: Key, conn: ConnRef, re: u64, lookup: v1::Lookup) {
         let Some((sender, device)) = self.identity_of(key) else { return };
-        let peer = match peer(&sender, lookup.conversation.as_ref(), "conversation") {
-            Ok(peer) => peer,
+        let conversation = match named(&sender, lookup.conversation.as_ref(), "conversation") {
+            Ok(named) => named.id,
             Err(error) => return self.frame(conn, re, Answer::Error(error)),
         };
         let ids: Option<Vec<_>> = lookup.client_message_ids.iter().map(|id| ClientMessageId::from_bytes(id)).collect();
@@ -107,7 +113,6 @@ impl Router {
             return self.frame(conn, re, Answer::LookupResult(v1::LookupResult::default()));
         };
         self.begin_request(key);
-        let conversation = sender.direct_with(&peer);
         let lookup =
             Box::new(LookupRead { session: key, re, conversation, sender, device, left, cmid, found: Vec::new() });
         self.look_up(lookup);
@@ -162,8 +167,10 @@ impl Router {
         };
         let Some((user, _)) = self.identity_of(key) else { return };
         let last = page.entries.last().filter(|_| page.more);
-        let cursor = last.map_or(String::new(), |entry| cursor(entry.last.id, entry.conversation));
-        let entries = page.entries.iter().map(|entry| listed(&user, entry)).collect();
+        let cursor = last.map_or(String::new(), |entry| cursor(entry.last_id, entry.conversation));
+        // Where one never saw anything there is nothing to list.
+        let entries = page.entries.iter().filter(|entry| entry.last.is_some());
+        let entries = entries.map(|entry| listed(&user, entry)).collect();
         self.answer(key, re, Answer::ConversationPage(v1::ConversationPage { entries, cursor }));
     }
 }
@@ -181,37 +188,49 @@ pub(crate) struct LookupRead {
     found: Vec<v1::Found>,
 }
 
-/// With whether the reader sees the client message id: only in its own messages.
-fn shown(user: &UserKey, record: Arc<Record>) -> (Arc<Record>, bool) {
-    let own = record.sender == *user;
-    (record, own)
+/// The record as the reader's device is shown it, and whether with its client message id: only in its own messages. In a
+/// page one's own records are shown to the device that sent them, too.
+fn shown(read: &PageRead, record: &Arc<Record>) -> Option<(Arc<Record>, bool)> {
+    let own = record.sender == read.user;
+    match &record.body {
+        Body::Slices(_) if own && record.device == read.device => Some((record.clone(), own)),
+        Body::Slices(_) => record.sliced(&read.user, &read.device).map(|slice| (Arc::new(slice), own)),
+        _ => Some((record.clone(), own)),
+    }
 }
 
-/// The records of a range that are for this device, and skips for its own ones.
-fn fetched(read: &PageRead, to: Seq, records: Vec<Arc<Record>>) -> RecordPage {
+/// The records of a range that are for this device, and skips for all others.
+fn fetched(read: &PageRead, from: Seq, to: Seq, records: Vec<Arc<Record>>) -> RecordPage {
     let mut page = RecordPage { peer: read.peer.clone(), records: Vec::new(), skips: Vec::new(), next_before_seq: 0 };
-    for record in records.into_iter().filter(|record| record.seq <= to) {
-        if record.sender != read.user || record.device != read.device {
-            page.records.push(shown(&read.user, record));
-            continue;
-        }
-        match page.skips.last_mut().filter(|skip| skip.to_seq + 1 == record.seq) {
-            Some(skip) => skip.to_seq = record.seq,
-            None => page.skips.push(v1::Skip { from_seq: record.seq, to_seq: record.seq }),
-        }
+    let mut next = from;
+    for record in records.iter().filter(|record| record.seq <= to) {
+        let is_own = record.sender == read.user && record.device == read.device;
+        let Some(shown) = shown(read, record).filter(|_| !is_own) else { continue };
+        skip(&mut page, next, record.seq - 1);
+        next = record.seq + 1;
+        page.records.push(shown);
     }
+    skip(&mut page, next, to);
     page
 }
 
+fn skip(page: &mut RecordPage, from_seq: Seq, to_seq: Seq) {
+    if from_seq <= to_seq {
+        page.skips.push(v1::Skip { from_seq, to_seq });
+    }
+}
+
 fn listed(user: &UserKey, entry: &UserEntry) -> v1::ConversationEntry {
-    let preview = match &entry.last.body {
-        Body::Text(text) => String::from_utf8_lossy(text).chars().take(PREVIEW_CHARS).collect(),
-        Body::Payload(_) => String::new(),
+    let preview = match entry.last.as_ref().map(|last| &last.body) {
+        Some(Body::Text(text)) => String::from_utf8_lossy(text).chars().take(PREVIEW_CHARS).collect(),
+        _ => String::new(),
     };
     v1::ConversationEntry {
-        conversation: Some(wire_peer(entry.kind.peer_of(user))),
-        last_seq: entry.head,
-        last_id: entry.last.id,
+        conversation: Some(entry.kind.peer_of(entry.conversation, user).to_wire()),
+        title: entry.title.clone(),
+        last_seq: entry.last.as_ref().map_or(entry.head, |last| last.seq),
+        last_id: entry.last.as_ref().map_or(entry.last_id, |last| last.id),
+        unread: u32::try_from(entry.unread).unwrap_or(u32::MAX),
         read_seq: entry.read,
         preview,
         ..Default::default()

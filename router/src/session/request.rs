@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::Router;
-use crate::boundary::{ConnRef, Proposal, Request};
+use crate::boundary::{ConnRef, Proposal, Request, Wants};
 use crate::envelope::{Envelope, SendOutcome};
 use crate::refusal;
 use crate::slab::Key;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ringpost_persist::{Body, ConversationKind, record};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
-use ringpost_proto::limits::BODY_BYTES;
+use ringpost_proto::limits::{AVATAR_BYTES, BODY_BYTES, MEDIA_BYTES, REACTION_BYTES};
 use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::peer::Peer;
@@ -44,6 +44,7 @@ impl Router {
             Request::Fetch(fetch) => self.fetch(key, conn, id, *fetch),
             Request::History(history) => self.history(key, conn, id, *history),
             Request::Conversations(request) => self.conversations(key, conn, id, *request),
+            Request::More(request) => self.more(key, conn, id, *request),
             Request::Unexpected { hello: true } => {
                 let error = refusal::invalid("hello", "only the first frame of a connection may be hello");
                 self.frame(conn, id, Answer::Error(error));
@@ -71,17 +72,7 @@ impl Router {
     fn send(&mut self, key: Key, conn: ConnRef, id: u64, send: v1::Send) {
         let Some((user, device)) = self.identity_of(key) else { return };
         self.counters.sends += 1;
-        match propose(user, device, send) {
-            Ok((conversation, proposal)) => {
-                self.begin_request(key);
-                let from = self.session_ref(key);
-                self.post_to_conversation(conversation, Envelope::Propose { conversation, from, re: id, proposal });
-            }
-            Err(error) => {
-                self.counters.sends_refused += 1;
-                self.frame(conn, id, Answer::Error(error));
-            }
-        }
+        self.propose_or_refuse(key, conn, id, propose(user, device, send));
     }
 
     /// What became of a send, back at the sender's session.
@@ -93,6 +84,7 @@ impl Router {
                 self.counters.sends_refused += 1;
                 self.answer(key, re, Answer::Error(*error));
             }
+            SendOutcome::Answer(answer) => self.answer(key, re, *answer),
             SendOutcome::Sent(sent) => {
                 let conn = session.conn;
                 if re != 0 && session.state != State::Ended {
@@ -105,12 +97,10 @@ impl Router {
 
     fn read(&mut self, key: Key, conn: ConnRef, id: u64, read: v1::Read) {
         let Some((user, _)) = self.identity_of(key) else { return };
-        let peer = match peer(&user, read.conversation.as_ref(), "conversation") {
-            Ok(peer) => peer,
+        let Named { id: conversation, kind } = match named(&user, read.conversation.as_ref(), "conversation") {
+            Ok(named) => named,
             Err(error) => return self.frame(conn, id, Answer::Error(error)),
         };
-        let conversation = user.direct_with(&peer);
-        let kind = Arc::new(direct(user.clone(), peer));
         let from = self.session_ref(key);
         self.begin_request(key);
         self.post_to_conversation(
@@ -144,49 +134,110 @@ pub(crate) fn direct(a: UserKey, b: UserKey) -> ConversationKind {
     ConversationKind::Direct(if a.user() <= b.user() { [a, b] } else { [b, a] })
 }
 
-/// The user that a direct conversation is with, or the error that names the field.
-pub(crate) fn peer(own: &UserKey, peer: Option<&v1::Peer>, field: &str) -> Result<UserKey, v1::Error> {
+/// A conversation that a request names.
+pub(crate) struct Named {
+    pub id: ConversationId,
+    pub kind: Arc<ConversationKind>,
+}
+
+/// The conversation that `peer` is from one's own side, or the error that names the field.
+pub(crate) fn named(own: &UserKey, peer: Option<&v1::Peer>, field: &str) -> Result<Named, v1::Error> {
     match peer.and_then(|peer| peer.peer.as_ref()) {
         Some(Peer::User(name)) => {
-            own.sibling(name).map_err(|error| refusal::invalid(&format!("{field}.user"), error.to_string()))
+            let peer = own.sibling(name);
+            let peer = peer.map_err(|error| refusal::invalid(&format!("{field}.user"), error.to_string()))?;
+            Ok(Named { id: own.direct_with(&peer), kind: Arc::new(direct(own.clone(), peer)) })
         }
-        Some(Peer::Group(_)) => Err(refusal::unimplemented(&format!("{field}.group"), "there are no groups yet")),
-        None => Err(refusal::invalid(field, "names no user")),
+        Some(Peer::Group(id)) => {
+            let id = id[..].try_into();
+            let id = id.map_err(|_| refusal::invalid(&format!("{field}.group"), "must be 16 bytes"))?;
+            Ok(Named { id: ConversationId(id), kind: Arc::new(ConversationKind::Group) })
+        }
+        None => Err(refusal::invalid(field, "names neither user nor group")),
     }
 }
 
 /// Checks a send; what comes out needs no further check but against the log.
 fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(ConversationId, Proposal), v1::Error> {
-    let peer = peer(&sender, send.to.as_ref(), "to")?;
+    let Named { id: conversation, kind } = named(&sender, send.to.as_ref(), "to")?;
     let Some(cmid) = ClientMessageId::from_bytes(&send.client_message_id) else {
         return Err(refusal::invalid("clientMessageId", "must be 16 bytes"));
     };
     let message_kind = send.kind();
+    if !send.slices.is_empty() {
+        return Err(refusal::unimplemented("slices", "there are no lists of devices yet"));
+    }
     let body = match send.body {
         // In buffers of their own size: they stay, while what they came in was made for a whole frame.
         Some(v1::send::Body::Text(text)) => Body::Text(text.into_boxed_str().into_boxed_bytes().into()),
         Some(v1::send::Body::Payload(payload)) => Body::Payload(Bytes::copy_from_slice(&payload)),
+        None if message_kind == Kind::Erase => Body::Text(Bytes::new()),
         None => return Err(refusal::invalid("text", "a send needs a text or a payload")),
     };
     let field = if matches!(body, Body::Text(_)) { "text" } else { "payload" };
     if body.bytes().len() > BODY_BYTES {
         return Err(refusal::too_large(field, BODY_BYTES));
     }
-    match (message_kind, &body) {
-        (Kind::Text, Body::Text(_)) | (Kind::Data | Kind::Media, Body::Payload(_)) => {}
-        (Kind::Text, Body::Payload(_)) => return Err(refusal::invalid("kind", "a payload is not a TEXT")),
-        (Kind::Data | Kind::Media, Body::Text(_)) => {
-            return Err(refusal::invalid("kind", "DATA and MEDIA take a payload"));
-        }
-        _ => return Err(refusal::unimplemented("kind", "TEXT, DATA and MEDIA can be sent")),
-    }
+    check_kind(message_kind, &body, send.ref_seq)?;
+    let media = media(message_kind, send.media)?;
     let trace = match send.trace.len() {
         0 => None,
         _ => Some(send.trace[..].try_into().map_err(|_| refusal::invalid("trace", "must be 16 bytes"))?),
     };
-    let content_hash = record::content_hash(message_kind, send.ref_seq, &body);
-    let conversation = sender.direct_with(&peer);
-    let kind = Arc::new(direct(sender.clone(), peer));
-    let ref_seq = send.ref_seq;
-    Ok((conversation, Proposal { kind, sender, device, cmid, content_hash, message_kind, ref_seq, body, trace }))
+    let content_hash = record::content_hash(message_kind, send.ref_seq, &body, media.as_ref());
+    let (ref_seq, group_epoch, wants) = (send.ref_seq, send.group_epoch, Wants::Sent);
+    let proposal = Proposal {
+        kind,
+        sender,
+        device,
+        cmid,
+        content_hash,
+        message_kind,
+        ref_seq,
+        body,
+        media,
+        trace,
+        group_epoch,
+        wants,
+    };
+    Ok((conversation, proposal))
+}
+
+/// What each kind of message is made of.
+fn check_kind(kind: Kind, body: &Body, ref_seq: Seq) -> Result<(), v1::Error> {
+    let is_text = matches!(body, Body::Text(_));
+    match kind {
+        Kind::Text if !is_text => return Err(refusal::invalid("kind", "a payload is not a TEXT")),
+        Kind::Data if is_text => return Err(refusal::invalid("kind", "DATA takes a payload")),
+        Kind::Edit | Kind::Erase | Kind::Reaction if ref_seq == 0 => {
+            return Err(refusal::invalid("refSeq", "must name the message that this is about"));
+        }
+        Kind::Erase if !body.bytes().is_empty() => return Err(refusal::invalid("text", "an erasure says nothing")),
+        Kind::Reaction if body.bytes().len() > REACTION_BYTES => {
+            return Err(refusal::too_large("text", REACTION_BYTES));
+        }
+        Kind::KeyDistribution if is_text => return Err(refusal::invalid("kind", "KEY_DISTRIBUTION takes a payload")),
+        Kind::Change => return Err(refusal::invalid("kind", "changes have requests of their own")),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The media of a message of kind MEDIA, which may also carry a text or payload alone.
+fn media(kind: Kind, media: Option<v1::Media>) -> Result<Option<Bytes>, v1::Error> {
+    let Some(media) = media else { return Ok(None) };
+    if kind != Kind::Media {
+        return Err(refusal::invalid("media", "belongs to a message of kind MEDIA"));
+    }
+    if media.media_id.is_empty() || media.media_id.len() > AVATAR_BYTES {
+        return Err(refusal::invalid("media.mediaId", format!("must be 1 to {AVATAR_BYTES} bytes")));
+    }
+    if !matches!(media.sha256.len(), 0 | 32) {
+        return Err(refusal::invalid("media.sha256", "must be 32 bytes"));
+    }
+    let encoded = prost::Message::encode_to_vec(&media);
+    if encoded.len() > MEDIA_BYTES {
+        return Err(refusal::too_large("media", MEDIA_BYTES));
+    }
+    Ok(Some(encoded.into()))
 }

@@ -20,15 +20,24 @@ fn what_is_out_of_bounds_is_refused_by_field_and_the_session_stays() {
         (v1::Send { to: wire(""), ..good() }, Code::Invalid, "to.user"),
         (v1::Send { to: wire("a\u{7}b"), ..good() }, Code::Invalid, "to.user"),
         (v1::Send { to: wire(&"x".repeat(65)), ..good() }, Code::Invalid, "to.user"),
-        (v1::Send { to: group(), ..good() }, Code::Unimplemented, "to.group"),
+        (v1::Send { to: group(), ..good() }, Code::NotFound, "group"),
         (v1::Send { client_message_id: vec![1; 15].into(), ..good() }, Code::Invalid, "clientMessageId"),
         (v1::Send { body: None, ..good() }, Code::Invalid, "text"),
         (text("bob", [1; 16], &"x".repeat((64 << 10) + 1)), Code::TooLarge, "text"),
         (v1::Send { body: payload((64 << 10) + 1), kind: Kind::Data as i32, ..good() }, Code::TooLarge, "payload"),
         (v1::Send { body: payload(3), ..good() }, Code::Invalid, "kind"),
         (v1::Send { kind: Kind::Data as i32, ..good() }, Code::Invalid, "kind"),
-        (v1::Send { kind: Kind::Reaction as i32, ..good() }, Code::Unimplemented, "kind"),
-        (v1::Send { kind: Kind::KeyDistribution as i32, ..good() }, Code::Unimplemented, "kind"),
+        (v1::Send { kind: Kind::Reaction as i32, ..good() }, Code::Invalid, "refSeq"),
+        (v1::Send { kind: Kind::Edit as i32, ref_seq: 7, ..good() }, Code::NotFound, "refSeq"),
+        (v1::Send { kind: Kind::Erase as i32, ref_seq: 7, ..good() }, Code::Invalid, "text"),
+        (v1::Send { kind: Kind::KeyDistribution as i32, ..good() }, Code::Invalid, "kind"),
+        (v1::Send { kind: Kind::Change as i32, ..good() }, Code::Invalid, "kind"),
+        (v1::Send { media: Some(v1::Media::default()), ..good() }, Code::Invalid, "media"),
+        (
+            v1::Send { kind: Kind::Media as i32, media: Some(v1::Media::default()), ..good() },
+            Code::Invalid,
+            "media.mediaId",
+        ),
         (v1::Send { trace: vec![1; 3].into(), ..good() }, Code::Invalid, "trace"),
     ];
     for (send, code, field) in cases {
@@ -58,7 +67,7 @@ fn other_requests_out_of_bounds_name_their_field_too() {
         (history(None), Code::Invalid, "conversation"),
         (history(wire("")), Code::Invalid, "conversation.user"),
         (read(wire("")), Code::Invalid, "conversation.user"),
-        (history(group), Code::Unimplemented, "conversation.group"),
+        (history(group), Code::NotFound, "conversation.group"),
         (fetch(5, 4), Code::Invalid, "toSeq"),
         (lookup(vec![vec![1; 3]]), Code::Invalid, "clientMessageIds"),
         (lookup(vec![vec![1; 16]; 101]), Code::TooLarge, "clientMessageIds"),
@@ -120,7 +129,7 @@ fn fetch_skips_what_the_device_sent_and_history_shows_it_newest_first() {
     assert_eq!(seqs(&found), [(3, false), (4, true)]);
     let skip = |from_seq, to_seq| v1::Skip { from_seq, to_seq };
     assert_eq!(found.skips, [skip(1, 2), skip(5, 5)]);
-    assert_eq!(found.peer.user(), "bob");
+    assert_eq!(found.peer.to_wire(), wire("bob").unwrap());
     assert!(seqs(&page(&mut world, alice, fetch(6, 9))).is_empty());
     let history =
         |before_seq, limit| Request::History(Box::new(v1::History { conversation: wire("bob"), before_seq, limit }));

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod delivery;
+mod groups;
 mod progress;
 mod sends;
 mod sessions;

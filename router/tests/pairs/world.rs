@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use ringpost_persist::faulty::{Faults, FaultyStore};
-use ringpost_persist::{Record, RegisterKey, StoreAnswer, StoreRequest, Tag};
+use ringpost_persist::{Record, RegisterKey, StoreAnswer, Tag};
 use ringpost_proto::close::CloseCode;
-use ringpost_proto::id::{DeviceId, Seq, UserKey};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::push::Item;
 use ringpost_proto::v1::server_frame::Answer;
 use ringpost_proto::v1::{self, peer::Peer};
@@ -260,13 +260,20 @@ impl World {
 
     /// (delivered, read) of the ticks since the last call; everything else is dropped.
     pub fn ticks(&mut self, conn: ConnRef) -> Vec<(Seq, Seq)> {
+        self.wire_ticks(conn).into_iter().map(|tick| (tick.delivered_seq, tick.read_seq)).collect()
+    }
+
+    pub fn wire_ticks(&mut self, conn: ConnRef) -> Vec<v1::Tick> {
         let tick = |got| match got {
-            Got::Frame(_, Answer::Push(v1::Push { item: Some(Item::Tick(tick)), .. })) => {
-                Some((tick.delivered_seq, tick.read_seq))
-            }
+            Got::Frame(_, Answer::Push(v1::Push { item: Some(Item::Tick(tick)), .. })) => Some(tick),
             _ => None,
         };
         self.got(conn).into_iter().filter_map(tick).collect()
+    }
+
+    /// The log of a group.
+    pub fn log(&self, group: &[u8]) -> Vec<Arc<Record>> {
+        self.store.log(&ConversationId(group.try_into().unwrap())).to_vec()
     }
 
     pub fn closed(&mut self, conn: ConnRef) -> Option<CloseCode> {
@@ -282,6 +289,11 @@ impl World {
     pub fn settle(&mut self) {
         loop {
             self.deliver();
+            if self.routers.iter().any(|router| router.next_deadline_ms() == Some(0)) {
+                // Work that was put off, not a deadline.
+                self.timers();
+                continue;
+            }
             let Some(at_us) = self.store.next_ready_us().filter(|_| !self.hold_store) else { return };
             self.mono_us = self.mono_us.max(at_us);
             self.timers();
@@ -334,7 +346,7 @@ impl World {
                 Output::Store(request) => {
                     self.tags += 1;
                     self.asked.insert(self.tags, (usize::from(shard), request.tag()));
-                    self.store.submit(tagged(request, self.tags), self.mono_us);
+                    self.store.submit(request.with_tag(self.tags), self.mono_us);
                     continue;
                 }
                 Output::Envelope { shard, envelope } => {
@@ -344,7 +356,7 @@ impl World {
                 Output::Frame { conn, frame } => (conn, Got::Frame(frame.re, frame.answer.expect("an answer"))),
                 Output::Sent { conn, re, sent } => (conn, Got::Sent(re, sent)),
                 Output::PushRecord { conn, n, peer, record, own } => {
-                    (conn, Got::Record { n, peer: peer.user().to_owned(), record, own })
+                    (conn, Got::Record { n, peer: named(&peer), record, own })
                 }
                 Output::Page { conn, re, page } => (conn, Got::Page(re, page)),
                 Output::Close { conn, code, .. } => (conn, Got::Closed(code)),
@@ -361,17 +373,9 @@ fn key(conn: ConnRef) -> (u16, u32, u32) {
     (conn.shard, conn.slot, conn.generation)
 }
 
-fn tagged(mut request: StoreRequest, new: Tag) -> StoreRequest {
-    match &mut request {
-        StoreRequest::Append { tag, .. }
-        | StoreRequest::ReadLog { tag, .. }
-        | StoreRequest::LoadConversation { tag, .. }
-        | StoreRequest::LoadUser { tag, .. }
-        | StoreRequest::Raise { tag, .. }
-        | StoreRequest::FindCmid { tag, .. }
-        | StoreRequest::Cas { tag }
-        | StoreRequest::Take { tag }
-        | StoreRequest::Sweep { tag } => *tag = new,
+fn named(peer: &ringpost_persist::Peer) -> String {
+    match peer {
+        ringpost_persist::Peer::User(user) => user.user().to_owned(),
+        ringpost_persist::Peer::Group(id) => format!("{id:?}"),
     }
-    request
 }

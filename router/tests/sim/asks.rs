@@ -78,7 +78,10 @@ impl World {
             }
             let forged = question.what == Ask::Forge && error.code() == Code::Conflict;
             ensure(forged, || format!("device {device} asked {:?} and got {error:?}", question.what))?;
-            let first = error.details.and_then(|it| it.details).map(|v1::details::Details::Conflict(first)| first.seq);
+            let first = match error.details.as_ref().and_then(|it| it.details.as_ref()) {
+                Some(v1::details::Details::Conflict(first)) => Some(first.seq),
+                _ => None,
+            };
             let known = question.about.first().and_then(|(_, seq)| *seq);
             self.coverage.mark("conflict");
             return ensure(first == known, || format!("CONFLICT names {first:?}, the first outcome was {known:?}"));

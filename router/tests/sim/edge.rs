@@ -76,6 +76,7 @@ impl World {
                 let identity = valid.then(|| self.identity(link, exp_ms));
                 return self.feed_home(link, Input::Renewed { conn, id, identity });
             }
+            other => Request::More(Box::new(other)),
         };
         self.feed_home(link, Input::Request { conn, id, request })
     }
@@ -166,7 +167,7 @@ impl World {
                 return self.frame_leaves(shard, conn, frame);
             }
             Output::PushRecord { conn, n, peer, record, own } => {
-                let frame = self.push_frame(n, peer.user(), &record, own);
+                let frame = self.push_frame(n, &peer, &record, own);
                 return self.frame_leaves(shard, conn, frame);
             }
             Output::Page { conn, re, page } => {

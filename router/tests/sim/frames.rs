@@ -3,17 +3,17 @@
 use super::network::encoded;
 use super::world::World;
 use bytes::Bytes;
-use ringpost_persist::Record;
+use ringpost_persist::{Peer, Record};
 use ringpost_proto::v1::{self, server_frame::Answer};
 use ringpost_proto::wire::{self, Encoding, decode_server, encode_server};
 use ringpost_router::RecordPage;
 
 impl World {
-    pub fn push_frame(&self, n: u64, peer: &str, record: &Record, own: bool) -> v1::ServerFrame {
+    pub fn push_frame(&self, n: u64, peer: &Peer, record: &Record, own: bool) -> v1::ServerFrame {
         if let Some(encoding) = self.plan.encoding {
             let mut bytes = Vec::new();
             let cmid = own.then_some(&record.cmid.0);
-            wire::push_record(encoding, n, peer, cmid, &shared(encoding, record), &mut bytes);
+            wire::push_record(encoding, n, peer.wire_ref(), cmid, &shared(encoding, record), &mut bytes);
             return decode_server(encoding, bytes.into()).unwrap();
         }
         let push = v1::Push { n, item: Some(v1::push::Item::Record(wire_record(record, peer, own))) };
@@ -21,12 +21,20 @@ impl World {
     }
 
     pub fn page_frame(&self, re: u64, page: &RecordPage) -> v1::ServerFrame {
-        let peer = page.peer.user();
+        let peer = &page.peer;
         if let Some(encoding) = self.plan.encoding {
             let mut bytes = Vec::new();
             let shared: Vec<Bytes> = page.records.iter().map(|(record, _)| shared(encoding, record)).collect();
             let cmids = page.records.iter().map(|(record, own)| own.then_some(&record.cmid.0));
-            wire::page(encoding, re, peer, cmids.zip(&shared), &page.skips, page.next_before_seq, &mut bytes);
+            wire::page(
+                encoding,
+                re,
+                peer.wire_ref(),
+                cmids.zip(&shared),
+                &page.skips,
+                page.next_before_seq,
+                &mut bytes,
+            );
             return decode_server(encoding, bytes.into()).unwrap();
         }
         let records = page.records.iter().map(|(record, own)| wire_record(record, peer, *own)).collect();
@@ -47,9 +55,9 @@ fn shared(encoding: Encoding, record: &Record) -> Bytes {
     wire::shared_record(encoding, &record.to_wire())
 }
 
-fn wire_record(record: &Record, peer: &str, own: bool) -> v1::Record {
+fn wire_record(record: &Record, peer: &Peer, own: bool) -> v1::Record {
     let mut wire = record.to_wire();
-    wire.conversation = Some(v1::Peer { peer: Some(v1::peer::Peer::User(peer.to_owned())) });
+    wire.conversation = Some(peer.to_wire());
     if own {
         wire.client_message_id = record.cmid.to_bytes();
     }

@@ -103,7 +103,7 @@ impl World {
         self.node.next_tag += 1;
         let tag = self.node.next_tag;
         self.node.asked.insert(tag, (shard, request.tag()));
-        self.store.submit(with_tag(request, tag), self.now);
+        self.store.submit(request.with_tag(tag), self.now);
         self.arm_store();
     }
 
@@ -192,20 +192,4 @@ impl World {
     pub fn node_ends(&mut self, epoch: u32, down: u64) -> Verdict {
         if epoch == self.node.epoch { self.node_dies(down) } else { Ok(()) }
     }
-}
-
-/// The request under another tag: the shards share one store.
-fn with_tag(mut request: StoreRequest, new: u64) -> StoreRequest {
-    match &mut request {
-        StoreRequest::Append { tag, .. }
-        | StoreRequest::ReadLog { tag, .. }
-        | StoreRequest::LoadConversation { tag, .. }
-        | StoreRequest::LoadUser { tag, .. }
-        | StoreRequest::Raise { tag, .. }
-        | StoreRequest::FindCmid { tag, .. }
-        | StoreRequest::Cas { tag }
-        | StoreRequest::Take { tag }
-        | StoreRequest::Sweep { tag } => *tag = new,
-    }
-    request
 }

@@ -287,7 +287,7 @@ impl Oracle {
                     v1::send::Body::Text(text) => text.as_bytes(),
                     v1::send::Body::Payload(bytes) => bytes,
                 };
-                let whole = body == &record.body.bytes()[..] && self.is_own(sending.device, record);
+                let whole = body == record.body.bytes() && self.is_own(sending.device, record);
                 ensure(whole, || format!("{:?} was stored otherwise than it was sent", record.cmid))?;
             }
         }

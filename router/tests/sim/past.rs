@@ -103,11 +103,12 @@ fn next_record(oracle: &Oracle, device: usize, cmid: ClientMessageId, begun_us: 
         sender: oracle.users[user].clone(),
         device: name,
         cmid,
-        content_hash: record::content_hash(Kind::Text, 0, &body),
+        content_hash: record::content_hash(Kind::Text, 0, &body, None),
         previous_hash: last.map_or([0; 16], Record::hash),
         kind: Kind::Text,
         ref_seq: 0,
         body,
+        media: None,
         trace: None,
     }
 }

@@ -22,6 +22,7 @@ const EPOCH_US: u64 = 1_790_000_000_000_000;
 /// How long after the last fault everything must be delivered: two full back-offs, a token, and some.
 const SETTLE_US: u64 = 240 * SECOND;
 
+#[allow(clippy::large_enum_variant)] // few at a time
 pub enum Event {
     Act(usize),
     DeviceTimer {

@@ -7,6 +7,7 @@ use ringpost_proto::v1::{self, client_frame::Request, peer::Peer, push::Item, re
 use ringpost_proto::wire::{Encoding, encode_server};
 
 /// What happened, in order.
+#[allow(clippy::large_enum_variant)] // few at a time
 #[derive(Debug, PartialEq)]
 enum Seen {
     Shown(String),

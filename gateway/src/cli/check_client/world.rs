@@ -74,6 +74,7 @@ pub enum Output {
 }
 
 /// What scripts wait for.
+#[allow(clippy::large_enum_variant)] // few at a time
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Opened,

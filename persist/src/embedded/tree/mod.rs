@@ -12,6 +12,7 @@ mod checkpoint;
 mod compact;
 mod memory;
 mod read;
+mod rosters;
 mod staging;
 mod state;
 

@@ -4,10 +4,12 @@
 
 use super::bucket::Bucket;
 use super::staging::cmid_key;
-use super::state::{self, Device, Head, Member, Span};
+use super::state::{self, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
 use super::{LATEST, TreeError, Trees, record_key};
+use crate::record::RecordError;
 use crate::{
-    ConversationKind, ConversationState, Outcome, ReadRange, Record, RegisterKey, StoreRequest, UserEntry, UserPage,
+    ConversationKind, ConversationState, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster, StoreRequest,
+    UserEntry, UserPage,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
@@ -18,6 +20,8 @@ use std::sync::Arc;
 const TAIL: usize = 256;
 /// ... and those of the last 24 h, up to so many.
 const TAIL_MOST: usize = 4_096;
+/// Records looked at for the newest that a user may see, and for each that one read of the log asks for.
+const LOOKED: usize = 64;
 
 type Found<T> = Result<T, TreeError>;
 
@@ -25,11 +29,13 @@ impl Trees {
     /// The answer to a request that changes nothing; `None` for one that does.
     pub fn read(&self, request: &StoreRequest) -> Found<Option<Outcome>> {
         Ok(Some(match request {
-            StoreRequest::Append { .. } | StoreRequest::Raise { .. } => return Ok(None),
-            StoreRequest::ReadLog { conversation, range, records, bytes, .. } => {
-                let head = self.head(conversation)?.unwrap_or_default();
-                let records = self.slice(conversation, &head, *range, *records, *bytes)?;
-                Outcome::LogSlice { head: head.seq, records }
+            StoreRequest::Append { .. }
+            | StoreRequest::Raise { .. }
+            | StoreRequest::Cas { .. }
+            | StoreRequest::Put { .. }
+            | StoreRequest::Take { .. } => return Ok(None),
+            StoreRequest::ReadLog { conversation, viewer, range, records, bytes, .. } => {
+                self.read_log(conversation, viewer.as_ref(), *range, *records, *bytes)?
             }
             StoreRequest::LoadConversation { conversation, .. } => {
                 Outcome::Conversation(self.conversation(conversation)?.map(Box::new))
@@ -40,14 +46,31 @@ impl Trees {
             StoreRequest::FindCmid { conversation, sender, device, cmid, .. } => {
                 Outcome::Found(self.find(conversation, sender, device, cmid)?)
             }
-            StoreRequest::Cas { .. } | StoreRequest::Take { .. } | StoreRequest::Sweep { .. } => Outcome::Unimplemented,
+            StoreRequest::CountRead { conversation, user, upto, .. } => {
+                Outcome::Counted(self.count_read(conversation, user, *upto)?)
+            }
+            StoreRequest::ReadDocument { key, .. } => {
+                Outcome::Document(self.row(&state::document_key(key), state::decode_document)?)
+            }
+            StoreRequest::ListItems { user, device, limit, .. } => {
+                let rows = self.prefix(&state::items_prefix(user, device))?;
+                let keys = rows.iter().take(*limit as usize).map(|(key, _)| key);
+                let number = |key: &Slice| state::number_of_item_key(key).map_err(TreeError::row("state"));
+                Outcome::Items(keys.map(number).collect::<Found<_>>()?)
+            }
+            StoreRequest::Sweep { .. } => Outcome::Unimplemented,
         }))
     }
 
     /// All records of a conversation that are still kept, in order. For tests and tools: as long as the log is.
     pub fn log_of(&self, conversation: &ConversationId) -> Found<Vec<Arc<Record>>> {
         let head = self.head(conversation)?.unwrap_or_default();
-        self.slice(conversation, &head, ReadRange::From { from: 1, to: Seq::MAX }, u32::MAX, u32::MAX)
+        let mut log = Vec::new();
+        self.scan(conversation, &head, 1, head.seq, true, |record| {
+            log.push(Arc::new(record));
+            true
+        })?;
+        Ok(log)
     }
 
     /// What a log is about; `None` before its first record.
@@ -59,18 +82,16 @@ impl Trees {
     pub fn register(&self, key: &RegisterKey) -> Found<Seq> {
         let conversation = key.conversation();
         Ok(match key {
-            RegisterKey::Read(_, user) => self.member(&conversation, user)?.read,
+            RegisterKey::Read(_, user) => self.progress(&conversation, user)?.read,
+            RegisterKey::ReadCounted(_, user) => self.progress(&conversation, user)?.counted,
+            RegisterKey::Least(_, which) => self.least(&conversation)?.0[*which as usize],
             RegisterKey::Delivered(_, user, device) => self.device(&conversation, user, device)?.delivered,
             RegisterKey::TickDelivered(_, user, device) => self.device(&conversation, user, device)?.tick_delivered,
             RegisterKey::TickRead(_, user, device) => self.device(&conversation, user, device)?.tick_read,
         })
     }
 
-    fn row<T>(
-        &self,
-        key: &[u8],
-        decode: impl FnOnce(&[u8]) -> Result<T, crate::record::RecordError>,
-    ) -> Found<Option<T>> {
+    fn row<T>(&self, key: &[u8], decode: impl FnOnce(&[u8]) -> Result<T, RecordError>) -> Found<Option<T>> {
         let row = self.get(key)?;
         row.map(|row| decode(&row)).transpose().map_err(TreeError::row("state"))
     }
@@ -79,8 +100,28 @@ impl Trees {
         self.row(&state::head_key(conversation), Head::decode)
     }
 
-    fn member(&self, conversation: &ConversationId, user: &UserKey) -> Found<Member> {
-        Ok(self.row(&state::member_key(conversation, user), Member::decode)?.unwrap_or_default())
+    /// `None`: the user never was one.
+    fn member(&self, conversation: &ConversationId, user: &UserKey) -> Found<Option<Member>> {
+        let decode = |row: &[u8]| MemberRow::decode(user.clone(), row).map(|(_, member)| member);
+        self.row(&state::member_key(conversation, user), decode)
+    }
+
+    /// As of the last batch applied.
+    pub(super) fn roster(&self, conversation: &ConversationId) -> Found<Roster> {
+        let rows = self.prefix(&state::members_prefix(conversation))?;
+        let decoded = rows.iter().map(|(key, row)| MemberRow::decode(state::user_of_key(key)?, row));
+        let mut members = decoded.collect::<Result<Vec<_>, _>>().map_err(TreeError::row("state"))?;
+        members.sort_unstable_by_key(|(at, _)| *at);
+        let group = self.row(&state::group_key(conversation), Group::decode)?.unwrap_or_default();
+        Ok(Roster::restore(members.into_iter().map(|(_, member)| member).collect(), group.epoch, group.texts))
+    }
+
+    fn progress(&self, conversation: &ConversationId, user: &UserKey) -> Found<Progress> {
+        Ok(self.row(&state::progress_key(conversation, user), Progress::decode)?.unwrap_or_default())
+    }
+
+    fn least(&self, conversation: &ConversationId) -> Found<LeastRow> {
+        Ok(self.row(&state::least_key(conversation), LeastRow::decode)?.unwrap_or_default())
     }
 
     fn device(&self, conversation: &ConversationId, user: &UserKey, device: &DeviceId) -> Found<Device> {
@@ -97,17 +138,7 @@ impl Trees {
     }
 
     fn conversation(&self, id: &ConversationId) -> Found<Option<ConversationState>> {
-        let devices = self.devices(&state::devices_prefix(id))?;
-        let delivered = devices.into_iter().filter(|(.., row)| row.delivered > 0);
-        let mut registers: Vec<_> =
-            delivered.map(|(user, device, row)| (RegisterKey::Delivered(*id, user, device), row.delivered)).collect();
-        for (key, row) in self.prefix(&state::members_prefix(id))? {
-            let member = Member::decode(&row).map_err(TreeError::row("state"))?;
-            if member.read > 0 {
-                let user = state::user_of_member_key(&key).map_err(TreeError::row("state"))?;
-                registers.push((RegisterKey::Read(*id, user), member.read));
-            }
-        }
+        let registers = self.registers(id)?;
         let (Some(head), Some(kind)) = (self.head(id)?, self.kind(id)?) else {
             return Ok(None);
         };
@@ -117,15 +148,35 @@ impl Trees {
             head: head.seq,
             latest_cmid_ms: head.latest_cmid_ms,
             tail,
+            roster: self.roster(id)?,
             registers,
         }))
+    }
+
+    /// What a room is told: no ticks, which are the sessions' own.
+    fn registers(&self, id: &ConversationId) -> Found<Vec<(RegisterKey, Seq)>> {
+        let mut registers = Vec::new();
+        for (user, device, row) in self.devices(&state::devices_prefix(id))? {
+            registers.push((RegisterKey::Delivered(*id, user, device), row.delivered));
+        }
+        for (key, row) in self.prefix(&state::progress_prefix(id))? {
+            let row = Progress::decode(&row).map_err(TreeError::row("state"))?;
+            let user = state::user_of_key(&key).map_err(TreeError::row("state"))?;
+            registers.push((RegisterKey::Read(*id, user.clone()), row.read));
+            registers.push((RegisterKey::ReadCounted(*id, user), row.counted));
+        }
+        let least = self.least(id)?;
+        registers
+            .extend(LeastRow::ORDER.into_iter().zip(least.0).map(|(which, seq)| (RegisterKey::Least(*id, which), seq)));
+        registers.retain(|(_, value)| *value > 0);
+        Ok(registers)
     }
 
     /// "The last 24 h" end at the newest record, not now: never fewer records than by the clock, and no clock here.
     fn tail(&self, id: &ConversationId, head: &Head) -> Found<Vec<Arc<Record>>> {
         let day = head.us.saturating_sub(DEDUPE_MS * 1_000);
         let mut tail = Vec::new();
-        self.scan(id, head, ReadRange::Before(Seq::MAX), |record| {
+        self.scan(id, head, 1, head.seq, false, |record| {
             let wanted = tail.len() < TAIL || (tail.len() < TAIL_MOST && record.us >= day);
             if wanted {
                 tail.push(Arc::new(record));
@@ -136,43 +187,101 @@ impl Trees {
         Ok(tail)
     }
 
-    /// As many as fit into both limits, and one if there is one.
+    fn read_log(
+        &self,
+        id: &ConversationId,
+        viewer: Option<&UserKey>,
+        range: ReadRange,
+        records: u32,
+        bytes: u32,
+    ) -> Found<Outcome> {
+        let Some(head) = self.head(id)? else {
+            let reached = match range {
+                ReadRange::From { from, .. } => from.max(1) - 1,
+                ReadRange::Before(_) => 1,
+            };
+            return Ok(Outcome::LogSlice { head: 0, reached, records: Vec::new() });
+        };
+        let member = viewer.map(|viewer| self.member(id, viewer)).transpose()?;
+        let member = match &member {
+            Some(None) => return Ok(Outcome::NotMember),
+            Some(Some(member)) => Some(member),
+            None => None,
+        };
+        let taken = Taken::new(records, bytes);
+        let (records, reached) = self.slice(id, &head, range, member, taken)?;
+        Ok(Outcome::LogSlice { head: head.seq, reached, records })
+    }
+
+    /// What of the range a viewer may see (`None`: everything), and how far was looked.
     fn slice(
         &self,
         id: &ConversationId,
         head: &Head,
         range: ReadRange,
-        most: u32,
-        bytes: u32,
-    ) -> Found<Vec<Arc<Record>>> {
-        let mut room = bytes as usize;
-        let most = most.max(1) as usize;
-        let mut taken = Vec::new();
-        self.scan(id, head, range, |record| {
-            let cost = record.cost();
-            if cost > room && !taken.is_empty() {
-                return false;
+        viewer: Option<&Member>,
+        mut taken: Taken,
+    ) -> Found<(Vec<Arc<Record>>, Seq)> {
+        let last = viewer.map_or(head.seq, |viewer| viewer.end(head.seq));
+        let join = viewer.map_or(1, |viewer| viewer.join);
+        let (first, end, upwards) = match range {
+            ReadRange::From { from, to } => (from.max(1).max(join), to.min(last), true),
+            ReadRange::Before(before) => (join, before.saturating_sub(1).min(last), false),
+        };
+        let mut seen = visible(viewer, first, end);
+        if !upwards {
+            seen.reverse();
+        }
+        // The first record that was not looked at.
+        let mut stopped = None;
+        for (from, to) in seen {
+            self.scan(id, head, from, to, upwards, |record| {
+                let seq = record.seq;
+                if !taken.take(record, viewer) {
+                    stopped = Some(seq);
+                }
+                stopped.is_none()
+            })?;
+            if stopped.is_some() {
+                break;
             }
-            room = room.saturating_sub(cost);
-            taken.push(Arc::new(record));
-            taken.len() < most
-        })?;
-        Ok(taken)
+        }
+        let reached = match range {
+            ReadRange::From { from, to } => match stopped {
+                Some(seq) => seq - 1,
+                None => to.min(head.seq).max(from.max(1) - 1),
+            },
+            ReadRange::Before(_) => match stopped {
+                Some(seq) => seq + 1,
+                None => first.min(end + 1),
+            },
+        };
+        Ok((taken.records, reached))
     }
 
-    /// Gives the kept records of a range to `each` until it has enough. It starts at the range's first record, so what
-    /// was there once and has gone costs nothing.
+    /// Records up to `upto` that count for a member and are none of its own: all but those after it.
+    fn count_read(&self, id: &ConversationId, user: &UserKey, upto: Seq) -> Found<u64> {
+        let (Some(head), Some(member)) = (self.head(id)?, self.member(id, user)?) else { return Ok(0) };
+        let mut after = 0;
+        let from = upto.max(member.join.saturating_sub(1)).saturating_add(1);
+        self.scan(id, &head, from, member.end(head.seq), true, |record| {
+            after += u64::from(record.counts() && record.sender != member.user && member.sees(&record));
+            true
+        })?;
+        Ok(member.counted(head.ordinal).saturating_sub(after))
+    }
+
+    /// Gives the kept records from..=to to `each`, in either direction, until it has enough. It starts at the first one, so
+    /// what was there once and has gone costs nothing.
     fn scan(
         &self,
         id: &ConversationId,
         head: &Head,
-        range: ReadRange,
+        from: Seq,
+        to: Seq,
+        upwards: bool,
         mut each: impl FnMut(Record) -> bool,
     ) -> Found<()> {
-        let (from, to, upwards) = match range {
-            ReadRange::From { from, to } => (from.max(1), to.min(head.seq), true),
-            ReadRange::Before(seq) => (1, seq.saturating_sub(1).min(head.seq), false),
-        };
         let spans = head.spans.iter().enumerate().map(|(n, span)| {
             let next = head.spans.get(n + 1).map_or(Seq::MAX, |next| next.first - 1);
             (span, from.max(span.first), to.min(next))
@@ -193,7 +302,7 @@ impl Trees {
         Ok(())
     }
 
-    fn record(&self, id: &ConversationId, head: &Head, seq: Seq) -> Found<Option<Record>> {
+    pub(super) fn record(&self, id: &ConversationId, head: &Head, seq: Seq) -> Found<Option<Record>> {
         let span: Option<&Span> = head.spans.iter().rfind(|span| span.first <= seq);
         let Some((span, tree)) = span.and_then(|span| Some((span, self.log(span.bucket)?))) else {
             return Ok(None);
@@ -246,35 +355,136 @@ impl Trees {
         Ok(UserPage { entries, more })
     }
 
-    /// `None` where no record is kept any more.
+    /// `None` for who never was a member.
     fn user_entry(&self, user: &UserKey, id: ConversationId) -> Found<Option<UserEntry>> {
-        let Some(kind) = self.kind(&id)? else { return Ok(None) };
-        let own = self.member(&id, user)?;
-        let devices = self.devices(&state::devices_of_prefix(&id, user))?;
-        let (mut peer_delivered, mut peer_read) = (Vec::new(), Vec::new());
-        for peer in kind.members().iter().filter(|member| *member != user) {
-            let devices = self.devices(&state::devices_of_prefix(&id, peer))?;
-            peer_delivered.push(devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0));
-            peer_read.push(self.member(&id, peer)?.read);
-        }
-        let Some(head) = self.head(&id)? else { return Ok(None) };
-        let Some(last) = self.record(&id, &head, head.seq)? else { return Ok(None) };
+        let (Some(kind), devices) = (self.kind(&id)?, self.devices(&state::devices_of_prefix(&id, user))?) else {
+            return Ok(None);
+        };
+        let progress = self.progress(&id, user)?;
+        let own = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
+        let others = self.others(&id, &kind, user)?;
+        let title = match kind {
+            ConversationKind::Direct(_) => None,
+            ConversationKind::Group => self.row(&state::group_key(&id), Group::decode)?,
+        };
+        let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
+        let (peer_delivered, peer_read) = others.beside(&member, own, progress.read);
+        let head = member.end(newest.seq);
+        let (mut last, mut looks) = (None, LOOKED);
+        self.scan(&id, &newest, 1, head, false, |record| {
+            looks -= 1;
+            last = member.sees(&record).then(|| Arc::new(record));
+            last.is_none() && looks > 0
+        })?;
+        let peer = kind.members().iter().find(|other| *other != user);
+        let peer = peer.map(|peer| self.member(&id, peer)).transpose()?.flatten();
         Ok(Some(UserEntry {
             conversation: id,
-            kind: Arc::new(kind),
-            head: head.seq,
-            last: Arc::new(last),
-            last_own: own.last_own,
+            head,
+            last_id: newest.id,
+            last,
+            join: member.join,
+            title: title.map_or_else(String::new, |Group { texts: [name, ..], .. }| name),
+            last_own: member.last_own,
             delivered: devices.iter().filter(|(.., d)| d.delivered > 0).map(|(_, id, d)| (*id, d.delivered)).collect(),
-            read: own.read,
-            peer_delivered: peer_delivered.into_iter().min().unwrap_or(0),
-            peer_read: peer_read.into_iter().min().unwrap_or(0),
+            read: progress.read,
+            unread: member.counted(newest.ordinal).saturating_sub(progress.counted),
+            peer_delivered,
+            peer_read,
+            peer_excluded: peer.map(|peer| peer.excluded(peer_delivered)).unwrap_or_default(),
             ticks: devices
                 .iter()
                 .filter(|(.., d)| d.tick_delivered > 0 || d.tick_read > 0)
                 .map(|(_, id, d)| (*id, d.tick_delivered, d.tick_read))
                 .collect(),
+            kind: Arc::new(kind),
         }))
+    }
+
+    /// How far the others have received and read.
+    fn others(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey) -> Found<Others> {
+        let peer = kind.members().iter().find(|member| *member != user);
+        Ok(match (kind, peer) {
+            (ConversationKind::Group, _) => Others::Group(self.least(id)?),
+            (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
+            (ConversationKind::Direct(_), Some(peer)) => {
+                let devices = self.devices(&state::devices_of_prefix(id, peer))?;
+                let delivered = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
+                Others::Peer(delivered, self.progress(id, peer)?.read)
+            }
+        })
+    }
+}
+
+/// What is known of the others of a conversation.
+enum Others {
+    /// Delivered and read.
+    Peer(Seq, Seq),
+    Group(LeastRow),
+}
+
+impl Others {
+    /// For a member that has received and read so far itself.
+    fn beside(self, member: &Member, delivered: Seq, read: Seq) -> (Seq, Seq) {
+        let least = match self {
+            Self::Peer(delivered, read) => return (delivered, read),
+            Self::Group(LeastRow(least)) => least,
+        };
+        let of = |which: Least| least[which as usize];
+        // Where nothing is written of it yet, a member is just before what it may see.
+        let before = member.join.saturating_sub(1);
+        let beyond = |own: Seq, first, next| if own.max(before) <= first { next } else { first };
+        (
+            beyond(delivered, of(Least::Delivered), of(Least::NextDelivered)),
+            beyond(read, of(Least::Read), of(Least::NextRead)),
+        )
+    }
+}
+
+/// What of first..=end is not hidden from the viewer, ascending.
+fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
+    let mut seen = Vec::new();
+    let mut from = first;
+    for (hidden, until) in viewer.iter().flat_map(|viewer| &viewer.hidden) {
+        if from < *hidden {
+            seen.push((from, end.min(hidden - 1)));
+        }
+        from = from.max(until.saturating_add(1));
+    }
+    seen.push((from, end));
+    seen.retain(|(from, to)| from <= to);
+    seen
+}
+
+/// Records for one answer, within its limits.
+struct Taken {
+    records: Vec<Arc<Record>>,
+    most: usize,
+    room: usize,
+    looks: usize,
+}
+
+impl Taken {
+    fn new(most: u32, bytes: u32) -> Self {
+        let most = most.max(1) as usize;
+        Self { records: Vec::new(), most, room: bytes as usize, looks: LOOKED * most }
+    }
+
+    /// Looks at the next record; `false`: it is beyond the limits, and was not looked at.
+    fn take(&mut self, record: Record, viewer: Option<&Member>) -> bool {
+        if self.looks == 0 || self.records.len() >= self.most {
+            return false;
+        }
+        if viewer.is_none_or(|viewer| viewer.sees(&record)) {
+            let cost = record.cost();
+            if cost > self.room && !self.records.is_empty() {
+                return false;
+            }
+            self.room = self.room.saturating_sub(cost);
+            self.records.push(Arc::new(record));
+        }
+        self.looks -= 1;
+        true
     }
 }
 

@@ -6,16 +6,19 @@
 use super::bucket::{Bucket, Class, Retention};
 use super::checkpoint::Sealed;
 use super::memory::Row;
-use super::state::{self, CheckpointRow, Device, Head, Key, Member, Span};
+use super::rosters::Rosters;
+use super::state::{self, CheckpointRow, Device, Group, Head, Key, LeastRow, MemberRow, Progress, Span};
 use super::{Reached, TreeError, Trees, record_key};
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
 use crate::record::RecordError;
-use crate::{ConversationKind, Outcome, Raise, Record, RegisterKey};
+use crate::{ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Outcome, Raise, Record, RegisterKey, Roster};
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use lsm_tree::{AbstractTree, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::v1::kind::Value as Kind;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -33,6 +36,7 @@ pub(in crate::embedded) struct Staging {
     young: Rows,
     old: Rows,
     cached: usize,
+    rosters: Rosters,
     fresh_bytes: u64,
     lookups: Lookups,
 }
@@ -64,6 +68,7 @@ impl Staging {
             young: rows(),
             old: rows(),
             cached: cached / 2,
+            rosters: Rosters::new(cached / 2, seed),
             fresh_bytes: 0,
             lookups: Lookups::default(),
         }
@@ -113,34 +118,92 @@ impl Staging {
             return Ok(outcome);
         }
         // Everything that must be read, before anything changes.
-        let mut members: Vec<(Key, Member)> = Vec::new();
-        for record in records {
-            let key = state::member_key(conversation, &record.sender);
-            let at = match members.iter().position(|(known, _)| *known == key) {
-                Some(at) => at,
-                None => {
-                    let member = self.read(&key, Member::decode)?;
-                    members.push((key, member));
-                    members.len() - 1
-                }
-            };
-            members[at].1.last_own = record.seq;
-        }
-        if head.seq == 0 {
-            let kind = kind.ok_or_else(|| TreeError::row("state")(RecordError::Field("conversation kind")))?;
+        let mut roster = match kind {
+            Some(kind) if head.seq == 0 => Roster::new(kind),
+            None if head.seq == 0 => {
+                return Err(TreeError::row("state")(RecordError::Field("conversation kind")));
+            }
+            _ => self.rosters.take(conversation, &self.trees)?,
+        };
+        let erased = match self.erased(conversation, &head, records) {
+            Ok(erased) => erased,
+            Err(error) => {
+                self.rosters.put(*conversation, roster);
+                return Err(error);
+            }
+        };
+        if let (0, Some(kind)) = (head.seq, kind) {
             self.write(state::kind_key(conversation), state::encode_kind(kind));
-            for member in kind.members() {
-                self.write(state::user_key(member, conversation), state::PRESENT.to_vec());
+            for (at, member) in (0..).zip(roster.members()) {
+                self.write(state::member_key(conversation, &member.user), MemberRow::encode(at, member));
+                self.write(state::user_key(&member.user, conversation), state::PRESENT.to_vec());
             }
         }
         for record in records {
             self.record(conversation, &mut head, record);
+            self.enroll(conversation, &mut roster, record);
         }
-        for (key, member) in members {
-            self.write(key, member.encode());
+        for (bucket, record) in erased {
+            self.stored(conversation, bucket, &record);
         }
+        self.rosters.put(*conversation, roster);
         self.write(key, head.encode());
         Ok(outcome)
+    }
+
+    /// What the records take back, without its bodies, and where it is.
+    fn erased(
+        &self,
+        conversation: &ConversationId,
+        head: &Head,
+        records: &[Arc<Record>],
+    ) -> Result<Vec<(Bucket, Record)>, TreeError> {
+        let mut erased = Vec::new();
+        let mut after = head.clone();
+        for record in records {
+            let bucket = after.bucket_for(self.class, record.us);
+            if after.spans.last().is_none_or(|last| last.bucket != bucket) {
+                after.spans.push(Span { bucket, first: record.seq });
+            }
+            after.seq = record.seq;
+            if record.kind != Kind::Erase {
+                continue;
+            }
+            let seq = record.ref_seq;
+            let Some(span) = after.spans.iter().rfind(|span| span.first <= seq).filter(|_| seq <= record.seq) else {
+                continue;
+            };
+            if let Some(new) = seq.checked_sub(head.seq + 1).and_then(|at| records.get(at as usize)) {
+                erased.push((span.bucket, new.erased()));
+                continue;
+            }
+            // Of this batch, or of one before.
+            let key = record_key(conversation, seq);
+            let staged = self.records.iter().rev().find(|(_, known, _)| known[..] == key);
+            let found = match staged {
+                Some((_, _, value)) => Some(Record::decode(value).map_err(TreeError::row(span.bucket))?),
+                None => self.trees.record(conversation, head, seq)?,
+            };
+            erased.extend(found.map(|record| (span.bucket, record.erased())));
+        }
+        Ok(erased)
+    }
+
+    /// Who is in the conversation, as of this record.
+    fn enroll(&mut self, conversation: &ConversationId, roster: &mut Roster, record: &Record) {
+        let known = roster.members().len();
+        let group = (record.kind == Kind::Change).then(|| Group::of(roster));
+        for at in roster.apply(record) {
+            let Some(member) = roster.get(at) else { continue };
+            self.write(state::member_key(conversation, &member.user), MemberRow::encode(at, member));
+            if usize::from(at) >= known {
+                self.write(state::user_key(&member.user, conversation), state::PRESENT.to_vec());
+            }
+        }
+        let now = group.as_ref().map(|_| Group::of(roster));
+        if let Some(now) = now.filter(|now| Some(now) != group.as_ref()) {
+            self.write(state::group_key(conversation), now.encode());
+        }
     }
 
     fn record(&mut self, conversation: &ConversationId, head: &mut Head, record: &Record) {
@@ -155,52 +218,101 @@ impl Staging {
             });
             head.spans.push(Span { bucket, first: record.seq });
         }
-        let mut stored = Vec::with_capacity(record.cost());
-        record.encode(&mut stored);
-        self.records.push((bucket, Slice::from(record_key(conversation, record.seq)), Slice::from(stored)));
+        self.stored(conversation, bucket, record);
         let cmid = cmid_key(conversation, &record.sender, &record.device, &record.cmid);
         self.records.push((bucket, Slice::from(cmid), Slice::from(record.seq.to_le_bytes())));
         head.seq = record.seq;
         head.id = record.id;
         head.us = record.us;
+        head.ordinal = record.ordinal;
         head.latest_cmid_ms = head.latest_cmid_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
+    }
+
+    fn stored(&mut self, conversation: &ConversationId, bucket: Bucket, record: &Record) {
+        let mut stored = Vec::with_capacity(record.cost());
+        record.encode(&mut stored);
+        self.records.push((bucket, Slice::from(record_key(conversation, record.seq)), Slice::from(stored)));
+    }
+
+    /// The answer to a `Cas`; the batch holds the document if that is `Stored`.
+    pub(in crate::embedded) fn cas(
+        &mut self,
+        document: &DocumentKey,
+        expected: u64,
+        bytes: &Bytes,
+    ) -> Result<Outcome, TreeError> {
+        if bytes.len() > DOCUMENT_BYTES {
+            return Ok(Outcome::Unimplemented);
+        }
+        let key = state::document_key(document);
+        let found = self.read(&key, |row| state::decode_document(row).map(Some))?;
+        if found.as_ref().map_or(0, |(version, _)| *version) != expected {
+            return Ok(Outcome::Stale(found));
+        }
+        self.write(key, state::encode_document(expected + 1, bytes));
+        Ok(Outcome::Stored { version: expected + 1 })
+    }
+
+    /// `Stored`, and the batch holds the item; or `Unimplemented`, where it is too long.
+    pub(in crate::embedded) fn put(&mut self, item: &ItemKey, bytes: &Bytes) -> Outcome {
+        if bytes.len() > DOCUMENT_BYTES {
+            return Outcome::Unimplemented;
+        }
+        self.write(state::item_key(item), state::encode_item(bytes));
+        Outcome::Stored { version: 0 }
+    }
+
+    /// The item, if it was there; with the batch it is gone.
+    pub(in crate::embedded) fn hand_out(&mut self, item: &ItemKey) -> Result<Option<Bytes>, TreeError> {
+        let key = state::item_key(item);
+        let found = self.read(&key, |row| state::decode_item(row).map(Some))?;
+        if found.is_some() {
+            self.rows.insert(key, None);
+        }
+        Ok(found)
     }
 
     /// Whether the register is higher with this batch.
     pub(in crate::embedded) fn raise(&mut self, raise: &Raise) -> Result<bool, TreeError> {
         let conversation = raise.key.conversation();
-        let (user, device) = match &raise.key {
-            RegisterKey::Read(_, user) => (user, None),
+        let value = raise.value;
+        Ok(match &raise.key {
+            RegisterKey::Read(_, user) => {
+                let key = state::progress_key(&conversation, user);
+                let mut row = self.read(&key, Progress::decode)?;
+                grow(&mut row.read, value) && self.write(key, row.encode())
+            }
+            RegisterKey::ReadCounted(_, user) => {
+                let key = state::progress_key(&conversation, user);
+                let mut row = self.read(&key, Progress::decode)?;
+                grow(&mut row.counted, value) && self.write(key, row.encode())
+            }
+            RegisterKey::Least(_, which) => {
+                let key = state::least_key(&conversation);
+                let mut row = self.read(&key, LeastRow::decode)?;
+                grow(&mut row.0[*which as usize], value) && self.write(key, row.encode())
+            }
             RegisterKey::Delivered(_, user, device)
             | RegisterKey::TickDelivered(_, user, device)
-            | RegisterKey::TickRead(_, user, device) => (user, Some(device)),
-        };
-        let Some(device) = device else {
-            let key = state::member_key(&conversation, user);
-            let mut member = self.read(&key, Member::decode)?;
-            return Ok(if grow(&mut member.read, raise.value) {
-                self.write(key, member.encode());
-                true
-            } else {
-                false
-            });
-        };
-        let key = state::device_key(&conversation, user, device);
-        let mut row = self.read(&key, Device::decode)?;
-        let register = match &raise.key {
-            RegisterKey::TickDelivered(..) => &mut row.tick_delivered,
-            RegisterKey::TickRead(..) => &mut row.tick_read,
-            _ => &mut row.delivered,
-        };
-        let grown = grow(register, raise.value);
-        if grown {
-            self.write(key, row.encode());
-        }
-        Ok(grown)
+            | RegisterKey::TickRead(_, user, device) => {
+                let key = state::device_key(&conversation, user, device);
+                let mut row = self.read(&key, Device::decode)?;
+                let register = match &raise.key {
+                    RegisterKey::TickDelivered(..) => &mut row.tick_delivered,
+                    RegisterKey::TickRead(..) => &mut row.tick_read,
+                    _ => &mut row.delivered,
+                };
+                grow(register, value) && self.write(key, row.encode())
+            }
+        })
     }
 
     /// A row as the batch has it; the default where there is none.
-    fn read<T: Default>(&mut self, key: &Key, decode: fn(&[u8]) -> Result<T, RecordError>) -> Result<T, TreeError> {
+    fn read<T: Default>(
+        &mut self,
+        key: &Key,
+        decode: impl FnOnce(&[u8]) -> Result<T, RecordError>,
+    ) -> Result<T, TreeError> {
         let row = match self.rows.get(key).or_else(|| self.young.get(key)) {
             Some(row) => {
                 self.lookups.hits += 1;
@@ -222,7 +334,9 @@ impl Staging {
                 self.trees.get(key)?
             }
         };
-        self.cache(key.clone(), row.clone());
+        if is_cached(key) {
+            self.cache(key.clone(), row.clone());
+        }
         Ok(row)
     }
 
@@ -235,8 +349,10 @@ impl Staging {
         self.young.insert(key, row);
     }
 
-    fn write(&mut self, key: Key, value: Vec<u8>) {
+    /// Always true.
+    fn write(&mut self, key: Key, value: Vec<u8>) -> bool {
         self.rows.insert(key, Some(Slice::from(value)));
+        true
     }
 
     /// Writes the batch into the memory tables, where every read sees it. The log has made it durable.
@@ -252,11 +368,11 @@ impl Staging {
         self.fresh_bytes += self.trees.memory.write(self.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
         let mut rows = std::mem::take(&mut self.rows);
         for (key, row) in rows.drain() {
-            // Kinds, lists and buckets are never read by a decision.
-            if matches!(key.first(), Some(b'c' | b'm' | b'd')) {
+            if is_cached(&key) {
                 self.cache(key, row);
             }
         }
+        self.rosters.settle();
         // The map is kept: most batches need it as large as this one.
         self.rows = rows;
         Ok(())
@@ -286,6 +402,11 @@ impl Staging {
         let logs = self.trees.logs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         logs.keys().any(|bucket| bucket.is_expired(now_ms, days))
     }
+}
+
+/// What decisions read again and again, all of it small. Members are kept as rosters.
+fn is_cached(key: &Key) -> bool {
+    matches!(key.first(), Some(b'c' | b'd' | b'p' | b'l'))
 }
 
 fn grow(register: &mut Seq, value: Seq) -> bool {

@@ -1,28 +1,33 @@
 //! The rows of the state tree: what is known of conversations, members, devices and users beside their records.
 //!
-//! Each key begins with a letter, each value with a version byte (1); numbers are little endian, keys of records big
-//! endian. Names have a length byte before them.
+//! Each key begins with a letter, each value with a version byte (2); numbers are little endian, in keys big endian. Names
+//! have a length byte before them, texts and bytes a u32.
 //!
 //! | key | value |
 //! |---|---|
 //! | `s` | the checkpoint: lsn u64, incarnation of the store 16 bytes, class of the records after it u8 |
 //! | `b` bucket | a tree of records that must be there: nothing |
 //! | `k` conversation | its kind, as in the log |
-//! | `c` conversation | head, id and us of the last record, latest time of a client message id, u64 each; spans: class u8, month u32, first seq u64 each |
-//! | `m` conversation, user | last own record, read |
+//! | `c` conversation | head, id, us and ordinal of the last record, latest time of a client message id, u64 each; spans: class u8, month u32, first seq u64 each |
+//! | `m` conversation, user | a member, as in the roster: see [`MemberRow`] |
+//! | `g` conversation | epoch u32, name, description, avatar; of a group only |
+//! | `p` conversation, user | read, read counted |
 //! | `d` conversation, user, device | delivered, tick delivered, tick read |
+//! | `l` conversation | the four Least registers |
 //! | `u` user, conversation | the user's list: nothing |
+//! | `f` which u8, user | a document: version u64, bytes |
+//! | `i` user, device, number | an item: bytes |
 //!
 //! A bucket is class u8, month u32 big endian.
 
 use super::bucket::{Bucket, Class};
-use crate::ConversationKind;
 use crate::embedded::entry;
 use crate::record::{Cursor, RecordError};
+use crate::{ConversationKind, DocumentKey, ItemKey, Least, Member, MemberAt, Role, Roster};
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey};
 use smallvec::SmallVec;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A key of the state tree.
 pub(super) type Key = SmallVec<[u8; 64]>;
@@ -40,6 +45,48 @@ pub(super) fn kind_key(conversation: &ConversationId) -> Key {
 
 pub(super) fn head_key(conversation: &ConversationId) -> Key {
     key(b'c', &[&conversation.0])
+}
+
+pub(super) fn group_key(conversation: &ConversationId) -> Key {
+    key(b'g', &[&conversation.0])
+}
+
+pub(super) fn least_key(conversation: &ConversationId) -> Key {
+    key(b'l', &[&conversation.0])
+}
+
+/// Of all progress rows of a conversation.
+pub(super) fn progress_prefix(conversation: &ConversationId) -> Key {
+    key(b'p', &[&conversation.0])
+}
+
+pub(super) fn progress_key(conversation: &ConversationId, user: &UserKey) -> Key {
+    key(b'p', &[&conversation.0, &[user.as_bytes().len() as u8], user.as_bytes()])
+}
+
+pub(super) fn document_key(document: &DocumentKey) -> Key {
+    let (which, user) = match document {
+        DocumentKey::Devices(user) => (0, user),
+        DocumentKey::Settings(user) => (1, user),
+    };
+    key(b'f', &[&[which, user.as_bytes().len() as u8], user.as_bytes()])
+}
+
+/// Of all items of a device.
+pub(super) fn items_prefix(user: &UserKey, device: &DeviceId) -> Key {
+    let device = device.as_str().as_bytes();
+    key(b'i', &[&[user.as_bytes().len() as u8], user.as_bytes(), &[device.len() as u8], device])
+}
+
+pub(super) fn item_key(item: &ItemKey) -> Key {
+    let mut key = items_prefix(&item.user, &item.device);
+    key.extend_from_slice(&item.number.to_be_bytes());
+    key
+}
+
+/// The number that a key below [`items_prefix`] names.
+pub(super) fn number_of_item_key(stored: &[u8]) -> Result<u64, RecordError> {
+    stored.last_chunk().map(|number| u64::from_be_bytes(*number)).ok_or(RecordError::Truncated)
 }
 
 /// Of all member rows of a conversation.
@@ -100,8 +147,8 @@ pub(super) fn conversation_of_user_key(stored: &[u8]) -> Result<ConversationId, 
     stored.last_chunk().map(|id| ConversationId(*id)).ok_or(RecordError::Truncated)
 }
 
-/// The user that a key below [`members_prefix`] names.
-pub(super) fn user_of_member_key(stored: &[u8]) -> Result<UserKey, RecordError> {
+/// The user that a key below [`members_prefix`] or [`progress_prefix`] names.
+pub(super) fn user_of_key(stored: &[u8]) -> Result<UserKey, RecordError> {
     user_and_rest(stored).map(|(user, _)| user)
 }
 
@@ -161,6 +208,7 @@ pub(super) struct Head {
     /// Of the last record.
     pub(super) id: RecordId,
     pub(super) us: u64,
+    pub(super) ordinal: u64,
     pub(super) latest_cmid_ms: u64,
     /// Ascending; those of trees that have expired may be among them.
     pub(super) spans: SmallVec<[Span; 2]>,
@@ -168,7 +216,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = numbers(&[self.seq, self.id, self.us, self.latest_cmid_ms]);
+        let mut out = numbers(&[self.seq, self.id, self.us, self.ordinal, self.latest_cmid_ms]);
         for Span { bucket, first } in &self.spans {
             out.push(bucket.class as u8);
             out.extend_from_slice(&bucket.month.to_le_bytes());
@@ -179,7 +227,8 @@ impl Head {
 
     pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
         let mut from = versioned(stored)?;
-        let [seq, id, us, latest_cmid_ms] = [from.number()?, from.number()?, from.number()?, from.number()?];
+        let [seq, id, us, ordinal, latest_cmid_ms] =
+            [from.number()?, from.number()?, from.number()?, from.number()?, from.number()?];
         let mut spans = SmallVec::new();
         while !from.0.is_empty() {
             let [class] = from.array()?;
@@ -187,7 +236,7 @@ impl Head {
             let month = u32::from_le_bytes(from.array()?);
             spans.push(Span { bucket: Bucket { month, class }, first: from.number()? });
         }
-        Ok(Self { seq, id, us, latest_cmid_ms, spans })
+        Ok(Self { seq, id, us, ordinal, latest_cmid_ms, spans })
     }
 
     /// Where the next record, committed at `us`, goes. Within a conversation months never go back.
@@ -198,22 +247,131 @@ impl Head {
     }
 }
 
-/// A user in a conversation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) last_own: Seq,
-    pub(super) read: Seq,
+/// A member and where it stands in its roster: position u16, role u8 (1: admin), join and leave u64, join and leave epoch
+/// u32, aside, ordinal when it left, last own record u64, and the hidden ranges, two u64 each. The user is in the key.
+pub(super) struct MemberRow;
+
+impl MemberRow {
+    pub(super) fn encode(at: MemberAt, member: &Member) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&at.to_le_bytes());
+        out.push(u8::from(member.role == Role::Admin));
+        out.extend_from_slice(&member.join.to_le_bytes());
+        out.extend_from_slice(&member.leave.to_le_bytes());
+        out.extend_from_slice(&member.join_epoch.to_le_bytes());
+        out.extend_from_slice(&member.leave_epoch.to_le_bytes());
+        for number in [member.aside, member.left_ordinal, member.last_own] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        for seq in member.hidden.iter().flat_map(|(from, to)| [from, to]) {
+            out.extend_from_slice(&seq.to_le_bytes());
+        }
+        out
+    }
+
+    pub(super) fn decode(user: UserKey, stored: &[u8]) -> Result<(MemberAt, Member), RecordError> {
+        let mut from = versioned(stored)?;
+        let (at, [admin]) = (u16::from_le_bytes(from.array()?), from.array()?);
+        let (join, leave) = (from.number()?, from.number()?);
+        let (join_epoch, leave_epoch) = (u32::from_le_bytes(from.array()?), u32::from_le_bytes(from.array()?));
+        let (aside, left_ordinal, last_own) = (from.number()?, from.number()?, from.number()?);
+        let mut hidden = SmallVec::new();
+        while !from.0.is_empty() {
+            hidden.push((from.number()?, from.number()?));
+        }
+        let role = if admin == 1 { Role::Admin } else { Role::Member };
+        let member = Member { user, role, join, leave, join_epoch, leave_epoch, hidden, aside, left_ordinal, last_own };
+        Ok((at, member))
+    }
 }
 
-impl Member {
+/// What a group's roster knows beside its members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) epoch: u32,
+    /// Name, description, avatar.
+    pub(super) texts: [String; 3],
+}
+
+impl Group {
+    pub(super) fn of(roster: &Roster) -> Self {
+        let texts = [roster.name.clone(), roster.description.clone(), roster.avatar.clone()];
+        Self { epoch: roster.epoch, texts }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
-        numbers(&[self.last_own, self.read])
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        for text in &self.texts {
+            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+        out
     }
 
     pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
         let mut from = versioned(stored)?;
-        ended(Self { last_own: from.number()?, read: from.number()? }, &from)
+        let epoch = u32::from_le_bytes(from.array()?);
+        let mut text = || String::from_utf8(from.long()?.to_vec()).map_err(|_| RecordError::Field("text"));
+        let texts = [text()?, text()?, text()?];
+        ended(Self { epoch, texts }, &from)
     }
+}
+
+/// Of a user in a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) read: Seq,
+    pub(super) counted: u64,
+}
+
+impl Progress {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        numbers(&[self.read, self.counted])
+    }
+
+    pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
+        let mut from = versioned(stored)?;
+        ended(Self { read: from.number()?, counted: from.number()? }, &from)
+    }
+}
+
+/// The Least registers of a group, in the order of [`Least`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeastRow(pub(super) [Seq; 4]);
+
+impl LeastRow {
+    pub(super) const ORDER: [Least; 4] = [Least::Delivered, Least::NextDelivered, Least::Read, Least::NextRead];
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        numbers(&self.0)
+    }
+
+    pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
+        let mut from = versioned(stored)?;
+        ended(Self([from.number()?, from.number()?, from.number()?, from.number()?]), &from)
+    }
+}
+
+pub(super) fn encode_document(version: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut out = numbers(&[version]);
+    out.extend_from_slice(bytes);
+    out
+}
+
+pub(super) fn decode_document(stored: &[u8]) -> Result<(u64, bytes::Bytes), RecordError> {
+    let mut from = versioned(stored)?;
+    Ok((from.number()?, bytes::Bytes::copy_from_slice(from.0)))
+}
+
+pub(super) fn encode_item(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(bytes);
+    out
+}
+
+pub(super) fn decode_item(stored: &[u8]) -> Result<bytes::Bytes, RecordError> {
+    Ok(bytes::Bytes::copy_from_slice(versioned(stored)?.0))
 }
 
 /// A user's device in a conversation.
@@ -275,22 +433,42 @@ mod tests {
     #[test]
     fn rows_are_read_back_as_they_were_and_never_cut() {
         let spans = [Span { bucket: Bucket { month: 671, class: Class::Relay }, first: 9 }; 2];
-        let head = Head { seq: 1, id: 2, us: 3, latest_cmid_ms: 4, spans: spans.into_iter().collect() };
+        let head = Head { seq: 1, id: 2, us: 3, ordinal: 5, latest_cmid_ms: 4, spans: spans.into_iter().collect() };
         assert_eq!(Head::decode(&head.encode()), Ok(head.clone()));
         let row = CheckpointRow { lsn: 7, incarnation: [3; 16], class: Class::Relay };
         assert_eq!(CheckpointRow::decode(&row.encode()), Ok(row));
-        let member = Member { last_own: 1, read: u64::MAX };
-        assert_eq!(Member::decode(&member.encode()), Ok(member));
+        let user = UserKey::new("t", "ann").unwrap();
+        let member = Member {
+            user: user.clone(),
+            role: Role::Admin,
+            join: 1,
+            leave: 2,
+            join_epoch: 3,
+            leave_epoch: 4,
+            hidden: [(5, 6), (7, u64::MAX)].into_iter().collect(),
+            aside: 8,
+            left_ordinal: 9,
+            last_own: 10,
+        };
+        let row = MemberRow::encode(11, &member);
+        assert_eq!(MemberRow::decode(user.clone(), &row), Ok((11, member)));
+        let group = Group { epoch: 3, texts: ["a", "", "c"].map(str::to_owned) };
+        assert_eq!(Group::decode(&group.encode()), Ok(group));
+        let progress = Progress { read: 1, counted: u64::MAX };
+        assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
+        let least = LeastRow([1, 2, 3, 4]);
+        assert_eq!(LeastRow::decode(&least.encode()), Ok(least));
+        assert_eq!(decode_document(&encode_document(3, b"x")), Ok((3, "x".into())));
+        assert_eq!(decode_item(&encode_item(b"x")), Ok("x".into()));
         let device = Device { delivered: 1, tick_delivered: 2, tick_read: 3 };
         assert_eq!(Device::decode(&device.encode()), Ok(device));
-        let user = UserKey::new("t", "ann").unwrap();
         let kind = ConversationKind::Direct([user.clone(), user.clone()]);
         assert_eq!(decode_kind(&encode_kind(&kind)), Ok(kind));
-        assert!(Member::decode(&member.encode()[..16]).is_err() && Device::decode(&member.encode()).is_err());
+        assert!(Progress::decode(&progress.encode()[..16]).is_err() && Device::decode(&progress.encode()).is_err());
         assert_eq!(Head::decode(&[9]), Err(RecordError::Version(9)));
         let (id, phone) = (ConversationId([7; 16]), DeviceId::new("phone").unwrap());
         assert_eq!(device_of_key(&device_key(&id, &user, &phone)), Ok((user.clone(), phone)));
-        assert_eq!(user_of_member_key(&member_key(&id, &user)), Ok(user.clone()));
+        assert_eq!(user_of_key(&member_key(&id, &user)), Ok(user.clone()));
         assert_eq!(conversation_of_user_key(&user_key(&user, &id)), Ok(id));
         let bucket = Bucket { month: 671, class: Class::History };
         assert_eq!(bucket_of_key(&bucket_key(bucket)), Ok(bucket));
@@ -300,8 +478,11 @@ mod tests {
         /// A checksum may be right and the row from another version: it is read or refused, whatever it holds.
         #[test]
         fn any_bytes_are_read_or_refused(stored in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (Head::decode(&stored), Member::decode(&stored), Device::decode(&stored), decode_kind(&stored));
-            let _ = (CheckpointRow::decode(&stored), device_of_key(&stored), user_of_member_key(&stored));
+            let _ = (Head::decode(&stored), Progress::decode(&stored), Device::decode(&stored), decode_kind(&stored));
+            let user = UserKey::new("t", "ann").unwrap();
+            let _ = (MemberRow::decode(user, &stored), Group::decode(&stored), LeastRow::decode(&stored));
+            let _ = (decode_document(&stored), decode_item(&stored), number_of_item_key(&stored));
+            let _ = (CheckpointRow::decode(&stored), device_of_key(&stored), user_of_key(&stored));
             let _ = (bucket_of_key(&stored), conversation_of_user_key(&stored));
         }
     }

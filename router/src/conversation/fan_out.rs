@@ -1,0 +1,124 @@
+//! Whom a committed record is sent to: one envelope for each shard, whatever the number of members; and, on that shard,
+//! its sessions, some at a time.
+//!
+//! Guarantees: the members are those as of the record, and who was removed by it; records of a conversation reach a session
+//! in their order; a shard goes on with its other work after [`TURN`] pushes.
+
+use super::Conversation;
+use crate::Router;
+use crate::boundary::ShardId;
+use crate::envelope::Envelope;
+use crate::frozen::frozen;
+use crate::shard::home_of_user;
+use crate::slab::Key;
+use ringpost_persist::{ConversationKind, Record};
+use ringpost_proto::id::{ConversationId, UserKey};
+use ringpost_proto::v1::kind::Value as Kind;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sessions that are pushed a record before other work has its turn.
+const TURN: usize = 128;
+
+/// The members by the shard on which they live.
+pub(super) type Fans = Vec<(ShardId, Arc<[UserKey]>)>;
+
+/// A fan-out that is under way on the shard of some members.
+#[derive(Debug)]
+pub(crate) struct FanOut {
+    pub conversation: ConversationId,
+    pub kind: Arc<ConversationKind>,
+    pub users: Arc<[UserKey]>,
+    /// The first one whose turn has not come.
+    pub next: u32,
+    pub record: Arc<Record>,
+}
+
+impl Conversation {
+    /// Whom `record`, the last one of the log, is for.
+    fn fans_of(&mut self, record: &Record, shards: ShardId) -> Fans {
+        let plain = !matches!(record.kind, Kind::Change | Kind::Edit | Kind::Erase | Kind::Reaction);
+        // A block hides what follows from one of two.
+        let same = plain && (self.is_group() || self.roster.members().iter().all(|member| member.hidden.is_empty()));
+        if let Some(fans) = self.fans.as_ref().filter(|_| same) {
+            return fans.clone();
+        }
+        let mut by_shard: BTreeMap<ShardId, Vec<UserKey>> = BTreeMap::new();
+        let here = |leave| leave == 0 || leave == record.seq;
+        for member in self.roster.members().iter().filter(|member| here(member.leave) && member.sees(record)) {
+            by_shard.entry(home_of_user(&member.user, shards)).or_default().push(member.user.clone());
+        }
+        let fans: Fans = by_shard.into_iter().map(|(shard, users)| (shard, users.into())).collect();
+        if same {
+            self.fans = Some(fans.clone());
+        }
+        fans
+    }
+}
+
+impl Router {
+    /// A record is in the log: takes it into the prefix and tells the members' homes.
+    pub(super) fn take_in(&mut self, key: Key, record: Arc<Record>) {
+        let shards = self.settings.shards;
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.apply(record.clone());
+        let (conversation, kind) = (room.id, room.kind.clone());
+        for (shard, users) in room.fans_of(&record, shards) {
+            let (kind, record) = (kind.clone(), record.clone());
+            self.post(shard, Envelope::Committed { conversation, kind, users, record });
+        }
+        if record.kind == Kind::Change {
+            // Who has left keeps nobody back.
+            self.progress_moved(key);
+        }
+        self.note_dirty(key);
+    }
+
+    /// A record was committed that is for these users of this shard.
+    pub(crate) fn committed(
+        &mut self,
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        users: Arc<[UserKey]>,
+        record: Arc<Record>,
+    ) {
+        let waits = self.fan_outs.iter().any(|earlier| earlier.conversation == conversation);
+        self.fan_outs.push_back(FanOut { conversation, kind, users, next: 0, record });
+        // Small ones are done at once, before larger ones of other conversations.
+        if !waits && let Some(last) = self.fan_outs.back().filter(|last| last.users.len() <= TURN) {
+            debug_assert_eq!(last.conversation, conversation);
+            if let Some(fan_out) = self.fan_outs.pop_back() {
+                self.fan_out(fan_out, usize::MAX);
+            }
+        }
+    }
+
+    /// Goes on with what is under way.
+    pub(crate) fn go_on_fanning_out(&mut self) {
+        if let Some(fan_out) = self.fan_outs.pop_front()
+            && let Some(rest) = self.fan_out(fan_out, TURN)
+        {
+            self.fan_outs.push_front(rest);
+        }
+    }
+
+    /// Every live session of the users gets the record, now or from the log. Returns what is left after `turn` sessions.
+    fn fan_out(&mut self, mut fan_out: FanOut, turn: usize) -> Option<FanOut> {
+        let mut pushed = 0;
+        while let Some(user) = fan_out.users.get(fan_out.next as usize) {
+            if pushed >= turn {
+                return Some(fan_out);
+            }
+            fan_out.next += 1;
+            let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { continue };
+            for key in sessions {
+                self.head_moved(key, fan_out.conversation, &fan_out.kind, &fan_out.record);
+                self.settle_session(key);
+                pushed += 1;
+            }
+        }
+        None
+    }
+}
+
+frozen!(FanOut { conversation, kind, users, next, record });
