@@ -8,3 +8,4 @@ mod common;
 mod damage;
 mod equal;
 mod expiry;
+mod failures;
