@@ -94,7 +94,7 @@ impl Committer {
             trees: Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed),
             memory_bytes: options.memory_bytes,
             records: 0,
-            flushing: None,
+            flushing: Flushing::default(),
         };
         let (wal, found) = Wal::open(
             Arc::clone(&files),
@@ -106,7 +106,7 @@ impl Committer {
             &mut |lsn, payload| replay.batch(lsn, payload),
         )?;
         let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
-        replay.flushed().map_err(damaged)?;
+        replay.flushing.wait().map_err(damaged)?;
         let Replay { mut trees, records, .. } = replay;
         if trees.trees().newest_on_disk() > wal.lsn() {
             // The trees hold a batch that the log has not: it was durable, so its loss is no torn end.
@@ -351,7 +351,28 @@ struct Replay {
     memory_bytes: u64,
     records: u64,
     /// What was read before, on its way to the disk.
-    flushing: Option<JoinHandle<Result<u64, TreeError>>>,
+    flushing: Flushing,
+}
+
+/// A flush beside the reading of the log; it never outlives it.
+#[derive(Default)]
+struct Flushing(Option<JoinHandle<Result<u64, TreeError>>>);
+
+impl Flushing {
+    fn wait(&mut self) -> Result<(), TreeError> {
+        match self.0.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(flushed)) => flushed.map(|_| ()),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        // The start has failed already: what became of the flush is for the next one to see.
+        let _ = self.0.take().map(JoinHandle::join);
+    }
 }
 
 impl Replay {
@@ -385,19 +406,10 @@ impl Replay {
         self.trees.apply(lsn).map_err(ReplayError::Open)?;
         if self.trees.fresh_bytes() >= self.memory_bytes {
             // A long log is read in the memory of a short one. The next checkpoint removes what this one covers.
-            self.flushed().map_err(unreadable)?;
+            self.flushing.wait().map_err(unreadable)?;
             let sealed = self.trees.seal(lsn, None);
-            self.flushing = Some(std::thread::spawn(move || sealed.flush()));
+            self.flushing.0 = Some(std::thread::spawn(move || sealed.flush()));
         }
         Ok(())
-    }
-
-    /// Waits for the flush that is under way.
-    fn flushed(&mut self) -> Result<(), TreeError> {
-        match self.flushing.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(flushed)) => flushed.map(|_| ()),
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-        }
     }
 }
