@@ -20,6 +20,7 @@ impl Frozen for Conversation {
         self.progress.write(out);
         self.least.write(out);
         self.least_dirty.write(out);
+        self.dirty.write(out);
         self.tick_ms.write(out);
         self.ticked_ms.write(out);
         self.tickets.write(out);
@@ -45,6 +46,7 @@ impl Frozen for Conversation {
         room.progress = Frozen::read(from)?;
         room.least = Frozen::read(from)?;
         room.least_dirty = Frozen::read(from)?;
+        room.dirty = Frozen::read(from)?;
         room.tick_ms = Frozen::read(from)?;
         room.ticked_ms = Frozen::read(from)?;
         room.tickets = Frozen::read(from)?;

@@ -77,6 +77,8 @@ pub(crate) struct Conversation {
     /// Of a group: how far the least advanced members are, as the senders were told.
     least: tick::Leasts,
     least_dirty: bool,
+    /// A register is to be written.
+    dirty: bool,
     /// When the other sides are next told of progress; and when they last were.
     tick_ms: Option<u64>,
     ticked_ms: u64,
@@ -173,6 +175,7 @@ impl Conversation {
             progress: Vec::new(),
             least: tick::Leasts::default(),
             least_dirty: false,
+            dirty: false,
             tick_ms: None,
             ticked_ms: 0,
             tickets: 0,

@@ -118,6 +118,7 @@ impl Conversation {
         if skipped > delivered {
             let progress = self.device(member, device);
             (progress.delivered, progress.dirty) = (skipped, true);
+            self.dirty = true;
             self.advance_read(member, 0);
         }
     }
@@ -131,6 +132,7 @@ impl Conversation {
             return false;
         }
         (progress.delivered, progress.dirty) = (seq, true);
+        self.dirty = true;
         true
     }
 
@@ -143,6 +145,7 @@ impl Conversation {
         if moved {
             progress.read_move = Move { from: progress.read, to: read, unix_ms };
             (progress.read, progress.read_dirty) = (read, true);
+            self.dirty = true;
         }
         moved
     }
@@ -201,6 +204,7 @@ impl Conversation {
     /// Registers to write; and the reads whose count the log must tell first, with their members.
     fn dirty_registers(&mut self) -> (Vec<Raise>, Vec<(UserKey, Seq)>) {
         let (mut raises, mut uncounted) = (Vec::new(), Vec::new());
+        self.dirty = false;
         for at in 0..self.progress.len() {
             let (member, progress) = (at as MemberAt, &mut self.progress[at]);
             let Some(user) = self.roster.get(member).map(|it| it.user.clone()) else { continue };
@@ -242,8 +246,9 @@ impl Conversation {
             (RegisterKey::Delivered(_, _, device), Some(member)) => self.device(member, device).dirty = true,
             (RegisterKey::Read(..), Some(member)) => self.member_progress(member).read_dirty = true,
             (RegisterKey::Least(..), _) => self.least_dirty = true,
-            _ => {}
+            _ => return,
         }
+        self.dirty = true;
     }
 }
 
@@ -356,11 +361,10 @@ impl Router {
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.used_ms = now_ms;
-        let dirty = room.least_dirty || room.progress.iter().any(Progress::is_dirty);
-        if dirty {
+        if room.dirty {
             room.ahead_ms.get_or_insert(now_ms);
         }
-        if dirty && room.flush_ms.is_none() {
+        if room.dirty && room.flush_ms.is_none() {
             room.flush_ms = Some(now_ms + FLUSH_MS);
             self.arm_conversation(key);
         }

@@ -112,7 +112,7 @@ impl Conversation {
         if self.least == told {
             return Vec::new();
         }
-        self.least_dirty = true;
+        (self.least_dirty, self.dirty) = (true, true);
         let mut news = Vec::new();
         for at in 0..self.roster.members().len() as MemberAt {
             let Some(member) = self.roster.get(at).filter(|it| it.is_current() && it.last_own > 0) else { continue };
