@@ -8,7 +8,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest, UserPage};
 use ringpost_proto::id::{DeviceId, UserKey};
 use ringpost_proto::v1;
-use ringpost_router::{ConnRef, Identity, Input, Now, Output, Request, Router, Settings};
+use ringpost_router::{ConnRef, Identity, Input, Now, Output, Rate, Request, Router, Settings};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -48,6 +48,9 @@ impl World {
             progress_ms: 30_000,
             crash_slot_ms: 10_000,
             conversations: 1 << 16,
+            device_sends: Rate::default(),
+            user_sends: Rate::default(),
+            requests: Rate::default(),
             seed: 1,
         };
         let router = Router::new(settings, now);

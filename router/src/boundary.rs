@@ -8,6 +8,7 @@
 //! costs one box.
 
 use crate::envelope::Envelope;
+use crate::rate::Rate;
 use bytes::Bytes;
 use ringpost_persist::{Body, ConversationKind, Peer, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::close::CloseCode;
@@ -203,6 +204,10 @@ pub struct Settings {
     pub crash_slot_ms: u64,
     /// Conversations held in memory, unless more than these have something to do.
     pub conversations: u32,
+    /// Sends of a device, sends of a user over all its devices, and other requests of a device (acks and pings aside).
+    pub device_sends: Rate,
+    pub user_sends: Rate,
+    pub requests: Rate,
     /// For session ids and jitter; the only randomness of a router.
     pub seed: u64,
 }
@@ -222,6 +227,8 @@ pub struct Counters {
     pub syncs: u64,
     pub takeovers: u64,
     pub slow_consumers: u64,
+    /// Requests over a rate.
+    pub rate_limited: u64,
 }
 
 /// A resume token as it stands in welcome and hello.

@@ -9,6 +9,7 @@ mod conversation;
 pub mod envelope;
 mod frozen;
 mod pending;
+mod rate;
 mod refusal;
 mod session;
 mod shard;
@@ -20,5 +21,6 @@ pub mod wheel;
 
 pub use boundary::*;
 pub use frozen::RestoreError;
+pub use rate::Rate;
 pub use shard::{Router, home_of_conversation, home_of_user};
 pub use snapshot::SNAPSHOT_VERSION;

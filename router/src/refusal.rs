@@ -87,6 +87,11 @@ pub fn storage_full() -> v1::Error {
     retryable(Code::StorageFull, 30_000, "the disk is nearly full; nothing was stored")
 }
 
+/// The client is faster than it may be.
+pub fn rate_limited(retry_after_ms: u64) -> v1::Error {
+    retryable(Code::RateLimited, retry_after_ms, "too many requests; nothing was done")
+}
+
 pub fn overloaded() -> v1::Error {
     retryable(Code::Overloaded, 1_000, "too many messages wait for this conversation; nothing was stored")
 }

@@ -119,6 +119,7 @@ frozen!(Counters {
     syncs,
     takeovers,
     slow_consumers,
+    rate_limited,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },

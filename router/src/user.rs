@@ -5,6 +5,7 @@
 
 use crate::acked::Lingering;
 use crate::frozen::frozen;
+use crate::rate::Used;
 use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
 use ringpost_proto::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS};
@@ -18,6 +19,7 @@ pub(crate) struct User {
     /// Live sessions; one that was taken over is no longer here.
     pub sessions: SmallVec<[Key; 2]>,
     takeovers: Vec<Takeovers>,
+    pub sends: Used,
     pub acked: Lingering,
 }
 
@@ -50,7 +52,7 @@ impl User {
     }
 }
 
-frozen!(User { sessions, takeovers, acked });
+frozen!(User { sessions, takeovers, sends, acked });
 frozen!(Takeovers { device, at_ms });
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What follows from the settings and this machine. Pure: the machine is an argument.
 
-use super::Settings;
+use super::{Layers, Origin, Settings};
 
 /// What the machine gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,22 @@ pub struct Derived {
     pub sessions_per_shard: u32,
     /// Entries of one ring's table of direct descriptors: its sessions, and connections on their way in or through HTTP.
     pub descriptors_per_shard: u32,
+}
+
+impl Settings {
+    /// Development has no rates but those that were asked for.
+    pub(super) fn lift_rates(&mut self, layers: &Layers) {
+        let rates = [
+            ("sends_per_second", &mut self.sends_per_second),
+            ("user_sends_per_second", &mut self.user_sends_per_second),
+            ("requests_per_second", &mut self.requests_per_second),
+        ];
+        for (key, rate) in rates {
+            if layers.origin(key) == Origin::Default {
+                *rate = 0;
+            }
+        }
+    }
 }
 
 impl Machine {

@@ -46,7 +46,10 @@ impl Config {
 
     /// As [`Config::new`], with each value in its bounds but their relations unchecked: to be shown, not to be run.
     pub fn unasserted(layers: &Layers, machine: &Machine) -> Result<Self, ConfigError> {
-        let settings = Settings::from_layers(layers)?;
+        let mut settings = Settings::from_layers(layers)?;
+        if settings.dev {
+            settings.lift_rates(layers);
+        }
         let derived = Derived::new(&settings, machine);
         Ok(Self { settings, derived })
     }

@@ -97,6 +97,14 @@ settings! {
     crash_slot_ms: u64 = 5_000, Bounds::Range(0, 10 * MINUTE_MS);
     /// Conversations that a shard holds in memory. Beyond, those at rest for 10 s leave it, and are read again when they are used.
     conversations_in_memory: u32 = 262_144, Bounds::Range(1, 1 << 24);
+    /// Messages that a device may send each second; one more is answered RATE_LIMITED. 0: not limited, which is the default with dev, so that a load tool measures the server.
+    sends_per_second: u32 = 30, Bounds::Range(0, 1_000_000);
+    /// Messages that a device may send at once, before the rate counts; a user twice as many over all its devices.
+    sends_burst: u32 = 60, Bounds::Range(1, 1_000_000);
+    /// Messages that a user may send each second over all its devices. 0: not limited, as with dev.
+    user_sends_per_second: u32 = 60, Bounds::Range(0, 1_000_000);
+    /// Other requests of a device each second (history, fetch, reads, groups; acks and pings are free), twice as many at once. 0: not limited, as with dev.
+    requests_per_second: u32 = 100, Bounds::Range(0, 1_000_000);
     /// How long a graceful stop lets sessions take their close frames and answers before sockets are cut.
     drain_ms: u64 = 3_000, Bounds::Range(0, 10 * MINUTE_MS);
     /// Origins of browsers that may connect besides the server's own, written as browsers do: scheme, host, and port where it is not the scheme's (separated by commas outside a file).

@@ -197,3 +197,12 @@ fn a_bad_file_is_one_line() {
     let absent = Layers::default().file("/nonexistent/ringpost.toml".as_ref()).unwrap_err();
     assert!(absent.to_string().contains("/nonexistent/ringpost.toml"));
 }
+
+#[test]
+fn development_has_no_rates_but_those_that_were_asked_for() {
+    let dev = config(&[("sends_per_second", "7")]).unwrap();
+    assert_eq!((dev.sends_per_second, dev.user_sends_per_second, dev.requests_per_second), (7, 0, 0));
+    let others = Layers::default();
+    let serving = Config::unasserted(&others, &MACHINE).unwrap();
+    assert_eq!((serving.sends_per_second, serving.user_sends_per_second, serving.requests_per_second), (30, 60, 100));
+}

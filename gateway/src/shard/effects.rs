@@ -129,6 +129,7 @@ impl Shard {
             (Stat::Syncs, counters.syncs),
             (Stat::Takeovers, counters.takeovers),
             (Stat::SlowConsumers, counters.slow_consumers),
+            (Stat::RateLimited, counters.rate_limited),
         ] {
             self.stats.set(stat, value);
         }

@@ -10,7 +10,7 @@ use crate::ring::{Completion, Ring};
 use ringpost_persist::embedded::StorePort;
 use ringpost_proto::close::CloseCode;
 use ringpost_router::wheel::Wheel;
-use ringpost_router::{Input, Router, Settings, ShardId};
+use ringpost_router::{Input, Rate, Router, Settings, ShardId};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -272,6 +272,9 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
         progress_ms: config.progress_ms,
         crash_slot_ms: config.crash_slot_ms,
         conversations: config.conversations_in_memory,
+        device_sends: Rate { per_second: config.sends_per_second, burst: config.sends_burst },
+        user_sends: Rate { per_second: config.user_sends_per_second, burst: config.sends_burst.saturating_mul(2) },
+        requests: Rate { per_second: config.requests_per_second, burst: config.requests_per_second.saturating_mul(2) },
         seed,
     }
 }

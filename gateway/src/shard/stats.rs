@@ -97,6 +97,7 @@ stats! {
     Syncs: Counter "ringpost_syncs_total" "",
     Takeovers: Counter "ringpost_takeovers_total" "",
     SlowConsumers: Counter "ringpost_slow_consumers_total" "",
+    RateLimited: Counter "ringpost_rate_limited_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 
     // Between shards.

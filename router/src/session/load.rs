@@ -238,6 +238,9 @@ impl Router {
                 slices: limits::SLICES as u32,
                 group_members: limits::GROUP_MEMBERS as u32,
                 watched_users: limits::WATCHED_USERS as u32,
+                sends_per_second: self.settings.device_sends.per_second,
+                sends_burst: self.settings.device_sends.burst,
+                requests_per_second: self.settings.requests.per_second,
                 edit_ms: limits::EDIT_MS,
                 erase_ms: limits::ERASE_MS,
                 ..v1::Limits::default()

@@ -18,6 +18,7 @@ use crate::acked::LateAcks;
 use crate::boundary::{ConnRef, Identity, Output};
 use crate::envelope::Ranges;
 use crate::frozen::{frozen, frozen_enum};
+use crate::rate::Used;
 use crate::slab::Key;
 use crate::sync::Behind;
 use ringpost_persist::{Body, ConversationKind, Record};
@@ -48,6 +49,8 @@ pub(crate) struct Session {
     told_renew: bool,
     reading: bool,
     pub unanswered: u32,
+    pub sends: Used,
+    pub requests: Used,
     /// The last push sent, and the last one acknowledged.
     pub pushed: u64,
     pub acked: u64,
@@ -396,6 +399,8 @@ frozen!(Session {
     told_renew,
     reading,
     unanswered,
+    sends,
+    requests,
     pushed,
     acked,
     window_pushes,

@@ -3,6 +3,7 @@
 use super::{Loading, Session, State};
 use crate::Router;
 use crate::boundary::{ConnRef, Identity, Output};
+use crate::rate::Used;
 use crate::refusal;
 use crate::slab::Key;
 use ringpost_persist::Peer;
@@ -45,6 +46,8 @@ impl Router {
             told_renew: false,
             reading: true,
             unanswered: 0,
+            sends: Used::default(),
+            requests: Used::default(),
             pushed: 0,
             acked: 0,
             window_pushes: at_most(self.settings.window_pushes, window.pushes),

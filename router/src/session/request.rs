@@ -27,6 +27,10 @@ impl Router {
         if session.state == State::Loading {
             return self.hold_request(key, id, request);
         }
+        if let Err(retry_after_ms) = self.within_rates(key, &request) {
+            self.counters.rate_limited += 1;
+            return self.frame(conn, id, Answer::Error(refusal::rate_limited(retry_after_ms)));
+        }
         match request {
             Request::Ack { push, ranges } => {
                 self.ack(conn, key, id, push, ranges);
@@ -54,6 +58,25 @@ impl Router {
                 self.frame(conn, id, Answer::Error(error));
             }
             Request::Unexpected { hello: false } => {}
+        }
+    }
+
+    /// A send counts for the device and for the user; an ack, a ping and a bye for nobody.
+    fn within_rates(&mut self, key: Key, request: &Request) -> Result<(), u64> {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
+        match request {
+            Request::Ack { .. } | Request::Ping | Request::Bye => Ok(()),
+            Request::Send(_) => {
+                let mut device = session.sends;
+                device.take(self.settings.device_sends, now_ms)?;
+                if let Some(user) = self.users.get_mut(&session.identity.user) {
+                    user.sends.take(self.settings.user_sends, now_ms)?;
+                }
+                session.sends = device;
+                Ok(())
+            }
+            _ => session.requests.take(self.settings.requests, now_ms),
         }
     }
 

@@ -233,3 +233,40 @@ fn conversations_in_memory_stay_below_their_limit_and_one_that_left_still_knows_
         assert!(sent.duplicate && sent.seq == 1, "{n}: {sent:?}");
     }
 }
+
+#[test]
+fn who_is_faster_than_allowed_is_told_when_to_come_again_and_loses_nothing() {
+    let rate = |per_second, burst| ringpost_router::Rate { per_second, burst };
+    let mut world = World::with(2, ringpost_persist::faulty::Faults::none(), |settings| {
+        settings.device_sends = rate(10, 3);
+        settings.user_sends = rate(10, 5);
+        settings.requests = rate(10, 2);
+    });
+    let [phone, laptop, bob] =
+        [("alice", "phone"), ("alice", "laptop"), ("bob", "phone")].map(|(user, device)| world.open(user, device));
+    let say = |n: u8| text("bob", [n; 16], "hi");
+    let welcome = world.got(bob).into_iter().find_map(|got| match got {
+        Got::Frame(_, Answer::Welcome(welcome)) => welcome.limits,
+        _ => None,
+    });
+    let limits = welcome.unwrap();
+    assert_eq!((limits.sends_per_second, limits.sends_burst, limits.requests_per_second), (10, 3, 10));
+    for n in 1..=3 {
+        assert!(world.sent(phone, say(n)).is_ok());
+    }
+    let error = world.sent(phone, say(4)).unwrap_err();
+    assert_eq!((error.code(), error.retryable), (Code::RateLimited, true));
+    assert!((1..=100).contains(&error.retry_after_ms), "{}", error.retry_after_ms);
+    // The user's other device has two left of five.
+    assert!(world.sent(laptop, say(5)).is_ok() && world.sent(laptop, say(6)).is_ok());
+    assert_eq!(world.sent(laptop, say(7)).unwrap_err().code(), Code::RateLimited);
+    assert!(world.sent(bob, text("alice", [1; 16], "hi")).is_ok(), "bob has his own");
+    world.advance(error.retry_after_ms);
+    assert!(world.sent(phone, say(4)).is_ok());
+    assert_eq!(world.pushed(bob).len(), 6);
+    let list = || Request::Conversations(Box::default());
+    assert!((0..2).all(|_| matches!(world.answer(bob, list()), Answer::ConversationPage(_))));
+    assert_eq!(world.error(bob, list()).code(), Code::RateLimited);
+    world.ack(bob, 6);
+    assert!(matches!(world.answer(bob, Request::Ping), Answer::Pong(_)), "acks and pings are free");
+}

@@ -9,7 +9,9 @@ use ringpost_proto::v1::push::Item;
 use ringpost_proto::v1::server_frame::Answer;
 use ringpost_proto::v1::{self, peer::Peer};
 use ringpost_router::envelope::Envelope;
-use ringpost_router::{ConnRef, Identity, Input, Now, Output, RecordPage, Request, Router, Settings, home_of_user};
+use ringpost_router::{
+    ConnRef, Identity, Input, Now, Output, Rate, RecordPage, Request, Router, Settings, home_of_user,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -61,6 +63,9 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         progress_ms: 30_000,
         crash_slot_ms: 10_000,
         conversations: 1 << 16,
+        device_sends: Rate::default(),
+        user_sends: Rate::default(),
+        requests: Rate::default(),
         seed: 1 + u64::from(shard),
     }
 }

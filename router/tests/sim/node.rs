@@ -8,7 +8,7 @@ use super::world::{Event, World};
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest};
 use ringpost_proto::id::ClientMessageId;
 use ringpost_router::envelope::Envelope;
-use ringpost_router::{ConnRef, Input, Now, Router, Settings, ShardId};
+use ringpost_router::{ConnRef, Input, Now, Rate, Router, Settings, ShardId};
 use std::collections::BTreeMap;
 
 pub struct Node {
@@ -87,6 +87,9 @@ fn settings(plan: &Plan, shard: ShardId, epoch: u32) -> Settings {
         crash_slot_ms: 2_000,
         // In some worlds so few that conversations leave memory and come back.
         conversations: if plan.seed.is_multiple_of(4) { 1 } else { 1 << 16 },
+        device_sends: Rate::default(),
+        user_sends: Rate::default(),
+        requests: Rate::default(),
         seed: plan.seed ^ u64::from(epoch) << 32 ^ u64::from(shard),
     }
 }
