@@ -51,6 +51,8 @@ pub const AVATAR_BYTES: usize = 128;
 pub const SLICE_BYTES: usize = 64 << 10;
 pub const SLICES_BYTES: usize = 256 << 10;
 pub const SLICES: usize = 64;
+/// Who says nothing more is no longer writing after this, milliseconds.
+pub const TYPING_MS: u64 = 6_000;
 /// Users that a session watches.
 pub const WATCHED_USERS: usize = 200;
 /// For how long a message may be edited, and erased by its sender, milliseconds.

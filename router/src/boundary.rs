@@ -229,6 +229,8 @@ pub struct Counters {
     pub slow_consumers: u64,
     /// Requests over a rate.
     pub rate_limited: u64,
+    /// Typing events sent.
+    pub ephemeral: u64,
 }
 
 /// A resume token as it stands in welcome and hello.

@@ -22,6 +22,16 @@ pub struct SessionRef {
 pub enum Envelope {
     /// To the conversation's home: append this. Lost: the client retries.
     Propose { conversation: ConversationId, from: SessionRef, re: u64, proposal: Proposal },
+    /// To the conversation's home: a member is writing, or no longer. Lost: said again, or over by itself.
+    Types { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, composing: bool },
+    /// To the home of these members: one of them is writing, or no longer. Lost: over by itself at the client.
+    Typing {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        users: Arc<[UserKey]>,
+        by: UserKey,
+        composing: bool,
+    },
     /// To the sender's session: the outcome. Lost: the client retries and gets it as a duplicate.
     Outcome { to: SessionRef, re: u64, outcome: SendOutcome },
     /// To the home of these members: a record was committed that is for them. One for each shard, however many they are.

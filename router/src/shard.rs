@@ -153,6 +153,12 @@ impl Router {
             Envelope::Committed { conversation, kind, users, record } => {
                 self.committed(conversation, kind, users, record);
             }
+            Envelope::Types { conversation, kind, user, composing } => {
+                self.conversation_typing(conversation, &kind, &user, composing);
+            }
+            Envelope::Typing { conversation, kind, users, by, composing } => {
+                self.typing(conversation, &kind, &users, &by, composing);
+            }
             Envelope::Ask { conversation, kind, user, from, re, ask } => {
                 self.conversation_asked(conversation, &kind, user, from, re, ask);
             }

@@ -120,6 +120,7 @@ frozen!(Counters {
     takeovers,
     slow_consumers,
     rate_limited,
+    ephemeral,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },

@@ -130,6 +130,7 @@ impl Shard {
             (Stat::Takeovers, counters.takeovers),
             (Stat::SlowConsumers, counters.slow_consumers),
             (Stat::RateLimited, counters.rate_limited),
+            (Stat::Ephemeral, counters.ephemeral),
         ] {
             self.stats.set(stat, value);
         }

@@ -98,6 +98,7 @@ stats! {
     Takeovers: Counter "ringpost_takeovers_total" "",
     SlowConsumers: Counter "ringpost_slow_consumers_total" "",
     RateLimited: Counter "ringpost_rate_limited_total" "",
+    Ephemeral: Counter "ringpost_ephemeral_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 
     // Between shards.

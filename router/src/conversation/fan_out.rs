@@ -11,7 +11,7 @@ use crate::envelope::Envelope;
 use crate::frozen::frozen;
 use crate::shard::home_of_user;
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, Record};
+use ringpost_persist::{ConversationKind, Member, Record};
 use ringpost_proto::id::{ConversationId, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::BTreeMap;
@@ -40,20 +40,27 @@ impl Conversation {
         let plain = !matches!(record.kind, Kind::Change | Kind::Edit | Kind::Erase | Kind::Reaction);
         // A block hides what follows from one of two.
         let same = plain && (self.is_group() || self.roster.members().iter().all(|member| member.hidden.is_empty()));
-        if let Some(fans) = self.fans.as_ref().filter(|_| same) {
-            return fans.clone();
-        }
-        let mut by_shard: BTreeMap<ShardId, Vec<UserKey>> = BTreeMap::new();
-        let here = |leave| leave == 0 || leave == record.seq;
-        for member in self.roster.members().iter().filter(|member| here(member.leave) && member.sees(record)) {
-            by_shard.entry(home_of_user(&member.user, shards)).or_default().push(member.user.clone());
-        }
-        let fans: Fans = by_shard.into_iter().map(|(shard, users)| (shard, users.into())).collect();
         if same {
-            self.fans = Some(fans.clone());
+            return self.current_fans(shards);
         }
-        fans
+        let here = |leave| leave == 0 || leave == record.seq;
+        let members = self.roster.members().iter().filter(|member| here(member.leave) && member.sees(record));
+        by_shard(members, shards)
     }
+
+    /// All members now.
+    pub(super) fn current_fans(&mut self, shards: ShardId) -> Fans {
+        let roster = &self.roster;
+        self.fans.get_or_insert_with(|| by_shard(roster.current(), shards)).clone()
+    }
+}
+
+fn by_shard<'a>(members: impl Iterator<Item = &'a Member>, shards: ShardId) -> Fans {
+    let mut by_shard: BTreeMap<ShardId, Vec<UserKey>> = BTreeMap::new();
+    for member in members {
+        by_shard.entry(home_of_user(&member.user, shards)).or_default().push(member.user.clone());
+    }
+    by_shard.into_iter().map(|(shard, users)| (shard, users.into())).collect()
 }
 
 impl Router {
@@ -67,6 +74,8 @@ impl Router {
             let (kind, record) = (kind.clone(), record.clone());
             self.post(shard, Envelope::Committed { conversation, kind, users, record });
         }
+        let sender = self.conversations.get(key).and_then(|room| room.member(&record.sender));
+        self.stop_typing(key, sender);
         if record.kind == Kind::Change {
             // Who has left keeps nobody back.
             self.progress_moved(key);

@@ -20,6 +20,7 @@ impl Frozen for Conversation {
         self.progress.write(out);
         self.least.write(out);
         self.least_dirty.write(out);
+        self.typing.write(out);
         self.dirty.write(out);
         self.tick_ms.write(out);
         self.ticked_ms.write(out);
@@ -46,6 +47,7 @@ impl Frozen for Conversation {
         room.progress = Frozen::read(from)?;
         room.least = Frozen::read(from)?;
         room.least_dirty = Frozen::read(from)?;
+        room.typing = Frozen::read(from)?;
         room.dirty = Frozen::read(from)?;
         room.tick_ms = Frozen::read(from)?;
         room.ticked_ms = Frozen::read(from)?;

@@ -11,6 +11,7 @@ mod fan_out;
 mod frozen;
 mod progress;
 mod tick;
+mod typing;
 
 pub(crate) use fan_out::FanOut;
 
@@ -30,6 +31,7 @@ use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -77,6 +79,8 @@ pub(crate) struct Conversation {
     /// Of a group: how far the least advanced members are, as the senders were told.
     least: tick::Leasts,
     least_dirty: bool,
+    /// Who is writing, and until when that is believed.
+    typing: SmallVec<[(MemberAt, u64); 2]>,
     /// A register is to be written.
     dirty: bool,
     /// When the other sides are next told of progress; and when they last were.
@@ -175,6 +179,7 @@ impl Conversation {
             progress: Vec::new(),
             least: tick::Leasts::default(),
             least_dirty: false,
+            typing: SmallVec::new(),
             dirty: false,
             tick_ms: None,
             ticked_ms: 0,
@@ -206,7 +211,7 @@ impl Conversation {
     }
 
     fn is_idle(&self) -> bool {
-        let waits = self.flush_ms.is_some() || self.tick_ms.is_some() || self.raising > 0;
+        let waits = self.flush_ms.is_some() || self.tick_ms.is_some() || self.raising > 0 || !self.typing.is_empty();
         self.phase == Phase::Ready && self.queue.is_empty() && !waits
     }
 
@@ -414,8 +419,10 @@ impl Router {
 
     pub(crate) fn arm_conversation(&mut self, key: Key) {
         let Some(room) = self.conversations.get(key) else { return };
-        let at_ms =
-            [room.flush_ms, room.tick_ms, room.retry_ms].into_iter().flatten().fold(room.used_ms + IDLE_MS, u64::min);
+        let at_ms = [room.flush_ms, room.tick_ms, room.retry_ms, room.typing_ms()]
+            .into_iter()
+            .flatten()
+            .fold(room.used_ms + IDLE_MS, u64::min);
         if self.conversation_wheel.deadline_ms(key.slot).is_none_or(|armed| armed > at_ms) {
             self.conversation_wheel.arm(key.slot, at_ms);
         }
@@ -431,6 +438,7 @@ impl Router {
         if tick.is_some_and(|at| now_ms >= at) {
             self.tell_progress(key);
         }
+        self.stop_typing(key, None);
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.retry_ms.is_some_and(|at| now_ms >= at) {
             room.retry_ms = None;

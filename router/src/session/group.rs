@@ -45,6 +45,7 @@ impl Router {
                 let named = named(&by.user, info.conversation.as_ref(), "conversation");
                 return self.ask_about(key, conn, id, named, RoomAsk::RecordInfo(info.seq));
             }
+            Wire::Typing(typing) => return self.types(key, conn, id, &by.user, &typing),
             _ if id == 0 => return,
             _ => Err(refusal::unimplemented("", "this server does not know the request")),
         };
@@ -79,6 +80,18 @@ impl Router {
                 self.counters.sends_refused += 1;
                 self.frame(conn, re, Answer::Error(error));
             }
+        }
+    }
+
+    fn types(&mut self, key: Key, conn: ConnRef, id: u64, user: &UserKey, typing: &v1::Typing) {
+        let composing = typing.state() == v1::typing::state::Value::Composing;
+        match named(user, typing.conversation.as_ref(), "conversation") {
+            Ok(Named { id: conversation, kind }) => {
+                let user = user.clone();
+                self.post_to_conversation(conversation, Envelope::Types { conversation, kind, user, composing });
+                self.settle_session(key);
+            }
+            Err(error) => self.frame(conn, id, Answer::Error(error)),
         }
     }
 

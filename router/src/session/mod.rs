@@ -193,6 +193,11 @@ impl Session {
         free > share && free_bytes.saturating_sub(bytes) >= share_bytes
     }
 
+    /// Whether it is told what is never stored: only where records would find room.
+    pub fn hears_ephemera(&self) -> bool {
+        self.state == State::Open && self.reading && self.has_room(0)
+    }
+
     /// What the window has room for, pushes and bytes.
     pub fn free(&self) -> (u32, u32) {
         let used = self.work.as_ref().map_or((0, 0), |work| (work.outstanding.len() as u32, work.outstanding_bytes));

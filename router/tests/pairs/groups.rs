@@ -25,7 +25,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn create(n: u32, members: &[&str]) -> Request {
+pub fn create(n: u32, members: &[&str]) -> Request {
     let create = v1::GroupCreate { client_message_id: id(n), name: "climbing".into(), members: names(members) };
     more(Wire::GroupCreate(create))
 }
@@ -55,7 +55,7 @@ fn get(group: &Bytes) -> Request {
     more(Wire::GroupGet(v1::GroupGet { group: group.clone() }))
 }
 
-fn to(group: &Bytes) -> Option<v1::Peer> {
+pub fn to(group: &Bytes) -> Option<v1::Peer> {
     Some(v1::Peer { peer: Some(Peer::Group(group.clone())) })
 }
 
@@ -72,7 +72,7 @@ fn read(group: &Bytes, seq: Seq) -> Request {
     Request::Read(Box::new(v1::Read { conversation: to(group), seq }))
 }
 
-fn group_of(answer: Answer) -> v1::Group {
+pub fn group_of(answer: Answer) -> v1::Group {
     match answer {
         Answer::Group(group) => group,
         other => panic!("no group: {other:?}"),

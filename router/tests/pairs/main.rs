@@ -3,6 +3,7 @@
 
 mod bounds;
 mod delivery;
+mod ephemera;
 mod groups;
 mod progress;
 mod sends;
