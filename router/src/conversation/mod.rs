@@ -10,26 +10,20 @@ mod decide;
 mod fan_out;
 mod frozen;
 mod progress;
+mod rooms;
 mod tick;
 mod typing;
 
 pub(crate) use fan_out::FanOut;
 
-use crate::Router;
 use crate::boundary::Proposal;
-use crate::envelope::{Envelope, RoomAsk, SendOutcome, SessionRef};
-use crate::pending::Pending;
-use crate::refusal;
-use crate::slab::Key;
+use crate::envelope::{RoomAsk, SessionRef};
 use fan_out::Fans;
 use hashbrown::HashMap;
 use progress::Progress;
-use ringpost_persist::{
-    ConversationKind, ConversationState, MemberAt, Outcome, Record, RegisterKey, Roster, StoreRequest,
-};
+use ringpost_persist::{ConversationKind, ConversationState, MemberAt, Record, RegisterKey, Roster};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
-use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -312,150 +306,5 @@ impl Conversation {
 impl Last {
     fn of(record: &Record) -> Self {
         Self { id: record.id, us: record.us, ordinal: record.ordinal, hash: record.hash() }
-    }
-}
-
-impl Router {
-    /// The room of a conversation, read from the store on first use.
-    fn conversation(&mut self, id: ConversationId, kind: &Arc<ConversationKind>) -> Key {
-        if let Some(&key) = self.by_conversation.get(&id) {
-            return key;
-        }
-        if self.conversations.len() >= self.settings.conversations as usize {
-            self.make_room();
-        }
-        let room = Conversation::new(id, kind.clone(), self.now.mono_ms);
-        let key = self.conversations.insert(Box::new(room));
-        self.by_conversation.insert(id, key);
-        self.load_conversation(key);
-        self.arm_conversation(key);
-        key
-    }
-
-    /// The next few rooms in a circle over all: those at rest go. The store has everything that they knew.
-    fn make_room(&mut self) {
-        for _ in 0..LOOKS {
-            let slot = self.conversation_hand;
-            self.conversation_hand = if slot + 1 < self.conversations.slots() { slot + 1 } else { 0 };
-            let Some(key) = self.conversations.key_at(slot) else { continue };
-            let Some(room) = self.conversations.get(key) else { continue };
-            if room.is_at_rest(self.now.mono_ms) {
-                self.forget_conversation(key);
-            }
-        }
-    }
-
-    /// A conversation without records is only a name that somebody asked for: it is not kept. One that had an append is: that
-    /// may land late, and only who knows the head before it sees that it did.
-    fn forget_if_empty(&mut self, key: Key) {
-        if self.conversations.get(key).is_some_and(|room| room.is_idle() && room.head == 0) {
-            self.forget_conversation(key);
-        }
-    }
-
-    fn forget_conversation(&mut self, key: Key) {
-        if let Some(room) = self.conversations.remove(key) {
-            self.by_conversation.remove(&room.id);
-            self.conversation_wheel.cancel(key.slot);
-        }
-    }
-
-    fn load_conversation(&mut self, key: Key) {
-        let Some(conversation) = self.conversations.get(key).map(|room| room.id) else { return };
-        let pending = Pending::LoadConversation { conversation: key };
-        self.ask(pending, |tag| StoreRequest::LoadConversation { tag, conversation });
-    }
-
-    pub(crate) fn conversation_loaded(&mut self, key: Key, outcome: Outcome) {
-        let Some(room) = self.conversations.get_mut(key) else { return };
-        let Outcome::Conversation(state) = outcome else {
-            return self.load_failed(key);
-        };
-        if let Some(state) = state {
-            room.load(*state);
-        }
-        room.phase = Phase::Ready;
-        let (id, kind) = (room.id, room.kind.clone());
-        for early in std::mem::take(&mut room.early) {
-            match early {
-                Early::Delivered { user, device, seq } => {
-                    self.conversation_delivered(id, kind.clone(), user, device, seq);
-                }
-                Early::Read { user, from, re, seq } => self.conversation_read(id, kind.clone(), user, from, re, seq),
-                Early::Ask { user, from, re, ask } => self.ask_room(key, &user, from, re, ask),
-            }
-        }
-        self.append_next(key);
-        self.forget_if_empty(key);
-    }
-
-    /// Nobody is kept waiting: sends and reads are refused. Acks may have no successor, so for them it is tried again.
-    fn load_failed(&mut self, key: Key) {
-        let retry_ms = self.now.mono_ms + LOAD_RETRY_MS;
-        let Some(room) = self.conversations.get_mut(key) else { return };
-        let queue = std::mem::take(&mut room.queue);
-        let (acks, reads) = std::mem::take(&mut room.early).into_iter().partition(Early::is_ack);
-        room.early = acks;
-        if room.early.is_empty() {
-            self.forget_conversation(key);
-        } else {
-            room.retry_ms = Some(retry_ms);
-            self.arm_conversation(key);
-        }
-        for waiting in queue {
-            self.refuse(&waiting, refusal::unavailable());
-        }
-        for early in reads {
-            if let Early::Read { from, re, .. } | Early::Ask { from, re, .. } = early {
-                self.refuse_request(from, re, refusal::unavailable());
-            }
-        }
-    }
-
-    fn refuse_request(&mut self, to: SessionRef, re: u64, error: v1::Error) {
-        let outcome = SendOutcome::Refused(Box::new(error));
-        self.post(to.shard, Envelope::Outcome { to, re, outcome });
-    }
-
-    pub(crate) fn arm_conversation(&mut self, key: Key) {
-        let Some(room) = self.conversations.get(key) else { return };
-        let at_ms = [room.flush_ms, room.tick_ms, room.retry_ms, room.typing_ms()]
-            .into_iter()
-            .flatten()
-            .fold(room.used_ms + IDLE_MS, u64::min);
-        if self.conversation_wheel.deadline_ms(key.slot).is_none_or(|armed| armed > at_ms) {
-            self.conversation_wheel.arm(key.slot, at_ms);
-        }
-    }
-
-    pub(crate) fn conversation_deadline(&mut self, key: Key) {
-        let now_ms = self.now.mono_ms;
-        let Some(room) = self.conversations.get(key) else { return };
-        let (flush, tick) = (room.flush_ms, room.tick_ms);
-        if flush.is_some_and(|at| now_ms >= at) {
-            self.flush(key);
-        }
-        if tick.is_some_and(|at| now_ms >= at) {
-            self.tell_progress(key);
-        }
-        self.stop_typing(key, None);
-        let Some(room) = self.conversations.get_mut(key) else { return };
-        if room.retry_ms.is_some_and(|at| now_ms >= at) {
-            room.retry_ms = None;
-            if room.phase == Phase::Loading { self.load_conversation(key) } else { self.read_slot(key) }
-        }
-        let Some(room) = self.conversations.get_mut(key) else { return };
-        if room.is_idle() && now_ms >= room.used_ms + IDLE_MS {
-            return self.forget_conversation(key);
-        }
-        if !room.is_idle() {
-            room.used_ms = now_ms;
-        }
-        self.arm_conversation(key);
-    }
-
-    fn refuse(&mut self, waiting: &Waiting, error: v1::Error) {
-        let outcome = SendOutcome::Refused(Box::new(error));
-        self.post(waiting.from.shard, Envelope::Outcome { to: waiting.from, re: waiting.re, outcome });
     }
 }
