@@ -81,6 +81,10 @@ pub struct App {
     outputs: VecDeque<Output>,
     /// Own messages: conversation, position, text.
     own: VecDeque<(Peer, u64, String)>,
+    /// The last message of somebody else in each conversation.
+    heard: VecDeque<(Peer, u64)>,
+    /// A group is being made: what is typed goes to it as soon as it is.
+    creating: bool,
     /// The day of the last line.
     day: String,
     server: String,
@@ -118,6 +122,8 @@ impl App {
             asks: Asks::default(),
             outputs: VecDeque::new(),
             own: VecDeque::new(),
+            heard: VecDeque::new(),
+            creating: false,
             day: String::new(),
             server: String::new(),
             synced: false,
@@ -196,6 +202,7 @@ impl App {
             self.last_error = show::safe(reason);
         }
         self.synced = false;
+        self.creating = false;
         self.asks.lost();
         self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
         self.waiting(now);

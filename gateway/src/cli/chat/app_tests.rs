@@ -311,3 +311,48 @@ fn the_list_and_history_are_asked_and_shown() {
     let Some(Seen::Sent(ask)) = world.seen.last() else { panic!("{:?}", world.seen) };
     assert!(matches!(ask.request, Some(Request::History(v1::History { limit: 2, .. }))));
 }
+
+#[test]
+fn a_group_is_made_written_to_and_edited_in() {
+    let mut world = World::empty();
+    world.online();
+    world.line("/group climbing bob carl");
+    let created = world.seen.iter().rev().find_map(|seen| match seen {
+        Seen::Sent(v1::ClientFrame { id, request: Some(Request::GroupCreate(create)) }) => Some((*id, create.clone())),
+        _ => None,
+    });
+    let (re, create) = created.expect("a request");
+    assert_eq!(
+        (create.name.as_str(), create.members, create.client_message_id.len()),
+        ("climbing", vec!["bob".to_owned(), "carl".to_owned()], 16)
+    );
+    let group = Bytes::from_static(&[0xab; 16]);
+    let admin = v1::GroupMember { user: "alice".to_owned(), role: v1::role::Value::Admin as i32, join_seq: 1 };
+    let made =
+        v1::Group { group: group.clone(), name: "climbing".to_owned(), members: vec![admin], ..Default::default() };
+    world.server(re, Answer::Group(made));
+    assert_eq!(world.shown().last(), Some(&format!("g:{} (climbing): alice (admin)", "ab".repeat(16)).as_str()));
+    world.line("at noon");
+    let (re, send) = world.last_send();
+    assert_eq!(send.to.and_then(|to| to.peer), Some(Peer::Group(group.clone())));
+    world.server(re, Answer::Sent(v1::Sent { seq: 2, ..Default::default() }));
+    world.line("/edit at one");
+    let (_, edit) = world.last_send();
+    assert_eq!((edit.kind(), edit.ref_seq), (v1::kind::Value::Edit, 2));
+    world.line("/react +");
+    assert!(matches!(world.seen.last(), Some(Seen::Noted(line)) if line.contains("nobody else")));
+    let change = v1::Change {
+        change: Some(v1::change::Change::Added(v1::change::Users { users: vec!["da\x1bve".to_owned()] })),
+        ..Default::default()
+    };
+    let record = v1::Record {
+        conversation: Some(v1::Peer { peer: Some(Peer::Group(group)) }),
+        seq: 3,
+        from: "bob".to_owned(),
+        kind: v1::kind::Value::Change as i32,
+        change: Some(change),
+        ..Default::default()
+    };
+    world.server(0, Answer::Push(v1::Push { n: 1, item: Some(Item::Record(record)) }));
+    assert!(world.shown().last().is_some_and(|line| line.ends_with("[added da\u{241b}ve]")), "{:?}", world.shown());
+}

@@ -19,6 +19,10 @@ const LIST: u32 = 50;
 enum Ask {
     List,
     History,
+    /// A group, as it is or after a change.
+    Group,
+    /// A block.
+    Done,
 }
 
 /// What there is to show for a question.
@@ -27,6 +31,8 @@ pub enum Answered {
     List(v1::ConversationPage),
     /// Oldest first.
     Records(Vec<v1::Record>),
+    Group(v1::Group),
+    Done,
     Error(v1::Error),
     Unknown,
 }
@@ -47,6 +53,16 @@ impl Asks {
     pub fn history(&mut self, peer: &Peer, limit: u32) {
         let conversation = Some(v1::Peer { peer: Some(peer.clone()) });
         self.push(Ask::History, Request::History(v1::History { conversation, before_seq: 0, limit }));
+    }
+
+    /// Changes a group or asks for it; the answer is the group.
+    pub fn group(&mut self, request: Request) {
+        self.push(Ask::Group, request);
+    }
+
+    pub fn block(&mut self, user: String, on: bool) {
+        let block = v1::Block { user };
+        self.push(Ask::Done, if on { Request::Block(block) } else { Request::Unblock(block) });
     }
 
     fn push(&mut self, ask: Ask, request: Request) {
@@ -78,6 +94,8 @@ impl Asks {
         Some(match (ask, &frame.answer) {
             (Ask::List, Some(Answer::ConversationPage(page))) => Answered::List(page.clone()),
             (Ask::History, Some(Answer::Page(page))) => Answered::Records(page.records.iter().rev().cloned().collect()),
+            (Ask::Group, Some(Answer::Group(group))) => Answered::Group(group.clone()),
+            (Ask::Done, Some(Answer::Ok(_))) => Answered::Done,
             (_, Some(Answer::Error(error))) => Answered::Error(error.clone()),
             _ => Answered::Unknown,
         })
@@ -94,7 +112,8 @@ pub fn list(page: &v1::ConversationPage, known: impl Fn(&Peer) -> u64) -> Vec<St
             unread => format!("{unread} unread"),
         };
         let preview = show::snippet(&entry.preview);
-        format!("{} {unread:>10}  {day} {time}  {preview}", show::peer(peer))
+        let title = if entry.title.is_empty() { String::new() } else { format!(" ({})", show::safe(&entry.title)) };
+        format!("{}{title} {unread:>10}  {day} {time}  {preview}", show::peer(peer))
     };
     let mut lines: Vec<String> = page.entries.iter().map(line).collect();
     if lines.is_empty() {

@@ -4,9 +4,10 @@
 //! characters become visible signs, and so do those that turn the direction of a line around; a further line of a message
 //! is indented, so that it cannot pass for a line of somebody else.
 
+use ringpost_proto::v1::change::Change;
 use ringpost_proto::v1::peer::Peer;
 use ringpost_proto::v1::record::Body;
-use ringpost_proto::v1::{Record, kind};
+use ringpost_proto::v1::{self, Record, kind};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -70,12 +71,66 @@ pub fn day_and_time(unix_ms: u64) -> (String, String) {
 
 /// What a record says.
 pub fn body(record: &Record) -> String {
+    if let Some(change) = &record.change {
+        return format!("[{}]", changed(change));
+    }
+    let about = record.ref_seq;
     match (&record.body, record.kind()) {
-        (Some(Body::Text(text)), kind::Value::Text) => safe(text),
-        (Some(Body::Text(text)), kind) => format!("[{}] {}", kind.as_str_name(), safe(text)),
+        (None, _) if record.erased => "[taken back]".to_owned(),
+        (Some(Body::Text(text)), kind) => said(kind, about, text),
+        (None, kind::Value::Erase) => said(kind::Value::Erase, about, ""),
         (Some(Body::Payload(bytes)), kind) => format!("[{}, {} bytes]", kind.as_str_name(), bytes.len()),
         (None, kind) => format!("[{}]", kind.as_str_name()),
     }
+}
+
+/// What a text says, by its kind; `about`: the message that an edit, erasure or reaction names.
+pub fn said(kind: kind::Value, about: u64, text: &str) -> String {
+    match kind {
+        kind::Value::Text => safe(text),
+        kind::Value::Edit => format!("[message {about} is now] {}", safe(text)),
+        kind::Value::Erase => format!("[takes back message {about}]"),
+        kind::Value::Reaction => format!("[to message {about}] {}", safe(text)),
+        kind => format!("[{}] {}", kind.as_str_name(), safe(text)),
+    }
+}
+
+/// What became of a group.
+fn changed(change: &v1::Change) -> String {
+    let names = |names: &[String]| names.iter().map(|name| safe_line(name)).collect::<Vec<_>>().join(", ");
+    let line = match &change.change {
+        Some(Change::Created(group)) => {
+            format!("made the group {} with {}", safe_line(&group.name), names(&group.members))
+        }
+        Some(Change::Updated(update)) => match &update.name {
+            Some(name) => format!("named the group {}", safe_line(name)),
+            None => "changed what is said of the group".to_owned(),
+        },
+        Some(Change::Added(users)) => format!("added {}", names(&users.users)),
+        Some(Change::Removed(users)) => format!("removed {}", names(&users.users)),
+        Some(Change::Left(_)) => "left".to_owned(),
+        Some(Change::Role(role)) if role.role() == v1::role::Value::Admin => {
+            format!("made {} an admin", safe_line(&role.user))
+        }
+        Some(Change::Role(role)) => format!("made {} a member", safe_line(&role.user)),
+        Some(Change::Blocked(blocked)) if blocked.on => "blocked this user".to_owned(),
+        Some(Change::Blocked(_)) => "unblocked this user".to_owned(),
+        None => "changed the group".to_owned(),
+    };
+    match change.promoted.as_str() {
+        "" => line,
+        heir => format!("{line}; {} is an admin now", safe_line(heir)),
+    }
+}
+
+/// The members of a group, in one line.
+pub fn group(group: &v1::Group) -> String {
+    let member = |member: &v1::GroupMember| match member.role() {
+        v1::role::Value::Admin => format!("{} (admin)", safe_line(&member.user)),
+        v1::role::Value::Member => safe_line(&member.user),
+    };
+    let members: Vec<String> = group.members.iter().map(member).collect();
+    format!("{} ({}): {}", peer(&Peer::Group(group.group.clone())), safe_line(&group.name), members.join(", "))
 }
 
 #[cfg(test)]

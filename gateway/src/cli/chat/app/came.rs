@@ -2,7 +2,7 @@
 
 use super::super::ask::{Answered, list};
 use super::super::show;
-use super::{App, Now, Output, error_line};
+use super::{App, Now, Output, REMEMBERED, error_line};
 use ringpost_proto::client::{Event, Outcome};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, peer::Peer, send};
@@ -60,8 +60,16 @@ impl App {
         let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.clone()) else { return };
         self.advance(&peer);
         self.show_record(record);
+        if !counts(record.kind()) {
+            return;
+        }
         if record.from == self.options.user {
             return self.remember(&peer, record.seq, &show::body(record));
+        }
+        self.heard.retain(|(of, _)| *of != peer);
+        self.heard.push_back((peer.clone(), record.seq));
+        if self.heard.len() > REMEMBERED {
+            self.heard.pop_front();
         }
         if self.options.reads && self.current.as_ref() == Some(&peer) {
             self.client.read(now.ms, &peer, record.seq);
@@ -92,11 +100,13 @@ impl App {
         match outcome {
             Outcome::Sent(sent) => {
                 let time = self.time(if sent.server_time_ms == 0 { now.unix_ms } else { sent.server_time_ms });
-                let line =
-                    format!("{time} {} to {}: {} \u{2713}", self.options.user, show::peer(&peer), show::safe(text));
+                let said = show::said(send.kind(), send.ref_seq, text);
+                let line = format!("{time} {} to {}: {said} \u{2713}", self.options.user, show::peer(&peer));
                 self.outputs.push_back(Output::Show(line));
                 self.advance(&peer);
-                self.remember(&peer, sent.seq, text);
+                if counts(send.kind()) {
+                    self.remember(&peer, sent.seq, text);
+                }
             }
             Outcome::Failed(error) => {
                 self.advance(&peer);
@@ -133,8 +143,23 @@ impl App {
                     self.read(now);
                 }
             }
+            Answered::Group(group) => {
+                let peer = Peer::Group(group.group.clone());
+                // Of one that is new the record comes by itself to the other devices only.
+                if self.creating {
+                    self.creating = false;
+                    self.current = Some(peer);
+                }
+                self.outputs.push_back(Output::Show(show::group(&group)));
+            }
+            Answered::Done => self.note("done".to_owned()),
             Answered::Error(error) => self.note(error_line(&error)),
             Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
         }
     }
+}
+
+/// Whether a message of this kind is one of its own, and not about another.
+fn counts(kind: v1::kind::Value) -> bool {
+    matches!(kind, v1::kind::Value::Text | v1::kind::Value::Media | v1::kind::Value::Data)
 }

@@ -4,6 +4,9 @@ use super::super::command::{Command, HELP};
 use super::super::show;
 use super::{App, Now, Options, Output, messages, uuid_v7};
 use bytes::Bytes;
+use ringpost_proto::v1::client_frame::Request;
+use ringpost_proto::v1::kind::Value as Kind;
+use ringpost_proto::v1::peer::Peer;
 use ringpost_proto::v1::{self, send};
 
 impl App {
@@ -18,6 +21,35 @@ impl App {
                     self.read(now);
                 }
             }
+            Command::Create { name, members } => {
+                let (client_message_id, name) = (self.id(now), name);
+                self.creating = true;
+                self.asks.group(Request::GroupCreate(v1::GroupCreate { client_message_id, name, members }));
+            }
+            Command::Add(users) => self.change(now, users, Request::GroupAdd),
+            Command::Remove(users) => self.change(now, users, Request::GroupRemove),
+            Command::Leave => match self.group() {
+                Some(group) => {
+                    let client_message_id = self.id(now);
+                    self.asks.group(Request::GroupLeave(v1::GroupLeave { client_message_id, group }));
+                }
+                None => self.no_group(),
+            },
+            Command::Members => match self.group() {
+                Some(group) => self.asks.group(Request::GroupGet(v1::GroupGet { group })),
+                None => self.no_group(),
+            },
+            Command::Edit(text) => self.about_own(now, Kind::Edit, text),
+            Command::Erase => self.about_own(now, Kind::Erase, String::new()),
+            Command::React(sign) => {
+                let current = self.current.as_ref();
+                let heard = self.heard.iter().rev().find(|(peer, _)| Some(peer) == current).map(|(_, seq)| *seq);
+                match heard {
+                    Some(seq) => self.send(now, Kind::Reaction, seq, sign),
+                    None => self.note("nobody else has said something here yet".to_owned()),
+                }
+            }
+            Command::Block { user, on } => self.asks.block(user, on),
             Command::List => self.asks.list(),
             Command::History(count) => match &self.current {
                 Some(peer) => self.asks.history(peer, count),
@@ -34,13 +66,49 @@ impl App {
         self.note("no current conversation: /to NAME picks one".to_owned());
     }
 
+    fn no_group(&mut self) {
+        self.note("the current conversation is no group: /group NAME WHO makes one, /to g:... picks one".to_owned());
+    }
+
+    fn group(&self) -> Option<Bytes> {
+        match &self.current {
+            Some(Peer::Group(id)) => Some(id.clone()),
+            _ => None,
+        }
+    }
+
+    fn id(&mut self, now: Now) -> Bytes {
+        Bytes::copy_from_slice(&uuid_v7(now.unix_ms, (self.fresh)()))
+    }
+
+    fn change(&mut self, now: Now, users: Vec<String>, request: fn(v1::GroupUsers) -> Request) {
+        let Some(group) = self.group() else { return self.no_group() };
+        let client_message_id = self.id(now);
+        self.asks.group(request(v1::GroupUsers { client_message_id, group, users }));
+    }
+
+    /// About the last message that was sent from here to the current conversation.
+    fn about_own(&mut self, now: Now, kind: Kind, text: String) {
+        let current = self.current.as_ref();
+        match self.own.iter().rev().find(|(peer, ..)| Some(peer) == current).map(|(_, seq, _)| *seq) {
+            Some(seq) => self.send(now, kind, seq, text),
+            None => self.note("you have said nothing here since the start".to_owned()),
+        }
+    }
+
     fn say(&mut self, now: Now, text: String) {
+        self.send(now, Kind::Text, 0, text);
+    }
+
+    fn send(&mut self, now: Now, kind: Kind, ref_seq: u64, text: String) {
         let Some(to) = self.current.clone() else {
             return self.fail("nobody to send it to: say --to NAME, or /to NAME before it".to_owned());
         };
         let send = v1::Send {
             to: Some(v1::Peer { peer: Some(to) }),
-            client_message_id: Bytes::copy_from_slice(&uuid_v7(now.unix_ms, (self.fresh)())),
+            client_message_id: self.id(now),
+            kind: kind as i32,
+            ref_seq,
             body: Some(send::Body::Text(text)),
             client_time_ms: now.unix_ms,
             ..v1::Send::default()
