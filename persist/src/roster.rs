@@ -62,6 +62,13 @@ impl Member {
         if self.is_current() { head } else { self.leave.min(head) }
     }
 
+    /// Of a member of a group: the last record before the part of the log that it is in now. Whoever comes back counts for
+    /// the records since, not for those of before that it never got.
+    pub fn before(&self) -> Seq {
+        let away = self.hidden.last().map_or(0, |(_, to)| *to);
+        self.join.saturating_sub(1).max(if away == Seq::MAX { 0 } else { away })
+    }
+
     /// The range that hides `seq` from it.
     pub fn hidden_at(&self, seq: Seq) -> Option<(Seq, Seq)> {
         self.hidden.iter().find(|(from, to)| (*from..=*to).contains(&seq)).copied()
@@ -95,14 +102,17 @@ impl Member {
     }
 
     fn hide_from(&mut self, seq: Seq) {
-        if self.hidden.last().is_some_and(|(_, to)| *to == Seq::MAX) {
-            return;
+        if self.hidden.last().is_none_or(|(_, to)| *to != Seq::MAX) {
+            self.hide(seq, Seq::MAX);
         }
+    }
+
+    fn hide(&mut self, from: Seq, to: Seq) {
         if self.hidden.len() == HIDDEN_RANGES {
             let (from, _) = self.hidden.remove(0);
             self.hidden[0].0 = from;
         }
-        self.hidden.push((seq, Seq::MAX));
+        self.hidden.push((from, to));
     }
 
     /// `seq` and what follows is seen again.
@@ -235,6 +245,9 @@ impl Roster {
                 self.epoch = 1;
                 self.name = created.name;
                 changed.extend(self.add(record, record.sender.clone(), Role::Admin));
+                if let Some(at) = self.find(&record.sender) {
+                    self.members[usize::from(at)].last_own = record.seq;
+                }
                 for user in named(&created.members) {
                     changed.extend(self.add(record, user, Role::Member));
                 }
@@ -280,11 +293,8 @@ impl Roster {
             return room.then(|| self.push(Member::new(user, role, record.seq, self.epoch, record.ordinal)));
         };
         let member = self.members.get_mut(usize::from(at)).filter(|member| !member.is_current())?;
-        // It comes back: what was said meanwhile stays hidden.
-        if member.leave + 1 < record.seq {
-            member.hide_from(member.leave + 1);
-            member.hide_until(record.seq);
-        }
+        // It comes back: what was said meanwhile stays hidden, if only nothing was.
+        member.hide(member.leave + 1, record.seq - 1);
         member.aside += record.ordinal.saturating_sub(member.left_ordinal);
         (member.leave, member.role, member.join_epoch) = (0, role, self.epoch);
         self.current += 1;

@@ -266,7 +266,7 @@ impl Conversation {
 
     /// How far the others have received and read; `own`: how far this user has.
     fn others(&self, kind: &ConversationKind, member: &Member, own: Seq) -> (Seq, Seq) {
-        let (user, before) = (&member.user, member.join.saturating_sub(1));
+        let (user, before) = (&member.user, member.before());
         let read = |user: &UserKey| self.value(&Register::Read(user.clone()));
         match kind {
             ConversationKind::Direct(_) => {
@@ -275,8 +275,10 @@ impl Conversation {
             }
             ConversationKind::Group => {
                 let least = |which| self.value(&Register::Least(which));
-                // Where nothing is written of it yet, a member is just before what it may see.
-                let beyond = |own: Seq, first, next| if own.max(before) <= first { next } else { first };
+                // Where nothing is written of it yet, a member is just before what it may see. Who has left is none of
+                // those who are counted, so the least of them is one of its others.
+                let is_least = |own: Seq, first| member.is_current() && own.max(before) <= first;
+                let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
                 let delivered = beyond(own, least(Least::Delivered), least(Least::NextDelivered));
                 (delivered, beyond(read(user), least(Least::Read), least(Least::NextRead)))
             }

@@ -25,8 +25,10 @@ pub(super) struct Progress {
     /// How far the member says to have read; beyond what was delivered it counts when that is.
     pub read_asked: Seq,
     read_dirty: bool,
-    /// Of a direct conversation: the other side is to hear of it; it has heard of some since the registers were written.
+    /// Of a direct conversation: the other side is to hear of it.
     pub untold: bool,
+    /// A tick was sent since the registers were written: in a direct conversation of this member's progress, in a group to
+    /// this member.
     pub told: bool,
     pub delivered_move: Move,
     pub read_move: Move,
@@ -335,7 +337,16 @@ impl Router {
 
     /// A session that was opened after a tick and before its registers were in the store has heard neither.
     fn tell_newcomers(&mut self, key: Key, raises: &[Raise], since_ms: u64) {
-        let Some(room) = self.conversations.get(key).filter(|room| !room.is_group()) else { return };
+        let Some(room) = self.conversations.get(key) else { return };
+        // The clocks of two shards are read at different times.
+        let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
+        if room.is_group() {
+            let least = raises.iter().any(|raise| matches!(raise.key, RegisterKey::Least(..)));
+            if least {
+                self.tell_group_again(key, opened_since_ms);
+            }
+            return;
+        }
         let moved = |raise: &Raise| match &raise.key {
             RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => room.member(user),
             _ => None,
@@ -343,8 +354,6 @@ impl Router {
         let mut members: SmallVec<[MemberAt; 2]> = raises.iter().filter_map(moved).collect();
         members.sort_unstable();
         members.dedup();
-        // The clocks of two shards are read at different times.
-        let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
         for member in members {
             let Some(room) = self.conversations.get_mut(key) else { return };
             let progress = room.member_progress(member);
@@ -371,6 +380,10 @@ impl Router {
     }
 
     pub(super) fn flush(&mut self, key: Key) {
+        if self.conversations.get(key).is_some_and(|room| room.is_group()) {
+            // A member's own records move it as well, and with it what is written of the least.
+            self.progress_moved(key);
+        }
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.flush_ms = None;
         let (raises, uncounted) = room.dirty_registers();

@@ -9,7 +9,7 @@ use crate::Router;
 use crate::envelope::{Envelope, Ranges};
 use crate::frozen::frozen;
 use crate::slab::Key;
-use ringpost_persist::{Least, MemberAt, Raise, RegisterKey};
+use ringpost_persist::{Least, Member, MemberAt, Raise, RegisterKey};
 use ringpost_proto::id::{Seq, UserKey};
 
 /// Between two ticks of a conversation.
@@ -54,7 +54,9 @@ impl Leasts {
 impl Conversation {
     /// How far a member is: delivered and read, at least up to where its part of the log begins.
     fn position(&self, member: MemberAt) -> (Seq, Seq) {
-        let before = self.roster.get(member).map_or(0, |it| it.join.saturating_sub(1));
+        let of_group = self.is_group();
+        let before = |it: &Member| if of_group { it.before() } else { it.join.saturating_sub(1) };
+        let before = self.roster.get(member).map_or(0, before);
         let progress = self.progress.get(usize::from(member));
         progress.map_or((before, before), |it| (it.delivered().max(before), it.read.max(before)))
     }
@@ -68,9 +70,13 @@ impl Conversation {
                 two_least(&mut read, r);
             }
         }
-        // Alone, one has no others.
-        let known = |value: Seq| if value == Seq::MAX { 0 } else { value };
-        let [[delivered, next_delivered], [read, next_read]] = [delivered, read].map(|both| both.map(known));
+        // Alone, one has no others, and no one of them lacks what it has itself.
+        let known = |[least, next]: [Seq; 2]| match (least, next) {
+            (Seq::MAX, _) => [0, 0],
+            (least, Seq::MAX) => [least, least],
+            both => [both.0, both.1],
+        };
+        let [[delivered, next_delivered], [read, next_read]] = [delivered, read].map(known);
         Leasts { delivered, next_delivered, read, next_read }
     }
 
@@ -120,6 +126,23 @@ impl Conversation {
             let moved = |before: Seq, now: Seq| now > before && self.has_own_record(at, before, now);
             if moved(before.0, now.0) || moved(before.1, now.1) {
                 news.push((member.user.clone(), now.0, now.1));
+                self.member_progress(at).told = true;
+            }
+        }
+        news
+    }
+
+    /// The same for those who were told since it was written what they are told.
+    fn news_again(&mut self) -> Vec<(UserKey, Seq, Seq)> {
+        // What moved since is told again when that is written.
+        let more = self.least_dirty;
+        let mut news = Vec::new();
+        for at in 0..self.progress.len() as MemberAt {
+            let told = std::mem::replace(&mut self.member_progress(at).told, false);
+            if let Some(member) = self.roster.get(at).filter(|member| told && member.is_current()) {
+                let (delivered, read) = self.least.others(self.position(at));
+                news.push((member.user.clone(), delivered, read));
+                self.member_progress(at).told = more;
             }
         }
         news
@@ -160,13 +183,27 @@ impl Router {
             return;
         }
         let news = room.news_of_group();
+        self.tell_group(key, news, 0);
+        self.note_dirty(key);
+    }
+
+    /// What a group was told is in the store now: sessions that were opened in between have heard neither.
+    pub(super) fn tell_group_again(&mut self, key: Key, opened_since_ms: u64) {
+        // Who has moved meanwhile has other others: what they are told must not go back for that.
+        self.tell_progress(key);
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let news = room.news_again();
+        self.tell_group(key, news, opened_since_ms);
+    }
+
+    fn tell_group(&mut self, key: Key, news: Vec<(UserKey, Seq, Seq)>, opened_since_ms: u64) {
+        let Some(room) = self.conversations.get(key) else { return };
         let (conversation, kind) = (room.id, room.kind.clone());
         for (user, delivered, read) in news {
             let (kind, excluded, home) = (kind.clone(), Ranges::new(), user.clone());
-            let tick = Envelope::Tick { conversation, kind, user, delivered, read, excluded, opened_since_ms: 0 };
+            let tick = Envelope::Tick { conversation, kind, user, delivered, read, excluded, opened_since_ms };
             self.post_to_user(&home, tick);
         }
-        self.note_dirty(key);
     }
 
     fn tell_if_untold(&mut self, key: Key, member: MemberAt) {

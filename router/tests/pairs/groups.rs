@@ -339,6 +339,33 @@ fn the_tick_of_a_group_is_that_of_its_last_member() {
 }
 
 #[test]
+fn whoever_creates_a_group_hears_that_all_have_it() {
+    let mut world = World::new(2);
+    let (_, [alice, bob, carl]) = three(&mut world);
+    for conn in [bob, carl] {
+        world.ack(conn, 1);
+    }
+    world.advance(2_000);
+    assert_eq!(world.ticks(alice), [(1, 0)]);
+}
+
+#[test]
+fn who_has_left_is_told_of_no_reader_that_there_is_not() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(carl, say(2, &group, "read me")).unwrap();
+    for conn in [alice, bob] {
+        world.ack(conn, 2);
+    }
+    world.answer(carl, leave(3, &group));
+    world.answer(alice, read(&group, 2));
+    world.advance(10_000);
+    world.close(carl);
+    let carl = world.open("carl", "phone");
+    assert!(world.ticks(carl).iter().all(|(_, read)| *read == 0), "bob has not read it");
+}
+
+#[test]
 fn a_sender_who_was_away_hears_at_its_next_sync_how_far_the_group_is() {
     let mut world = World::new(2);
     let (group, [alice, bob, carl]) = three(&mut world);

@@ -431,9 +431,10 @@ impl Others {
             Self::Group(LeastRow(least)) => least,
         };
         let of = |which: Least| least[which as usize];
-        // Where nothing is written of it yet, a member is just before what it may see.
-        let before = member.join.saturating_sub(1);
-        let beyond = |own: Seq, first, next| if own.max(before) <= first { next } else { first };
+        // Where nothing is written of it yet, a member is just before what it may see. Who has left is none of those who
+        // are counted, so the least of them is one of its others.
+        let is_least = |own: Seq, first| member.is_current() && own.max(member.before()) <= first;
+        let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
         (
             beyond(delivered, of(Least::Delivered), of(Least::NextDelivered)),
             beyond(read, of(Least::Read), of(Least::NextRead)),
