@@ -49,7 +49,7 @@ impl Device {
             stalled_until: 0,
             auto_store,
             unsent: Vec::new(),
-            reads: vec![0; oracle.users.len()],
+            reads: vec![0; oracle.peers()],
             unstored: Vec::new(),
             seed,
         }
@@ -66,6 +66,7 @@ impl World {
     // ---- the app ----
 
     pub fn app_sends(&mut self, device: usize, to: usize, bytes: usize) -> Verdict {
+        let (device, epoch) = self.group_sender(device, to);
         let number = self.oracle.sends.len() as u64;
         let mut id = [0; 16];
         id[..8].copy_from_slice(&number.to_be_bytes());
@@ -76,9 +77,11 @@ impl World {
         let text = format!("message {number} {}", "x".repeat(bytes));
         let body =
             if number.is_multiple_of(4) { v1::send::Body::Payload(text.into()) } else { v1::send::Body::Text(text) };
-        self.oracle.sends.insert(cmid, Sending { device, to, body: body.clone(), seq: None, expires: false });
+        let made = self.oldest_known(self.devices[device].user, to);
+        let sending = Sending { device, to, body: body.clone(), seq: None, epoch, made, expires: false };
+        self.oracle.sends.insert(cmid, sending);
         let kind = if number.is_multiple_of(4) { Kind::Data } else { Kind::Text };
-        let send = self.message(to, cmid, body, kind);
+        let send = v1::Send { group_epoch: epoch, ..self.message(to, cmid, body, kind) };
         self.devices[device].unsent.push(send.clone());
         self.coverage.sends += 1;
         if !self.devices[device].away {
@@ -130,8 +133,11 @@ impl World {
         it.link.filter(|_| !it.away && it.client.is_online())
     }
 
-    pub fn peer_name(&self, user: usize) -> Peer {
-        Peer::User(self.oracle.users[user].user().to_owned())
+    pub fn peer_name(&self, peer: usize) -> Peer {
+        match self.oracle.users.get(peer) {
+            Some(user) => Peer::User(user.user().to_owned()),
+            None => Peer::Group(self.oracle.groups[peer - self.oracle.users.len()].id.0.to_vec().into()),
+        }
     }
 
     pub fn wire_peer(&self, user: usize) -> v1::Peer {
@@ -170,7 +176,10 @@ impl World {
                 let now_ms = self.now_ms();
                 self.devices[device].client.disconnected(now_ms, ABNORMAL);
             }
-            Told::Welcome { resumed } => self.coverage.mark(if resumed { "resumed" } else { "welcome" }),
+            Told::Welcome { resumed } => {
+                self.coverage.mark(if resumed { "resumed" } else { "welcome" });
+                self.change_again(Some(device));
+            }
             Told::Record { delivery, record } => {
                 let peer = self.oracle.given(&self.store, device, &record)?;
                 if self.devices[device].auto_store {
@@ -181,8 +190,7 @@ impl World {
                 }
             }
             Told::Tick { delivery, peer, delivered, read } => {
-                let Peer::User(name) = &peer else { return Err("a tick of a group".into()) };
-                let peer = self.oracle.user(name).ok_or("a tick of nobody")?;
+                let peer = self.oracle.peer(&Some(v1::Peer { peer: Some(peer) }))?;
                 self.oracle.ticked(device, peer, delivered, read)?;
                 self.store_later(device, delivery);
             }
@@ -195,8 +203,8 @@ impl World {
                         self.oracle.outcome(cmid, &sent)?;
                     }
                     Outcome::Failed(error) => {
-                        self.coverage.mark("expired");
-                        self.oracle.failed(cmid, &error)?;
+                        self.coverage.count_refusal(error.code());
+                        self.oracle.failed(&self.store, cmid, &error)?;
                     }
                 }
                 self.devices[device].unsent.retain(|other| other.client_message_id != send.client_message_id);
@@ -285,6 +293,6 @@ impl World {
         if self.devices[device].away {
             self.revive(device)?;
         }
-        (0..self.oracle.users.len()).try_for_each(|of| self.app_reads(device, of))
+        (0..self.oracle.peers()).try_for_each(|of| self.app_reads(device, of))
     }
 }

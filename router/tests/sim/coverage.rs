@@ -34,7 +34,17 @@ const FAULTS: [&str; 20] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 48] = [
+const TRANSITIONS: [&str; 58] = [
+    "group: created",
+    "group: added",
+    "group: removed",
+    "group: left",
+    "group: role",
+    "group: renamed",
+    "refused: no member",
+    "refused: forbidden",
+    "refused: stale epoch",
+    "refused: not found",
     "closed 4000",
     "closed 4002",
     "closed 4504",
@@ -103,6 +113,19 @@ impl Coverage {
         if matches!(action, Action::Jump { .. }) {
             self.mark("clock jump");
         }
+    }
+
+    /// Why a send or a change failed for good.
+    pub fn count_refusal(&mut self, code: v1::code::Value) {
+        use v1::code::Value as Code;
+        self.mark(match code {
+            Code::Expired => "expired",
+            Code::NotMember => "refused: no member",
+            Code::Forbidden => "refused: forbidden",
+            Code::StaleGroup => "refused: stale epoch",
+            Code::NotFound => "refused: not found",
+            _ => "refused otherwise",
+        });
     }
 
     pub fn count_store(&mut self, counts: &FaultCounts) {

@@ -4,8 +4,10 @@
 //! leaves the node: SENT (I2), pushes, ticks, pages. Checked at the app: order and completeness (I5). Checked at every
 //! crash and at the end: the logs (I1, I3), the registers (I4, I6).
 
+use super::fold::Fold;
+use super::plan::Plan;
 use ringpost_persist::faulty::FaultyStore;
-use ringpost_persist::{Record, RegisterKey};
+use ringpost_persist::{Body, Record, RegisterKey};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
 use std::collections::BTreeMap;
@@ -16,29 +18,51 @@ pub struct Oracle {
     pub users: Vec<UserKey>,
     /// (user, name) of each device.
     pub devices: Vec<(usize, DeviceId)>,
-    /// By user and user.
-    conversations: Vec<Vec<ConversationId>>,
+    pub groups: Vec<Group>,
+    pub rooms: Vec<Room>,
+    /// By user and peer: a user, or behind the users a group.
+    room_of: Vec<Vec<usize>>,
     /// By device and peer.
-    held: Vec<Vec<Held>>,
+    pub(super) held: Vec<Vec<Held>>,
     pub sends: BTreeMap<ClientMessageId, Sending>,
+    /// Sends that were refused. A refusal is no promise: the same send, asked for once more before the answer came, may be
+    /// allowed meanwhile.
+    pub refused: BTreeMap<ClientMessageId, Sending>,
+    /// Changes of groups that were asked for: device and group.
+    pub changes: BTreeMap<ClientMessageId, (usize, usize)>,
     /// The highest head seen of each conversation, and the id of that record.
     heads: BTreeMap<ConversationId, (Seq, u64)>,
     /// The furthest read that each user asked for, by user and peer.
-    reads: Vec<Vec<Seq>>,
+    pub(super) reads: Vec<Vec<Seq>>,
     /// The same since faults ended: these must come to be.
-    last_reads: Vec<Vec<Seq>>,
+    pub(super) last_reads: Vec<Vec<Seq>>,
+}
+
+/// A group that somebody is going to create.
+pub struct Group {
+    pub cmid: ClientMessageId,
+    pub id: ConversationId,
+    pub members: Vec<usize>,
+}
+
+/// One conversation, and what its log says of its members.
+pub struct Room {
+    pub id: ConversationId,
+    pub fold: Fold,
 }
 
 /// What a device has of one conversation.
 #[derive(Clone, Copy, Default)]
-struct Held {
+pub(super) struct Held {
+    /// The last record that the app has stored.
+    kept: Seq,
     /// Given to the app in this life of its process.
     given: Seq,
     /// Stored by the app; and everything before it, but for own records.
     stored: Seq,
     /// The furthest that the app has heard.
-    delivered_tick: Seq,
-    read_tick: Seq,
+    pub delivered_tick: Seq,
+    pub read_tick: Seq,
     /// The last that it heard in this life of its process.
     last_tick: (Seq, Seq),
 }
@@ -48,12 +72,16 @@ pub struct Sending {
     pub to: usize,
     pub body: v1::send::Body,
     pub seq: Option<Seq>,
+    /// To a group: the epoch that it names, and the head when it was made.
+    pub epoch: u32,
+    pub made: Seq,
     /// It is too old to be stored, and must be refused for that.
     pub expires: bool,
 }
 
 impl Oracle {
-    pub fn new(devices_of: &[usize]) -> Self {
+    pub fn new(plan: &Plan) -> Self {
+        let devices_of = &plan.users;
         let user = |at: usize| UserKey::new("default", &format!("u{at}")).unwrap();
         let users: Vec<UserKey> = (0..devices_of.len()).map(user).collect();
         let devices: Vec<(usize, DeviceId)> = devices_of
@@ -61,12 +89,30 @@ impl Oracle {
             .enumerate()
             .flat_map(|(user, &n)| (0..n).map(move |d| (user, DeviceId::new(&format!("d{d}")).unwrap())))
             .collect();
-        let with = |a: &UserKey| users.iter().map(|b| a.direct_with(b)).collect();
+        let groups: Vec<Group> =
+            plan.groups.iter().enumerate().map(|(at, group)| group.named(at, &users, &devices)).collect();
+        let peers = users.len() + groups.len();
+        let (mut rooms, mut room_of) = (Vec::new(), vec![vec![0; peers]; users.len()]);
+        for a in 0..users.len() {
+            for b in a..users.len() {
+                (room_of[a][b], room_of[b][a]) = (rooms.len(), rooms.len());
+                let id = users[a].direct_with(&users[b]);
+                rooms.push(Room { id, fold: Fold::new(users.len(), Some([a, b])) });
+            }
+        }
+        for (at, group) in groups.iter().enumerate() {
+            room_of.iter_mut().for_each(|rooms_of| rooms_of[users.len() + at] = rooms.len());
+            rooms.push(Room { id: group.id, fold: Fold::new(users.len(), None) });
+        }
         Self {
-            conversations: users.iter().map(with).collect(),
-            held: vec![vec![Held::default(); users.len()]; devices.len()],
-            reads: vec![vec![0; users.len()]; users.len()],
-            last_reads: vec![vec![0; users.len()]; users.len()],
+            held: vec![vec![Held::default(); peers]; devices.len()],
+            reads: vec![vec![0; peers]; users.len()],
+            last_reads: vec![vec![0; peers]; users.len()],
+            groups,
+            rooms,
+            room_of,
+            changes: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sends: BTreeMap::new(),
             heads: BTreeMap::new(),
             users,
@@ -75,7 +121,43 @@ impl Oracle {
     }
 
     pub fn conversation(&self, a: usize, b: usize) -> ConversationId {
-        self.conversations[a][b]
+        self.rooms[self.room_of[a][b]].id
+    }
+
+    /// Users, and behind them groups.
+    pub fn peers(&self) -> usize {
+        self.users.len() + self.groups.len()
+    }
+
+    pub fn is_group(&self, peer: usize) -> bool {
+        peer >= self.users.len()
+    }
+
+    /// What the log of a conversation says by now.
+    pub fn fold(&mut self, store: &FaultyStore, user: usize, peer: usize) -> &Fold {
+        let room = &mut self.rooms[self.room_of[user][peer]];
+        for record in &store.log(&room.id)[room.fold.head as usize..] {
+            room.fold.apply(record);
+        }
+        &room.fold
+    }
+
+    /// What was read of it before.
+    pub fn folded(&self, user: usize, peer: usize) -> &Fold {
+        &self.rooms[self.room_of[user][peer]].fold
+    }
+
+    /// The newest record that is for this user; 0: none.
+    pub fn newest(&mut self, store: &FaultyStore, user: usize, peer: usize) -> Seq {
+        self.fold(store, user, peer);
+        let (log, fold) = (store.log(&self.conversation(user, peer)), self.folded(user, peer));
+        log.iter().rev().find(|record| fold.sees(user, record)).map_or(0, |record| record.seq)
+    }
+
+    /// Whether a record of what was folded is to be sent to this device.
+    fn is_for(&self, device: usize, peer: usize, record: &Record) -> bool {
+        let user = self.devices[device].0;
+        !self.is_own(device, record) && self.folded(user, peer).sees(user, record)
     }
 
     /// The user of this name.
@@ -87,11 +169,15 @@ impl Oracle {
     pub fn peer(&self, peer: &Option<v1::Peer>) -> Result<usize, String> {
         match peer.as_ref().and_then(|peer| peer.peer.as_ref()) {
             Some(v1::peer::Peer::User(name)) => self.user(name).ok_or(format!("peer {name:?} does not exist")),
+            Some(v1::peer::Peer::Group(id)) => {
+                let at = self.groups.iter().position(|group| group.id.0[..] == id[..]);
+                at.map(|at| self.users.len() + at).ok_or(format!("group {id:?} does not exist"))
+            }
             other => Err(format!("{other:?} is no peer")),
         }
     }
 
-    fn is_own(&self, device: usize, record: &Record) -> bool {
+    pub fn is_own(&self, device: usize, record: &Record) -> bool {
         let (user, name) = self.devices[device];
         record.device == name && record.sender == self.users[user]
     }
@@ -118,17 +204,23 @@ impl Oracle {
     }
 
     /// A record that a device is shown is the committed one, whole, and carries its client id only for its own user.
-    pub fn record_leaves(&self, store: &FaultyStore, device: usize, record: &v1::Record) -> Verdict {
+    pub fn record_leaves(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Verdict {
         let user = self.devices[device].0;
         let peer = self.peer(&record.conversation)?;
         let log = store.log(&self.conversation(user, peer));
         let at = (record.seq as usize).wrapping_sub(1);
         let truth = log.get(at).ok_or_else(|| format!("record {} shown before it is durable", record.seq))?;
+        let seen = self.fold(store, user, peer).sees(user, truth);
+        ensure(seen, || format!("view: u{user} is shown record {} of peer {peer}, which is not for it", record.seq))?;
         let own = truth.sender == self.users[user];
         let cmid = if own { truth.cmid.to_bytes() } else { bytes::Bytes::new() };
         let mut expected = truth.to_wire();
         expected.conversation = record.conversation.clone();
         expected.client_message_id = cmid;
+        if matches!(truth.body, Body::Erased(_)) && !record.erased {
+            // It was on its way when it was taken back.
+            (expected.erased, expected.body) = (false, record.body.clone());
+        }
         ensure(*record == expected, || format!("I1: record {} shown as {record:?}, committed {expected:?}", record.seq))
     }
 
@@ -141,8 +233,8 @@ impl Oracle {
         let has = self.prefix(store, device, peer).max(last);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         for seq in has + 1..record.seq {
-            let own = log.get(seq as usize - 1).is_some_and(|record| self.is_own(device, record));
-            ensure(own, || format!("I5: device {device} is pushed {} of u{peer} without {seq}", record.seq))?;
+            let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
+            ensure(passed, || format!("I5: device {device} is pushed {} of u{peer} without {seq}", record.seq))?;
         }
         let own = log.get(record.seq as usize - 1).is_some_and(|record| self.is_own(device, record));
         ensure(!own, || format!("I5: device {device} is pushed its own {} of u{peer}", record.seq))
@@ -152,6 +244,9 @@ impl Oracle {
     pub fn tick_leaves(&mut self, store: &FaultyStore, device: usize, tick: &v1::Tick) -> Verdict {
         let user = self.devices[device].0;
         let peer = self.peer(&tick.conversation)?;
+        if self.is_group(peer) {
+            return self.group_tick_leaves(store, device, peer, tick);
+        }
         let delivered = self.delivered(store, peer, user);
         let read = self.reads[peer][user];
         ensure(tick.delivered_seq <= delivered, || {
@@ -163,16 +258,17 @@ impl Oracle {
     }
 
     /// The furthest that any device of `user` has of the conversation with `peer`.
-    fn delivered(&mut self, store: &FaultyStore, user: usize, peer: usize) -> Seq {
+    pub(super) fn delivered(&mut self, store: &FaultyStore, user: usize, peer: usize) -> Seq {
         let devices: Vec<usize> = (0..self.devices.len()).filter(|d| self.devices[*d].0 == user).collect();
         devices.into_iter().map(|device| self.prefix(store, device, peer)).max().unwrap_or(0)
     }
 
-    /// What the device has stored of the conversation, and the own records that follow.
-    fn prefix(&mut self, store: &FaultyStore, device: usize, peer: usize) -> Seq {
+    /// What the device has stored of the conversation, and what follows that is not for it.
+    pub(super) fn prefix(&mut self, store: &FaultyStore, device: usize, peer: usize) -> Seq {
+        self.fold(store, self.devices[device].0, peer);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         let mut upto = self.held[device][peer].stored;
-        while log.get(upto as usize).is_some_and(|record| self.is_own(device, record)) {
+        while log.get(upto as usize).is_some_and(|record| !self.is_for(device, peer, record)) {
             upto += 1;
         }
         self.held[device][peer].stored = upto;
@@ -186,12 +282,13 @@ impl Oracle {
         let peer = self.peer(&record.conversation)?;
         let given = self.held[device][peer].given;
         ensure(record.seq > given, || format!("I5: record {} after {given}", record.seq))?;
+        self.fold(store, self.devices[device].0, peer);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         for seq in given + 1..record.seq {
-            let own = log.get(seq as usize - 1).is_some_and(|record| self.is_own(device, record));
-            ensure(own, || format!("I5: device {device} got {} of u{peer} without {seq}", record.seq))?;
+            let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
+            ensure(passed, || format!("I5: device {device} got {} of u{peer} without {seq}", record.seq))?;
         }
-        let twice = log.get(record.seq as usize - 1).is_none_or(|record| self.is_own(device, record));
+        let twice = log.get(record.seq as usize - 1).is_none_or(|record| !self.is_for(device, peer, record));
         ensure(!twice, || format!("I5: device {device} got its own record {} of u{peer}", record.seq))?;
         self.held[device][peer].given = record.seq;
         Ok(peer)
@@ -199,7 +296,7 @@ impl Oracle {
 
     pub fn stored(&mut self, device: usize, peer: usize, seq: Seq) {
         let held = &mut self.held[device][peer];
-        held.stored = held.stored.max(seq);
+        (held.stored, held.kept) = (held.stored.max(seq), held.kept.max(seq));
     }
 
     /// The app's process died: it has what it had stored. Returns, for each peer, up to where that is.
@@ -209,7 +306,12 @@ impl Oracle {
             held.last_tick = (0, 0);
             held.stored
         };
-        self.held[device].iter_mut().map(upto).collect()
+        let users = self.users.len();
+        let held = self.held[device].iter_mut().enumerate();
+        // Of what a group's log has beside its records for this user, an app knows nothing.
+        held.map(|(peer, held)| (peer < users, upto(held), held.kept))
+            .map(|(all, seq, kept)| if all { seq } else { kept })
+            .collect()
     }
 
     pub fn outcome(&mut self, cmid: ClientMessageId, sent: &v1::Sent) -> Verdict {
@@ -220,11 +322,17 @@ impl Oracle {
         Ok(())
     }
 
-    /// A send failed for good: only one that is too old may.
-    pub fn failed(&mut self, cmid: ClientMessageId, error: &v1::Error) -> Verdict {
-        let expires = self.sends.remove(&cmid).is_some_and(|sending| sending.expires);
-        let right = expires && error.code() == v1::code::Value::Expired;
-        ensure(right, || format!("{cmid:?} failed: {error:?}"))
+    /// A send failed for good: one that is too old, or what the log forbade meanwhile.
+    pub fn failed(&mut self, store: &FaultyStore, cmid: ClientMessageId, error: &v1::Error) -> Verdict {
+        let sending = self.sends.remove(&cmid).ok_or("an outcome for what was never sent")?;
+        let code = error.code();
+        let right =
+            if sending.expires { code == v1::code::Value::Expired } else { self.may_be_refused(store, &sending, code) };
+        ensure(right, || format!("refusal: {cmid:?} failed: {error:?}"))?;
+        if !sending.expires {
+            self.refused.insert(cmid, sending);
+        }
+        Ok(())
     }
 
     pub fn ticked(&mut self, device: usize, peer: usize, delivered: Seq, read: Seq) -> Verdict {
@@ -237,7 +345,8 @@ impl Oracle {
 
     /// What the app may mark as read: what it has; and it does.
     pub fn reads(&mut self, device: usize, peer: usize) -> Option<Seq> {
-        let seq = self.held[device][peer].stored;
+        let held = &self.held[device][peer];
+        let seq = if self.is_group(peer) { held.kept } else { held.stored };
         let user = self.devices[device].0;
         self.reads[user][peer] = self.reads[user][peer].max(seq);
         (seq > 0).then_some(seq)
@@ -271,6 +380,10 @@ impl Oracle {
             }
             self.heads.insert(conversation, (log.len() as u64, log.last().map_or(0, |record| record.id)));
         }
+        for room in &mut self.rooms {
+            store.log(&room.id)[room.fold.head as usize..].iter().for_each(|record| room.fold.apply(record));
+            ensure(room.fold.wrong.is_none(), || format!("rules: {:?} of {:?}", room.fold.wrong, room.id))?;
+        }
         self.each_once(store)
     }
 
@@ -281,13 +394,18 @@ impl Oracle {
                 let at = (conversation, record.seq);
                 let twice = found.insert(record.cmid, at);
                 ensure(twice.is_none(), || format!("I3: {:?} stored at {twice:?} and {at:?}", record.cmid))?;
-                let sending = self.sends.get(&record.cmid);
+                if record.kind == v1::kind::Value::Change {
+                    self.change_was_asked(conversation, record)?;
+                    continue;
+                }
+                let sending = self.sends.get(&record.cmid).or_else(|| self.refused.get(&record.cmid));
                 let sending = sending.ok_or_else(|| format!("{:?} was never sent", record.cmid))?;
                 let body = match &sending.body {
                     v1::send::Body::Text(text) => text.as_bytes(),
                     v1::send::Body::Payload(bytes) => bytes,
                 };
-                let whole = body == record.body.bytes() && self.is_own(sending.device, record);
+                let same = body == record.body.bytes() || matches!(record.body, Body::Erased(_));
+                let whole = same && self.is_own(sending.device, record);
                 ensure(whole, || format!("{:?} was stored otherwise than it was sent", record.cmid))?;
             }
         }
@@ -304,7 +422,7 @@ impl Oracle {
     pub fn registers_hold(&mut self, store: &FaultyStore) -> Verdict {
         for device in 0..self.devices.len() {
             let (user, name) = self.devices[device];
-            for peer in 0..self.users.len() {
+            for peer in 0..self.peers() {
                 let conversation = self.conversation(user, peer);
                 let key = RegisterKey::Delivered(conversation, self.users[user].clone(), name);
                 let (register, truth) = (store.register(&key), self.prefix(store, device, peer));
@@ -326,7 +444,7 @@ impl Oracle {
         }
         for device in 0..self.devices.len() {
             let (user, name) = self.devices[device];
-            for peer in 0..self.users.len() {
+            for peer in 0..self.peers() {
                 let conversation = self.conversation(user, peer);
                 let (head, has) = (store.log(&conversation).len() as u64, self.prefix(store, device, peer));
                 if has < head {
@@ -335,7 +453,7 @@ impl Oracle {
                 let key = RegisterKey::Delivered(conversation, self.users[user].clone(), name);
                 let register = store.register(&key);
                 let log = store.log(&conversation);
-                if log.iter().skip(register as usize).any(|record| !self.is_own(device, record)) {
+                if log.iter().skip(register as usize).any(|record| self.is_for(device, peer, record)) {
                     return Some(format!("I6: the register of device {device} with u{peer} is {register} of {head}"));
                 }
                 if let Some(missing) = self.missing_tick(store, device, peer) {
@@ -349,6 +467,9 @@ impl Oracle {
     /// What the senders have not heard of their newest record's progress.
     fn missing_tick(&self, store: &FaultyStore, device: usize, peer: usize) -> Option<String> {
         let user = self.devices[device].0;
+        if self.is_group(peer) {
+            return self.missing_group_tick(store, device, peer);
+        }
         if user == peer {
             return None;
         }

@@ -37,7 +37,9 @@ impl World {
             let cmid = old_id(at as u64, begun_us / 1_000, at % 2 == 0);
             let next = next_record(oracle, device, cmid, begun_us, log.last().map(|record| &**record));
             let body = v1::send::Body::Text(String::from_utf8_lossy(next.body.bytes()).into_owned());
-            oracle.sends.insert(cmid, Sending { device, to, body, seq: Some(next.seq), expires: false });
+            oracle
+                .sends
+                .insert(cmid, Sending { device, to, body, seq: Some(next.seq), epoch: 0, made: 0, expires: false });
             log.push(Arc::new(next));
         }
         append(&mut self.store, oracle.conversation(a, b), &kind, &log);
@@ -64,7 +66,9 @@ impl World {
     /// One was made then and never reached anybody: it is refused as too old, and is in no log.
     fn send_too_late(&mut self, device: usize, to: usize, cmid: ClientMessageId) {
         let body = v1::send::Body::Text("too late".into());
-        self.oracle.sends.insert(cmid, Sending { device, to, body: body.clone(), seq: None, expires: true });
+        self.oracle
+            .sends
+            .insert(cmid, Sending { device, to, body: body.clone(), seq: None, epoch: 0, made: 0, expires: true });
         let send = self.message(to, cmid, body, Kind::Text);
         self.devices[device].client.send(send.clone()).unwrap();
         self.devices[device].unsent.push(send);

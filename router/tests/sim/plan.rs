@@ -32,9 +32,17 @@ pub struct Plan {
     pub encoding: Option<Encoding>,
     pub store: Faults,
     pub past: Option<Past>,
+    pub groups: Vec<GroupPlan>,
     /// In order of time. No fault begins after `faults_end`.
     pub actions: Vec<(u64, Action)>,
     pub faults_end: u64,
+}
+
+/// A group to come: the device that creates it, and users.
+#[derive(Clone, Debug)]
+pub struct GroupPlan {
+    pub creator: usize,
+    pub members: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +55,13 @@ pub enum Action {
     Read {
         device: usize,
         of: usize,
+    },
+    /// A change of a group; `fit`: by somebody who may.
+    Change {
+        device: usize,
+        group: usize,
+        fit: bool,
+        turn: Turn,
     },
     /// Raw request with an answer that the oracle checks.
     Ask {
@@ -94,6 +109,17 @@ pub enum Action {
     },
 }
 
+/// What becomes of a group; users by their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Create,
+    Add(usize),
+    Remove(usize),
+    Leave,
+    Role { user: usize, admin: bool },
+    Rename,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     History {
@@ -104,6 +130,8 @@ pub enum Ask {
     /// The last message once more, with other content under the same id.
     Forge,
     Ping,
+    /// One of the changes that are wanted.
+    Change(usize),
 }
 
 impl Plan {
@@ -127,10 +155,12 @@ impl Plan {
                 [dice.pick(8)],
             store: store_faults(dice),
             past: None,
+            groups: Vec::new(),
             actions: Vec::new(),
             faults_end: length,
             users,
         };
+        plan.draw_groups(dice, length);
         plan.draw_traffic(dice, length);
         plan.draw_faults(dice, length);
         if dice.percent(12) {
@@ -156,13 +186,44 @@ impl Plan {
         self.users.iter().sum()
     }
 
-    fn draw_traffic(&mut self, dice: &mut Dice, length: u64) {
+    /// Most worlds have groups: made early, changed all the time.
+    fn draw_groups(&mut self, dice: &mut Dice, length: u64) {
         let (devices, users) = (self.devices(), self.users.len());
+        for group in 0..[0, 1, 1, 2][dice.pick(4)] {
+            let creator = dice.pick(devices);
+            let members = (0..users).filter(|_| dice.percent(70)).collect();
+            self.groups.push(GroupPlan { creator, members });
+            let begun = dice.between(0, length / 8);
+            let create = Action::Change { device: creator, group, fit: false, turn: Turn::Create };
+            self.actions.push((begun, create));
+            let mut at = begun;
+            for _ in 0..dice.between(4, 24) {
+                // Some right behind each other, so that they race.
+                at = if dice.percent(40) { at + dice.between(0, 50 * MS) } else { dice.between(begun, length) };
+                let user = dice.pick(users);
+                let turn = match dice.pick(16) {
+                    0..=4 => Turn::Remove(user),
+                    5..=10 => Turn::Add(user),
+                    11 | 12 => Turn::Role { user, admin: dice.percent(60) },
+                    13 | 14 => Turn::Leave,
+                    _ => Turn::Rename,
+                };
+                let (device, fit) = (dice.pick(devices), dice.percent(80));
+                self.actions.push((at.min(length), Action::Change { device, group, fit, turn }));
+            }
+        }
+    }
+
+    fn draw_traffic(&mut self, dice: &mut Dice, length: u64) {
+        let (devices, users, groups) = (self.devices(), self.users.len(), self.groups.len());
         let mut sends = dice.between(180, 380);
         while sends > 0 {
             // Conversations come in bursts: the same two, close together.
             let mut at = dice.between(0, length);
-            let (device, to) = (dice.pick(devices), dice.pick(users));
+            let (device, mut to) = (dice.pick(devices), dice.pick(users));
+            if groups > 0 && dice.percent(40) {
+                to = users + dice.pick(groups);
+            }
             for _ in 0..dice.between(1, 12).min(sends) {
                 let bytes = if dice.percent(4) { dice.between(1_000, 6_000) } else { dice.between(0, 40) } as usize;
                 self.actions.push((at, Action::Send { device, to, bytes }));
@@ -171,7 +232,7 @@ impl Plan {
             }
         }
         for _ in 0..dice.between(10, 40) {
-            let action = Action::Read { device: dice.pick(devices), of: dice.pick(users) };
+            let action = Action::Read { device: dice.pick(devices), of: dice.pick(users + groups) };
             self.actions.push((dice.between(0, length), action));
         }
         for _ in 0..dice.between(5, 25) {
@@ -183,7 +244,7 @@ impl Plan {
                 Ask::Forge,
                 Ask::Ping,
             ][dice.pick(6)];
-            let action = Action::Ask { device: dice.pick(devices), of: dice.pick(users), what };
+            let action = Action::Ask { device: dice.pick(devices), of: dice.pick(users + groups), what };
             self.actions.push((dice.between(0, length), action));
         }
         // More questions at once than a session may have without an answer.

@@ -7,6 +7,7 @@ use super::asks::Question;
 use super::clients::Device;
 use super::coverage::Coverage;
 use super::dice::Dice;
+use super::groups::Asked;
 use super::network::{Link, LinkId};
 use super::node::{MeshMessage, Node};
 use super::oracle::{Oracle, Verdict};
@@ -126,6 +127,7 @@ pub struct World {
     pub oracle: Oracle,
     pub coverage: Coverage,
     pub questions: Vec<Question>,
+    pub changes: Vec<Asked>,
     /// Faults are over: everybody comes back, nothing breaks any more.
     pub settling: bool,
     trace: Option<Vec<String>>,
@@ -149,7 +151,7 @@ impl World {
     }
 
     fn new(plan: Plan, traced: bool) -> Self {
-        let oracle = Oracle::new(&plan.users);
+        let oracle = Oracle::new(&plan);
         let mut dice = Dice::new(plan.seed.wrapping_mul(31));
         let device = |at: usize| Device::new(&oracle, at, dice.between(0, SECOND), dice.roll());
         let devices = (0..plan.devices()).map(device).collect();
@@ -166,6 +168,7 @@ impl World {
             oracle,
             coverage: Coverage::default(),
             questions: Vec::new(),
+            changes: Vec::new(),
             settling: false,
             trace: traced.then(Vec::new),
             dice,
@@ -202,11 +205,15 @@ impl World {
             let to = self.dice.pick(self.plan.users.len());
             self.app_sends(device, to, 0)?;
         }
+        for group in self.oracle.users.len()..self.oracle.peers() {
+            (0..3).try_for_each(|_| self.app_sends(0, group, 0))?;
+        }
         let end = self.now + SETTLE_US;
         loop {
             self.run_until(self.now + 2 * SECOND)?;
             self.oracle.registers_hold(&self.store)?;
-            let Some(missing) = self.oracle.missing(&self.store) else { break };
+            self.change_again(None);
+            let Some(missing) = self.change_missing().or_else(|| self.oracle.missing(&self.store)) else { break };
             if self.now >= end {
                 return Err(format!("liveness: {missing}"));
             }
@@ -253,6 +260,7 @@ impl World {
         match action {
             Action::Send { device, to, bytes } => self.app_sends(device, to, bytes),
             Action::Read { device, of } => self.app_reads(device, of),
+            Action::Change { device, group, fit, turn } => self.app_changes(device, group, fit, turn),
             Action::Ask { device, of, what } => self.app_asks(device, of, what),
             Action::Crash { down } => self.crash(down),
             Action::Drain { down } => self.drain(down),

@@ -1,0 +1,188 @@
+//! Who is in a conversation, as the oracle reads it from the log: its own fold, which shares nothing with the product's.
+//!
+//! Owns: for each user the parts of the log that it may see, roles, epochs, each with the position at which it came to be,
+//! so that any prefix can be asked. Judges: whether each record was allowed to follow those before it.
+
+use super::oracle::{Verdict, ensure};
+use ringpost_persist::Record;
+use ringpost_proto::id::Seq;
+use ringpost_proto::v1::change::Change;
+use ringpost_proto::v1::kind::Value as Kind;
+use ringpost_proto::v1::role::Value as Role;
+
+/// See the module. Users by their number.
+#[derive(Debug, Default)]
+pub struct Fold {
+    group: bool,
+    pub head: Seq,
+    /// By user: first and last record of each part that is for it, ascending; one that goes on ends at `Seq::MAX`.
+    parts: Vec<Vec<(Seq, Seq)>>,
+    /// By user: from when on it was an admin, or not.
+    admin: Vec<Vec<(Seq, bool)>>,
+    /// The records that took somebody out.
+    removals: Vec<Seq>,
+    /// The first record that nothing allowed.
+    pub wrong: Option<String>,
+}
+
+impl Fold {
+    /// Of a group, or of two users.
+    pub fn new(users: usize, two: Option<[usize; 2]>) -> Self {
+        let mut fold = Self {
+            group: two.is_none(),
+            parts: vec![Vec::new(); users],
+            admin: vec![Vec::new(); users],
+            ..Self::default()
+        };
+        for user in two.into_iter().flatten() {
+            fold.parts[user] = vec![(1, Seq::MAX)];
+        }
+        fold
+    }
+
+    pub fn apply(&mut self, record: &Record) {
+        if let Err(why) = self.follow(record)
+            && self.wrong.is_none()
+        {
+            self.wrong = Some(format!("record {} is against the rules: {why}", record.seq));
+        }
+        self.head = record.seq;
+    }
+
+    fn follow(&mut self, record: &Record) -> Verdict {
+        let (seq, before) = (record.seq, self.head);
+        let sender = number(record.sender.user()).ok_or("of nobody")?;
+        let change = record.change();
+        if let Some(Change::Created(created)) = &change {
+            ensure(self.group && before == 0, || "a second creation".into())?;
+            self.begin(sender, seq);
+            self.admin[sender].push((seq, true));
+            return numbers(&created.members).try_for_each(|user| user.map(|user| self.begin(user, seq)));
+        }
+        ensure(!self.group || self.is_member(sender, before), || format!("u{sender} is no member"))?;
+        let Some(change) = change else { return Ok(()) };
+        let admin = self.is_admin(sender, before);
+        match change {
+            Change::Blocked(blocked) => self.block(sender, seq, blocked.on),
+            Change::Left(_) => self.end(&[sender], record),
+            _ if !admin => Err(format!("u{sender} is no admin")),
+            Change::Added(added) => numbers(&added.users).try_for_each(|user| {
+                let user = user?;
+                ensure(!self.is_member(user, before), || format!("u{user} is added twice"))?;
+                self.begin(user, seq);
+                Ok(())
+            }),
+            Change::Removed(removed) => {
+                let users = numbers(&removed.users).collect::<Result<Vec<_>, _>>()?;
+                users.iter().try_for_each(|user| {
+                    ensure(self.is_member(*user, before), || format!("u{user} is removed and is no member"))
+                })?;
+                self.end(&users, record)
+            }
+            Change::Role(role) => {
+                let user = number(&role.user).ok_or("of nobody")?;
+                ensure(self.is_member(user, before), || format!("a role for u{user}, who is no member"))?;
+                self.admin[user].push((seq, role.role() == Role::Admin));
+                ensure(self.members(seq).any(|user| self.is_admin(user, seq)), || "no admin is left".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, user: usize, seq: Seq) {
+        self.parts[user].push((seq, Seq::MAX));
+        self.admin[user].push((seq, false));
+    }
+
+    /// They are members no more; the oldest of the others is an admin, where no other is.
+    fn end(&mut self, users: &[usize], record: &Record) -> Verdict {
+        let seq = record.seq;
+        for user in users {
+            if let Some(part) = self.parts[*user].last_mut() {
+                part.1 = seq;
+            }
+        }
+        self.removals.push(seq);
+        let promoted = told(record).map(|change| (number(&change.promoted), change.epoch));
+        let (promoted, epoch) = promoted.ok_or("no change")?;
+        ensure(epoch == self.epoch(seq), || format!("epoch {epoch} is said, is {}", self.epoch(seq)))?;
+        let any = self.members(seq).any(|user| self.is_admin(user, seq));
+        let first = |user: usize| self.parts[user].first().map(|part| part.0);
+        let oldest = self.members(seq).filter(|_| !any).filter_map(first).min();
+        ensure(promoted.and_then(first) == oldest, || format!("{promoted:?} is promoted"))?;
+        if let Some(heir) = promoted {
+            self.admin[heir].push((seq, true));
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, user: usize, seq: Seq, on: bool) -> Verdict {
+        ensure(!self.group, || "a block in a group".into())?;
+        let open = self.parts[user].last_mut().filter(|(_, last)| *last == Seq::MAX);
+        ensure(open.is_some() == on, || "a block that is there, or an end of none".into())?;
+        match open {
+            Some(part) => part.1 = seq,
+            None => self.parts[user].push((seq, Seq::MAX)),
+        }
+        Ok(())
+    }
+
+    // ---- what is asked of it ----
+
+    /// Whether the records 1 ... `upto` make the user a member.
+    pub fn is_member(&self, user: usize, upto: Seq) -> bool {
+        self.parts[user].iter().any(|(first, last)| *first <= upto && upto < *last)
+    }
+
+    /// The same for an admin.
+    pub fn is_admin(&self, user: usize, upto: Seq) -> bool {
+        let role = self.admin[user].iter().rev().find(|(from, _)| *from <= upto);
+        self.is_member(user, upto) && role.is_some_and(|(_, admin)| *admin)
+    }
+
+    pub fn members(&self, upto: Seq) -> impl Iterator<Item = usize> + '_ {
+        (0..self.parts.len()).filter(move |user| self.is_member(*user, upto))
+    }
+
+    pub fn epoch(&self, upto: Seq) -> u32 {
+        let raised = self.removals.iter().filter(|seq| **seq <= upto).count();
+        if upto == 0 { 0 } else { 1 + raised as u32 }
+    }
+
+    /// Where the part begins in which a user is now; `None`: it is no member.
+    pub fn since(&self, user: usize) -> Option<Seq> {
+        self.parts[user].last().filter(|(_, last)| *last == Seq::MAX).map(|(first, _)| *first)
+    }
+
+    /// The first record that was ever for the user.
+    pub fn first(&self, user: usize) -> Seq {
+        self.parts[user].first().map_or(0, |(first, _)| *first)
+    }
+
+    fn may_see(&self, user: usize, seq: Seq) -> bool {
+        self.parts[user].iter().any(|(first, last)| (*first..=*last).contains(&seq))
+    }
+
+    /// Whether a record is for this user.
+    pub fn sees(&self, user: usize, record: &Record) -> bool {
+        self.may_see(user, record.seq)
+            && match record.kind {
+                Kind::Edit | Kind::Erase | Kind::Reaction => self.may_see(user, record.ref_seq),
+                Kind::Change if !self.group => number(record.sender.user()) == Some(user),
+                _ => true,
+            }
+    }
+}
+
+/// The number of the user of this name.
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('u')?.parse().ok()
+}
+
+fn numbers(names: &[String]) -> impl Iterator<Item = Result<usize, String>> + '_ {
+    names.iter().map(|name| number(name).ok_or_else(|| format!("{name:?} is nobody")))
+}
+
+fn told(record: &Record) -> Option<ringpost_proto::v1::Change> {
+    record.to_wire().change
+}
