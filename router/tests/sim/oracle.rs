@@ -407,6 +407,10 @@ impl Oracle {
                 let same = body == record.body.bytes() || matches!(record.body, Body::Erased(_));
                 let whole = same && self.is_own(sending.device, record);
                 ensure(whole, || format!("{:?} was stored otherwise than it was sent", record.cmid))?;
+                let epoch = self.folded(self.devices[sending.device].0, sending.to).epoch(record.seq - 1);
+                ensure(sending.epoch == 0 || sending.epoch >= epoch, || {
+                    format!("rules: {:?} names epoch {}, is stored in {epoch}", record.cmid, sending.epoch)
+                })?;
             }
         }
         for (cmid, sending) in &self.sends {
