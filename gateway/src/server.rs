@@ -9,6 +9,7 @@ mod threads;
 
 pub use error::StartError;
 
+use crate::address::table::Table;
 use crate::auth::{Keyring, Tickets};
 use crate::config::{Config, Retention};
 use crate::control::health::Phase;
@@ -74,8 +75,14 @@ impl Server {
             let bell = bell.clone();
             ShardStats { board: Arc::clone(board), wake: Box::new(move || bell.ring()) }
         });
+        let addresses = Arc::new(Table::new(&config));
         let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started });
-        let sources = Sources { shards: shards.collect(), store: Some(Arc::clone(store.stats())), tokens };
+        let sources = Sources {
+            shards: shards.collect(),
+            store: Some(Arc::clone(store.stats())),
+            tokens,
+            addresses: Some(Arc::clone(&addresses)),
+        };
         let shared = Shared {
             verifier: Arc::clone(&verifier),
             tickets: Arc::clone(&tickets),
@@ -90,6 +97,7 @@ impl Server {
             verifier,
             tickets,
             health: Arc::clone(&health),
+            addresses,
             edge,
             clock: Clock::default(),
             store_incarnation: incarnation,

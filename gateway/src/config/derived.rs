@@ -27,6 +27,13 @@ pub struct Derived {
 }
 
 impl Settings {
+    /// Development has no limits for addresses of loopback, unless others are named.
+    pub(super) fn exempt_loopback(&mut self, layers: &Layers) {
+        if layers.origin("exempt_addresses") == Origin::Default {
+            self.exempt_addresses = ["127.0.0.0/8", "::1"].iter().filter_map(|range| range.parse().ok()).collect();
+        }
+    }
+
     /// Development has no rates but those that were asked for.
     pub(super) fn lift_rates(&mut self, layers: &Layers) {
         let rates = [

@@ -49,6 +49,7 @@ impl Config {
         let mut settings = Settings::from_layers(layers)?;
         if settings.dev {
             settings.lift_rates(layers);
+            settings.exempt_loopback(layers);
         }
         let derived = Derived::new(&settings, machine);
         Ok(Self { settings, derived })

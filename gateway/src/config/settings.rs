@@ -6,6 +6,7 @@
 
 use super::value::{Bounds, Retention, Value};
 use super::{ConfigError, Layers};
+use crate::address::range::Range;
 use ringpost_proto::limits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ macro_rules! settings {
 
 const MINUTE_MS: u64 = 60_000;
 const ADDRESS: Bounds = Bounds::Any("an address like 127.0.0.1:7600 (port 0: any free one)");
+const RANGES: Bounds =
+    Bounds::Any("addresses like 192.0.2.7 and ranges like 10.0.0.0/8, which start at their lowest address");
 
 settings! {
     /// The public address: WebSocket and HTTP. Plaintext; anywhere but on loopback put a TLS proxy before it.
@@ -105,6 +108,14 @@ settings! {
     user_sends_per_second: u32 = 60, Bounds::Range(0, 1_000_000);
     /// Other requests of a device each second (history, fetch, reads, groups; acks and pings are free), twice as many at once. 0: not limited, as with dev.
     requests_per_second: u32 = 100, Bounds::Range(0, 1_000_000);
+    /// Connections that one address may have open (IPv6: a network of /64). Beyond: 429. Many people can share one address. 0: not limited.
+    address_connections: u32 = 100, Bounds::Range(0, 16_000_000);
+    /// Upgrades to WebSocket of one address each second, and as many at once. Beyond: 429. 0: not limited.
+    address_upgrades_per_second: u32 = 20, Bounds::Range(0, 100_000);
+    /// Proxies whose X-Forwarded-For is believed: addresses or ranges (separated by commas outside a file). Their own connections are not limited, those for whom they speak are, from the upgrade on.
+    trusted_proxies: Vec<Range> = "", RANGES;
+    /// Addresses that are not limited. With dev those of loopback, unless others are named.
+    exempt_addresses: Vec<Range> = "", RANGES;
     /// How long a graceful stop lets sessions take their close frames and answers before sockets are cut.
     drain_ms: u64 = 3_000, Bounds::Range(0, 10 * MINUTE_MS);
     /// Origins of browsers that may connect besides the server's own, written as browsers do: scheme, host, and port where it is not the scheme's (separated by commas outside a file).

@@ -199,6 +199,17 @@ fn a_bad_file_is_one_line() {
 }
 
 #[test]
+fn development_does_not_limit_loopback_unless_others_are_exempt() {
+    let exempt = |pairs: &[(&'static str, &str)]| {
+        config(pairs).unwrap().exempt_addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(exempt(&[]), ["127.0.0.0/8", "::1/128"]);
+    assert_eq!(exempt(&[("exempt_addresses", "10.0.0.0/8, 192.0.2.7")]), ["10.0.0.0/8", "192.0.2.7/32"]);
+    assert!(exempt(&[("exempt_addresses", "")]).is_empty());
+    assert!(line(&[("trusted_proxies", "10.0.0.1/8")]).starts_with("trusted_proxies"));
+}
+
+#[test]
 fn development_has_no_rates_but_those_that_were_asked_for() {
     let dev = config(&[("sends_per_second", "7")]).unwrap();
     assert_eq!((dev.sends_per_second, dev.user_sends_per_second, dev.requests_per_second), (7, 0, 0));

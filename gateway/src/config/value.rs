@@ -1,5 +1,6 @@
 //! The types of settings: how each is read from text, bounded, and written as TOML.
 
+use crate::address::range::Range;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -126,6 +127,19 @@ impl Value for Vec<String> {
 
     fn to_toml(&self) -> String {
         let parts: Vec<_> = self.iter().map(|part| quoted(part)).collect();
+        format!("[{}]", parts.join(", "))
+    }
+}
+
+/// Separated by commas outside a file.
+impl Value for Vec<Range> {
+    fn parse(text: &str, _: Bounds) -> Option<Self> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(|part| part.parse().ok()).collect()
+    }
+
+    fn to_toml(&self) -> String {
+        let parts: Vec<_> = self.iter().map(|part| quoted(&part.to_string())).collect();
         format!("[{}]", parts.join(", "))
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that one shard says to another: one closed enum. Each variant says what would be lost with it; inside one
 //! process nothing is.
 
+use crate::address::table::Origin;
 use crate::transport::http::Upgrade;
 use crate::transport::websocket::Decoder;
 use ringpost_proto::v1;
@@ -33,6 +34,8 @@ pub struct Letter {
     pub encoding: Encoding,
     pub decoder: Decoder,
     pub errand: Errand,
+    /// Where the connection comes from. Lost: the address has one connection less that counts.
+    pub origin: Option<Origin>,
     /// Bytes that came after what is in the errand.
     pub bytes: Vec<u8>,
     /// Until when the client must have authenticated, on the monotonic clock of the process.

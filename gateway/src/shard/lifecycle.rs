@@ -7,6 +7,7 @@ use crate::mesh::Errand;
 use crate::ring::{Handle, RecvEnd};
 use crate::transport::websocket::{Opcode, encode};
 use ringpost_proto::close::CloseCode;
+use std::net::IpAddr;
 
 /// From the close frame, or the last byte of an answer, to the end of the socket: the peer sees a FIN at once and has this
 /// long to take what is on its way.
@@ -19,11 +20,21 @@ const HTTP_MS: u64 = 60_000;
 const HEARTBEAT_GRACE_MS: u64 = 5_000;
 
 impl Shard {
-    pub(super) fn accepted(&mut self, handle: Handle) {
+    /// `peer`: absent where the kernel did not tell; such a connection is not limited.
+    pub(super) fn accepted(&mut self, handle: Handle, peer: Option<IpAddr>) {
         self.conns.insert(handle, State::Head(None), self.now.mono_ms);
         self.stats.add(Stat::Accepted, 1);
         self.stats.add(Stat::ConnHead, 1);
         self.wheel.arm(handle.slot, self.now.mono_ms + self.setup.config.authenticate_ms);
+        match peer.map_or(Ok(None), |peer| self.setup.addresses.accept(peer)) {
+            Ok(None) => {}
+            Ok(Some(origin)) => drop(self.origins.insert(handle.slot, origin)),
+            Err(exceeded) => {
+                // What it sends is read and dropped, so that the answer is not lost to a reset.
+                self.read(handle);
+                return self.refuse_address(handle, exceeded, false);
+            }
+        }
         match self.roomier() {
             Some(shard) => self.start_move(handle, shard, Errand::Room),
             None => self.read(handle),
@@ -283,6 +294,7 @@ impl Shard {
     /// Every operation has completed and the slot is free.
     pub(super) fn closed(&mut self, handle: Handle) {
         self.wheel.cancel(handle.slot);
+        self.origins.remove(&handle.slot);
         let Some(conn) = self.conns.remove(handle) else { return };
         if let Some(gauge) = conn.state.gauge() {
             self.stats.sub(gauge, 1);

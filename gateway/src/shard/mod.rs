@@ -23,6 +23,7 @@ pub mod stats;
 mod upgrade;
 mod websocket;
 
+use crate::address::table::{Origin, Table};
 use crate::auth::{Tickets, Verifier};
 use crate::config::Config;
 use crate::control::Health;
@@ -30,6 +31,7 @@ use crate::mesh::{Bell, Mesh};
 use crate::ring::{Completion, Handle, Ring};
 use conn::Slab;
 use edge::{EdgePort, EdgeQueue};
+use hashbrown::HashMap;
 use moving::Meetings;
 use ringpost_persist::StoreAnswer;
 use ringpost_persist::embedded::StorePort;
@@ -47,6 +49,7 @@ pub struct Setup {
     pub verifier: Arc<Verifier>,
     pub tickets: Arc<Tickets>,
     pub health: Arc<Health>,
+    pub addresses: Arc<Table>,
     pub edge: EdgeQueue,
     pub clock: Clock,
     /// Tells clients whether their positions are of this store.
@@ -82,6 +85,8 @@ pub struct Shard {
     bell: Bell,
     mesh: Mesh,
     conns: Slab,
+    /// Where connections come from, by slot; beside the slab, for those that are not limited need none.
+    origins: HashMap<u32, Origin>,
     /// Deadlines of connections by slot.
     wheel: Wheel,
     now: Now,

@@ -79,7 +79,8 @@ impl Shard {
         let decoder = std::mem::replace(&mut conn.decoder, Decoder::new(Role::Server, 0));
         let encoding = conn.encoding;
         let Move { home, tag, errand, bytes, .. } = *moving;
-        let letter = Letter { tag, encoding, decoder, errand, bytes, deadline_ms };
+        let origin = self.origins.remove(&handle.slot);
+        let letter = Letter { tag, encoding, decoder, errand, origin, bytes, deadline_ms };
         self.mesh.send(home, Message::Letter(Box::new(letter)));
     }
 
@@ -116,9 +117,12 @@ impl Shard {
     fn unite(&mut self, handle: Handle, letter: Letter) {
         // One that was given up meanwhile is closing already: no router may hear of it.
         let Some(conn) = self.conns.get(handle).filter(|conn| matches!(conn.state, State::Arriving)) else { return };
-        let Letter { encoding, decoder, errand, bytes, deadline_ms, .. } = letter;
+        let Letter { encoding, decoder, errand, origin, bytes, deadline_ms, .. } = letter;
         conn.encoding = encoding;
         conn.decoder = decoder;
+        if let Some(origin) = origin {
+            self.origins.insert(handle.slot, origin);
+        }
         self.wheel.arm(handle.slot, deadline_ms);
         self.settle(handle, self.id, errand, bytes);
     }

@@ -7,6 +7,7 @@ use super::stats::{Board, Snapshot, Stat};
 use super::{Setup, Shard};
 use crate::mesh::{Bell, Inbox, Mesh, Message};
 use crate::ring::{Completion, Ring};
+use hashbrown::HashMap;
 use ringpost_persist::embedded::StorePort;
 use ringpost_proto::close::CloseCode;
 use ringpost_router::wheel::Wheel;
@@ -63,6 +64,7 @@ impl Shard {
             ring,
             bell,
             conns: Slab::default(),
+            origins: HashMap::default(),
             wheel: Wheel::new(now.mono_ms),
             now,
             port,
@@ -162,7 +164,7 @@ impl Shard {
         match completion {
             Completion::Received { handle, mut bytes } => self.received(handle, &mut bytes),
             Completion::Sent { handle, payload, result } => self.sent(handle, payload, result),
-            Completion::Accepted { handle, .. } => self.accepted(handle),
+            Completion::Accepted { handle, peer } => self.accepted(handle, peer.map(|peer| peer.ip())),
             Completion::RecvEnded { handle, why } => self.recv_ended(handle, why),
             Completion::Closed { handle } => self.closed(handle),
             Completion::Arrived { handle, tag } => self.arrived(handle, tag),

@@ -54,6 +54,8 @@ stats! {
     RefusedOrigin: Counter "ringpost_refused_total" "reason=\"origin\"",
     RefusedToken: Counter "ringpost_refused_total" "reason=\"token\"",
     RefusedDevices: Counter "ringpost_refused_total" "reason=\"devices\"",
+    RefusedAddressConnections: Counter "ringpost_refused_total" "reason=\"address_connections\"",
+    RefusedAddressUpgrades: Counter "ringpost_refused_total" "reason=\"address_upgrades\"",
     RefusedDraining: Counter "ringpost_refused_total" "reason=\"draining\"",
     RefusedOverloaded: Counter "ringpost_refused_total" "reason=\"overloaded\"",
 

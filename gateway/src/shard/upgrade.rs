@@ -3,6 +3,7 @@
 use super::Shard;
 use super::conn::State;
 use super::stats::Stat;
+use crate::address::table::Exceeded;
 use crate::auth::AuthError;
 use crate::mesh::{Claim, Errand};
 use crate::ring::Handle;
@@ -23,11 +24,17 @@ const DRAINING: Refusal = Refusal::unavailable("this node is draining", "1");
 const NO_KEYS: &str = "the keys of tokens are not loaded yet";
 const TOO_MANY_DEVICES: Refusal = Refusal::new(StatusCode::CONFLICT, "the user has too many devices");
 
+const TOO_MANY_CONNECTIONS: Refusal = Refusal::too_many("this address has too many connections", "10");
+const TOO_MANY_UPGRADES: Refusal = Refusal::too_many("this address connects too often", "1");
+
 impl Shard {
     pub(super) fn upgrade(&mut self, handle: Handle, endpoint: Endpoint, head: &RequestHead) {
         let head_only = head.method() == "HEAD";
         if self.draining {
             return self.refuse(handle, &DRAINING, Stat::RefusedDraining, head_only);
+        }
+        if let Err(exceeded) = self.charge_address(handle, head) {
+            return self.refuse_address(handle, exceeded, head_only);
         }
         let upgrade = match upgrade::decide(head, &self.setup.config.allowed_origins) {
             Ok(upgrade) => upgrade,
@@ -67,6 +74,21 @@ impl Shard {
                 self.close_unauthenticated(handle, error);
             }
         }
+    }
+
+    /// Before anything is checked, so that guessing costs as much as knowing.
+    fn charge_address(&mut self, handle: Handle, head: &RequestHead) -> Result<(), Exceeded> {
+        let Some(origin) = self.origins.get_mut(&handle.slot) else { return Ok(()) };
+        let lines: Vec<&[u8]> = head.raw_values("x-forwarded-for").collect();
+        self.setup.addresses.upgrade(origin, lines)
+    }
+
+    pub(super) fn refuse_address(&mut self, handle: Handle, exceeded: Exceeded, head_only: bool) {
+        let (refusal, why) = match exceeded {
+            Exceeded::Connections => (&TOO_MANY_CONNECTIONS, Stat::RefusedAddressConnections),
+            Exceeded::Upgrades => (&TOO_MANY_UPGRADES, Stat::RefusedAddressUpgrades),
+        };
+        self.refuse(handle, refusal, why, head_only);
     }
 
     /// Answers who has shown a good token in a header: such a client can see a status.

@@ -247,6 +247,12 @@ impl HttpClient {
         Client::new(self.stream, &self.received)
     }
 
+    /// Reads the 101, or the answer that came instead.
+    pub fn try_upgraded(mut self) -> Result<Client, Response> {
+        let response = self.response();
+        if response.status == 101 { Ok(Client::new(self.stream, &self.received)) } else { Err(response) }
+    }
+
     /// Whether the server closes the connection without another byte.
     pub fn ends(mut self) -> bool {
         self.received.is_empty() && !self.read_more()

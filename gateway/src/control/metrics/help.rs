@@ -13,6 +13,7 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_sessions_established_total", "Sessions that were welcomed."),
     ("ringpost_http_requests_total", "HTTP requests passed to the control plane."),
     ("ringpost_refused_total", "Requests answered with a refusal, by reason."),
+    ("ringpost_addresses", "Client addresses that have a connection or used an upgrade in the last second."),
     ("ringpost_closed_total", "Connections that ended, by reason."),
     ("ringpost_messages_total", "WebSocket messages."),
     ("ringpost_bytes_total", "Bytes received from and sent to sockets."),

@@ -11,6 +11,7 @@ pub mod tokens;
 
 pub use text::{Kind, Text};
 
+use crate::address::table::Table;
 use crate::shard::stats::{self, Board, Snapshot, Stat};
 use ringpost_persist::embedded::Stats;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Sources {
     pub store: Option<Arc<Stats>>,
     /// Absent where nobody checks tokens.
     pub tokens: Option<tokens::Tokens>,
+    /// Absent where nobody limits addresses.
+    pub addresses: Option<Arc<Table>>,
 }
 
 pub async fn gather(sources: &Sources) -> String {
@@ -80,6 +83,9 @@ pub fn render(sources: &Sources) -> String {
     if let Some(tokens) = &sources.tokens {
         tokens::add(&mut text, tokens);
     }
+    if let Some(addresses) = &sources.addresses {
+        text.sample(Kind::Gauge, "ringpost_addresses", "", addresses.addresses() as f64);
+    }
     process::add(&mut text);
     text.finish()
 }
@@ -100,7 +106,8 @@ mod tests {
         });
         let verifier = Arc::new(Verifier::new(KeySet::default(), "ringpost"));
         let tokens = Some(tokens::Tokens { verifier, started: Instant::now() });
-        Sources { shards: shards.collect(), store: Some(Arc::default()), tokens }
+        let addresses = Arc::new(Table::new(&crate::config::Config::from_pairs(&[("dev", "true")]).unwrap()));
+        Sources { shards: shards.collect(), store: Some(Arc::default()), tokens, addresses: Some(addresses) }
     }
 
     #[test]

@@ -230,7 +230,8 @@ impl RequestHead {
         Ok(request)
     }
 
-    fn raw_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    /// The values of all lines with this name (in lower case), also of those that are no text.
+    pub fn raw_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.headers
             .iter()
             .filter(move |(found, _)| self.slice(found).eq_ignore_ascii_case(name.as_bytes()))

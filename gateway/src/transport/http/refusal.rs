@@ -32,6 +32,11 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with("Retry-After", seconds)
     }
 
+    /// More than is allowed; to be asked again after `seconds` (a number as text).
+    pub const fn too_many(message: &'static str, seconds: &'static str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with("Retry-After", seconds)
+    }
+
     pub(super) const fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.header = Some((name, value));
         self
