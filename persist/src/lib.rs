@@ -337,7 +337,7 @@ pub enum Outcome {
     },
     /// It may be stored, now or later. Read the slot to find out.
     Unknown,
-    /// `reached`: everything of the range up to here (downwards: down to here) was looked at; what is not among the records
+    /// `head`: of the log, or of the viewer's part of it. `reached`: everything of the range up to here (downwards: down to here) was looked at; what is not among the records
     /// is not for the viewer, or no longer kept. Without anything in the range: where it begins, less one (downwards: plus
     /// one).
     LogSlice {

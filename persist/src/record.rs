@@ -105,6 +105,13 @@ impl Record {
         v1::Change::decode(bytes.clone()).ok()?.change
     }
 
+    /// Whether somebody blocked, or no longer blocks, the other side: only who did it is told. A block is a few bytes, so the
+    /// names that a long change holds are not read for it.
+    pub fn is_block(&self) -> bool {
+        matches!(&self.body, Body::Change(bytes) if bytes.len() < 16)
+            && matches!(self.change(), Some(v1::change::Change::Blocked(_)))
+    }
+
     /// The same record without its body: seq, id, sender, kind and hash stay.
     pub fn erased(&self) -> Self {
         let body = Body::Erased(self.hash());

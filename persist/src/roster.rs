@@ -79,7 +79,8 @@ impl Member {
         self.hidden.iter().filter(|(from, _)| *from <= upto).map(|(from, to)| (*from, (*to).min(upto))).collect()
     }
 
-    fn sees_seq(&self, seq: Seq) -> bool {
+    /// Whether there may be a record for it at this position.
+    pub fn sees_seq(&self, seq: Seq) -> bool {
         seq >= self.join && (self.is_current() || seq <= self.leave) && self.hidden_at(seq).is_none()
     }
 
@@ -90,7 +91,7 @@ impl Member {
         self.sees_seq(record.seq)
             && match record.kind {
                 Kind::Edit | Kind::Erase | Kind::Reaction => self.sees_seq(record.ref_seq),
-                Kind::Change => own || !matches!(record.change(), Some(Change::Blocked(_))),
+                Kind::Change => own || !record.is_block(),
                 _ => true,
             }
     }

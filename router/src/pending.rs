@@ -62,5 +62,7 @@ pub(crate) struct PageRead {
     pub peer: Peer,
     /// Fetch: the range; history: `None`.
     pub range: Option<(Seq, Seq)>,
+    /// History: what is below this seq.
+    pub before: Seq,
     pub limit: u32,
 }

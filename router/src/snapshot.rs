@@ -105,7 +105,7 @@ frozen!(Proposal {
 });
 frozen_enum!(Wants { 0 = Sent {}, 1 = Group {}, 2 = Ok {} });
 frozen_enum!(RoomAsk { 0 = Group {}, 1 = RecordInfo { 0: seq } });
-frozen!(PageRead { session, re, user, device, peer, range, limit });
+frozen!(PageRead { session, re, user, device, peer, range, before, limit });
 frozen!(Counters {
     sends,
     sends_duplicate,

@@ -189,21 +189,33 @@ impl Router {
         if room {
             return self.push_record(key, conversation, kind.clone(), view);
         }
-        let work = session.work();
-        work.behind.insert(conversation, Behind::new(kind.clone(), record.seq, record.seq, record.id));
-        if work.recent.contains_key(&conversation) {
-            // It had its turn.
-            work.queue.insert(0, conversation);
-        } else {
-            work.queue.push(conversation);
+        session.queue_behind(conversation, Behind::new(kind.clone(), record.seq, record.seq, record.id));
+    }
+
+    /// There are records from `first` on for this session's user that are not at hand any more.
+    pub(crate) fn fall_behind(
+        &mut self,
+        key: Key,
+        conversation: ConversationId,
+        kind: &Arc<ConversationKind>,
+        first: Seq,
+        (last, last_id): (Seq, RecordId),
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let mut next = first;
+        if let Some(work) = &mut session.work {
+            if let Some(loading) = &mut work.loading {
+                loading.note(conversation, kind, first, last_id);
+                return loading.note(conversation, kind, last, last_id);
+            }
+            if let Some(behind) = work.behind.get_mut(&conversation) {
+                return behind.extend(last, last_id);
+            }
+            next = work.recent.get(&conversation).map_or(first, |(upto, _)| first.max(upto + 1));
         }
-        if work.queue.len() > 2 * work.behind.len() + 64 {
-            // Names of conversations that are no longer behind, or are there twice: the last one counts.
-            let mut seen = std::collections::BTreeSet::new();
-            let mut newest_first: Vec<_> = std::mem::take(&mut work.queue).into_iter().rev().collect();
-            newest_first.retain(|conversation| work.behind.contains_key(conversation) && seen.insert(*conversation));
-            newest_first.reverse();
-            work.queue = newest_first;
+        if next <= last && session.state != State::Ended {
+            session.queue_behind(conversation, Behind::new(kind.clone(), next, last, last_id));
+            self.pump(key);
         }
     }
 

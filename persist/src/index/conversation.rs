@@ -192,7 +192,8 @@ impl Conversation {
                 while seq <= end && taken.take(&self.log[seq as usize - 1], viewer) {
                     seq = up(seq + 1);
                 }
-                let reached = if seq <= end { seq - 1 } else { to.min(head).max(from.max(1) - 1) };
+                // Of what comes after its part of the log a member does not even learn that it is there.
+                let reached = if seq <= end { seq - 1 } else { end.max(from.max(1) - 1) };
                 (taken.records, reached)
             }
             ReadRange::Before(before) => {
@@ -240,7 +241,7 @@ impl Conversation {
         let kind = Arc::clone(self.kind.as_ref()?);
         let (newest, member) = (self.last()?, self.roster.member(user)?);
         let head = member.end(newest.seq);
-        let newest_first = self.log[..head as usize].iter().rev().take(LOOKED);
+        let (newest_seen, _) = self.slice(ReadRange::Before(Seq::MAX), Some(member), 1, 0);
         let delivered: Vec<_> = self.devices_of(user, Register::Delivered).collect();
         let counted = self.value(&Register::ReadCounted(user.clone()));
         let own = delivered.iter().map(|(_, seq)| *seq).max().unwrap_or(0);
@@ -249,9 +250,10 @@ impl Conversation {
             conversation: id,
             head,
             last_id: newest.id,
-            last: newest_first.into_iter().find(|record| member.sees(record)).cloned(),
+            last: newest_seen.into_iter().next(),
             join: member.join,
-            title: self.roster.name.clone(),
+            // Who has left does not learn of a new name.
+            title: if member.is_current() { self.roster.name.clone() } else { String::new() },
             last_own: member.last_own,
             delivered,
             read: self.value(&Register::Read(user.clone())),

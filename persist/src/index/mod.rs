@@ -213,7 +213,8 @@ impl Index {
             return Outcome::NotMember;
         }
         let (records, reached) = conversation.slice(range, member, records, bytes);
-        Outcome::LogSlice { head: self.head(id), reached, records }
+        let head = member.map_or(self.head(id), |member| member.end(self.head(id)));
+        Outcome::LogSlice { head, reached, records }
     }
 
     fn user_page(&self, user: &UserKey, after: Option<(RecordId, ConversationId)>, limit: u32) -> UserPage {

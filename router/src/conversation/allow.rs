@@ -4,13 +4,16 @@ use super::{Conversation, Reference, Waiting};
 use crate::boundary::Proposal;
 use crate::refusal;
 use ringpost_persist::roster::{EVER_MEMBERS, GROUP_MEMBERS, change_body};
-use ringpost_persist::{Body, Member, Record};
+use ringpost_persist::{Body, ConversationKind, Member, Record};
 use ringpost_proto::id::{Seq, UserKey};
 use ringpost_proto::limits::{EDIT_MS, ERASE_MS};
 use ringpost_proto::v1;
 use ringpost_proto::v1::change::{Change, Users};
 use ringpost_proto::v1::kind::Value as Kind;
 use std::sync::Arc;
+
+/// Names of either kind that STALE_GROUP tells.
+const STALE_NAMES: usize = 1_024;
 
 /// Why a proposal is not appended now.
 pub(super) enum No {
@@ -38,7 +41,9 @@ impl Conversation {
         if let Some(Change::Created(created)) = &change {
             return self.allows_creation(created);
         }
-        if self.is_group() && self.head == 0 {
+        // A group is not named by the id of a direct conversation, which anybody can compute.
+        let of_group = matches!(*proposal.kind, ConversationKind::Group);
+        if of_group != self.is_group() || of_group && self.head == 0 {
             return Err(refusal::not_found("group", "there is no such group").into());
         }
         let sender = self.roster.member(&proposal.sender).filter(|member| member.is_current());
@@ -119,7 +124,10 @@ impl Conversation {
         if !matches!(proposal.message_kind, Kind::Edit | Kind::Erase | Kind::Reaction) {
             return Ok(());
         }
-        let about = self.about(waiting)?.filter(|record| sender.sees(record) && record.counts());
+        // An edit says again what was said: who takes a message back takes its edits back as well.
+        let names =
+            |record: &Record| record.counts() || proposal.message_kind == Kind::Erase && record.kind == Kind::Edit;
+        let about = self.about(waiting)?.filter(|record| sender.sees(record) && names(record));
         let about = about.ok_or_else(|| refusal::not_found("refSeq", "names no message that you can see"))?;
         allows_about(proposal, &about, self.roster.is_admin(&sender.user), now_ms).map_err(No::from)
     }
@@ -147,12 +155,16 @@ impl Conversation {
         for member in self.roster.members() {
             let name = member.user.user().to_owned();
             // Those who were there from the start everybody knows.
-            if member.is_current() && member.join_epoch >= epoch && member.join > 1 {
+            let founder = member.join == 1 && member.join_epoch <= 1;
+            if member.is_current() && member.join_epoch >= epoch && !founder {
                 stale.added.push(name);
             } else if !member.is_current() && member.leave_epoch > epoch && member.join_epoch <= epoch {
                 stale.removed.push(name);
             }
         }
+        // Beyond that the client asks for the group.
+        stale.added.truncate(STALE_NAMES);
+        stale.removed.truncate(STALE_NAMES);
         stale
     }
 

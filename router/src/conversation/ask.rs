@@ -39,7 +39,8 @@ impl Conversation {
         let asker = self.roster.member(user).ok_or_else(refusal::not_member)?;
         let unknown = || refusal::not_found("seq", "there is no such record for you");
         let record = self.record(seq).cloned();
-        if seq == 0 || seq > asker.end(self.head) || record.as_ref().is_some_and(|record| !asker.sees(record)) {
+        let seen = asker.sees_seq(seq) && record.as_ref().is_none_or(|record| asker.sees(record));
+        if seq == 0 || seq > self.head || !seen {
             return Err(unknown());
         }
         let mut members = Vec::new();
@@ -89,7 +90,9 @@ impl Router {
     pub(super) fn ask_room(&mut self, key: Key, user: &UserKey, to: SessionRef, re: u64, ask: RoomAsk) {
         let Some(room) = self.conversations.get(key) else { return };
         let answer = match ask {
-            RoomAsk::Group if room.head == 0 => Err(refusal::not_found("group", "there is no such group")),
+            RoomAsk::Group if room.head == 0 || !room.is_group() => {
+                Err(refusal::not_found("group", "there is no such group"))
+            }
             RoomAsk::Group if !room.roster.is_member(user) => Err(refusal::not_member()),
             RoomAsk::Group => Ok(Answer::Group(room.wire_group())),
             RoomAsk::RecordInfo(seq) => room.record_info(user, seq).map(Answer::RecordInfo),

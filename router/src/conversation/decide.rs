@@ -74,6 +74,15 @@ impl Conversation {
         }
     }
 
+    /// What was read of a record is no longer so.
+    pub(super) fn forget_read(&mut self, seq: Seq) {
+        for waiting in self.queue.iter_mut().filter(|waiting| waiting.proposal.ref_seq == seq) {
+            if matches!(waiting.reference, Reference::Read(_)) {
+                waiting.reference = Reference::No;
+            }
+        }
+    }
+
     /// Whether an id made at `made_ms` can only be in the part of the log that is in memory.
     fn covers(&self, made_ms: Option<u64>) -> bool {
         // A clock may be behind by this much before a fresh id is taken for an old one, which costs a search. One that is
@@ -115,6 +124,7 @@ impl Router {
         // Messages of one session keep their order: none overtakes one that has to wait.
         let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
         while let Some(mut waiting) = next_in_turn(room) {
+            room.adopt(&waiting.proposal.kind);
             let decision = room.decide(&waiting, now_ms);
             if let Decision::Search = decision {
                 room.tickets += 1;
@@ -183,6 +193,10 @@ impl Router {
     /// What was proposed is in the log, or is so without it.
     pub(super) fn tell_sent(&mut self, key: Key, waiting: &Waiting, sent: v1::Sent) {
         let outcome = match (waiting.proposal.wants, self.conversations.get(key)) {
+            // Who has left since learns no more than that.
+            (Wants::Group, Some(room)) if sent.duplicate && !room.roster.is_member(&waiting.proposal.sender) => {
+                SendOutcome::Refused(Box::new(refusal::not_member()))
+            }
             (Wants::Group, Some(room)) => SendOutcome::Answer(Box::new(Answer::Group(room.wire_group()))),
             (Wants::Ok, _) => SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {}))),
             _ => SendOutcome::Sent(sent),

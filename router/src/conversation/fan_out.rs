@@ -2,23 +2,26 @@
 //! its sessions, some at a time.
 //!
 //! Guarantees: the members are those as of the record, and who was removed by it; records of a conversation reach a session
-//! in their order; a shard goes on with its other work after [`TURN`] pushes.
+//! in their order; a shard goes on with its other work after [`TURN`] pushes; where more than [`LIVE`] wait, no record is
+//! held for those that follow: the sessions fall behind, and the log is the buffer.
 
 use super::Conversation;
 use crate::Router;
 use crate::boundary::ShardId;
 use crate::envelope::Envelope;
-use crate::frozen::frozen;
+use crate::frozen::{frozen, frozen_enum};
 use crate::shard::home_of_user;
 use crate::slab::Key;
 use ringpost_persist::{ConversationKind, Member, Record};
-use ringpost_proto::id::{ConversationId, UserKey};
+use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Sessions that are pushed a record before other work has its turn.
 const TURN: usize = 128;
+/// Fan-outs that wait with their records.
+const LIVE: usize = 32;
 
 /// The members by the shard on which they live.
 pub(super) type Fans = Vec<(ShardId, Arc<[UserKey]>)>;
@@ -31,7 +34,19 @@ pub(crate) struct FanOut {
     pub users: Arc<[UserKey]>,
     /// The first one whose turn has not come.
     pub next: u32,
-    pub record: Arc<Record>,
+    pub news: News,
+}
+
+/// What the sessions are told.
+#[derive(Debug)]
+pub(crate) enum News {
+    Record(Arc<Record>),
+    /// There are records from first to last, to be read from the log.
+    Behind {
+        first: Seq,
+        last: Seq,
+        last_id: RecordId,
+    },
 }
 
 impl Conversation {
@@ -69,6 +84,9 @@ impl Router {
         let shards = self.settings.shards;
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.apply(record.clone());
+        if record.kind == Kind::Erase {
+            room.forget_read(record.ref_seq);
+        }
         let (conversation, kind) = (room.id, room.kind.clone());
         for (shard, users) in room.fans_of(&record, shards) {
             let (kind, record) = (kind.clone(), record.clone());
@@ -91,14 +109,25 @@ impl Router {
         users: Arc<[UserKey]>,
         record: Arc<Record>,
     ) {
-        let waits = self.fan_outs.iter().any(|earlier| earlier.conversation == conversation);
-        self.fan_outs.push_back(FanOut { conversation, kind, users, next: 0, record });
+        let (seq, id, full) = (record.seq, record.id, self.fan_outs.len() >= LIVE);
+        let last = self.fan_outs.iter_mut().rev().find(|earlier| earlier.conversation == conversation);
+        let waits = last.is_some();
+        if let Some(FanOut { news: News::Behind { last, last_id, .. }, users: of, next: 0, .. }) = last
+            && Arc::ptr_eq(of, &users)
+        {
+            (*last, *last_id) = (seq, id);
+            return;
+        }
+        let news = match full && waits {
+            true => News::Behind { first: seq, last: seq, last_id: id },
+            false => News::Record(record),
+        };
+        let fan_out = FanOut { conversation, kind, users, next: 0, news };
         // Small ones are done at once, before larger ones of other conversations.
-        if !waits && let Some(last) = self.fan_outs.back().filter(|last| last.users.len() <= TURN) {
-            debug_assert_eq!(last.conversation, conversation);
-            if let Some(fan_out) = self.fan_outs.pop_back() {
-                self.fan_out(fan_out, usize::MAX);
-            }
+        if !waits && fan_out.users.len() <= TURN {
+            self.fan_out(fan_out, usize::MAX);
+        } else {
+            self.fan_outs.push_back(fan_out);
         }
     }
 
@@ -121,7 +150,12 @@ impl Router {
             fan_out.next += 1;
             let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { continue };
             for key in sessions {
-                self.head_moved(key, fan_out.conversation, &fan_out.kind, &fan_out.record);
+                match &fan_out.news {
+                    News::Record(record) => self.head_moved(key, fan_out.conversation, &fan_out.kind, record),
+                    News::Behind { first, last, last_id } => {
+                        self.fall_behind(key, fan_out.conversation, &fan_out.kind, *first, (*last, *last_id));
+                    }
+                }
                 self.settle_session(key);
                 pushed += 1;
             }
@@ -130,4 +164,8 @@ impl Router {
     }
 }
 
-frozen!(FanOut { conversation, kind, users, next, record });
+frozen!(FanOut { conversation, kind, users, next, news });
+frozen_enum!(News {
+    0 = Record { 0: record },
+    1 = Behind { first: first, last: last, last_id: last_id },
+});

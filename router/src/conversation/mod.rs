@@ -190,6 +190,15 @@ impl Conversation {
         self.id
     }
 
+    /// Before its first record a conversation is what the one is that would write it, not what somebody asked for.
+    fn adopt(&mut self, kind: &Arc<ConversationKind>) {
+        if self.head == 0 && self.batch.is_empty() && self.kind != *kind {
+            self.roster = Roster::new(kind);
+            self.kind = kind.clone();
+            self.fans = None;
+        }
+    }
+
     fn member(&self, user: &UserKey) -> Option<MemberAt> {
         self.roster.find(user)
     }

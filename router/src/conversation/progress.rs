@@ -166,8 +166,10 @@ impl Conversation {
         if after + 1 < first || to > self.head {
             return true;
         }
+        let Some(reader) = self.roster.get(member) else { return false };
         let records = self.tail.iter().skip((after + 1 - first) as usize).take((to - after) as usize);
-        records.into_iter().any(|record| self.member(&record.sender) != Some(member))
+        // What is kept from the reader it has not received.
+        records.into_iter().any(|record| record.sender != reader.user && reader.sees(record))
     }
 
     /// The write stamp of a register that refers to `seq`: that record's, or the nearest one in memory.

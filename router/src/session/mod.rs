@@ -193,6 +193,26 @@ impl Session {
         free > share && free_bytes.saturating_sub(bytes) >= share_bytes
     }
 
+    /// The session is behind in a conversation in which it was not: its turn comes, first where nothing was pushed lately.
+    pub fn queue_behind(&mut self, conversation: ConversationId, behind: Behind) {
+        let work = self.work();
+        work.behind.insert(conversation, behind);
+        if work.recent.contains_key(&conversation) {
+            // It had its turn.
+            work.queue.insert(0, conversation);
+        } else {
+            work.queue.push(conversation);
+        }
+        if work.queue.len() > 2 * work.behind.len() + 64 {
+            // Names of conversations that are no longer behind, or are there twice: the last one counts.
+            let mut seen = std::collections::BTreeSet::new();
+            let mut newest_first: Vec<_> = std::mem::take(&mut work.queue).into_iter().rev().collect();
+            newest_first.retain(|conversation| work.behind.contains_key(conversation) && seen.insert(*conversation));
+            newest_first.reverse();
+            work.queue = newest_first;
+        }
+    }
+
     /// Whether it is told what is never stored: only where records would find room.
     pub fn hears_ephemera(&self) -> bool {
         self.state == State::Open && self.reading && self.has_room(0)

@@ -34,7 +34,8 @@ impl Router {
             return self.frame(conn, re, Answer::Error(error));
         }
         let peer = kind.peer_of(conversation, &user);
-        let page = PageRead { session: key, re, user, device, peer, range: Some((from, to)), limit: FETCH_RECORDS };
+        let page =
+            PageRead { session: key, re, user, device, peer, range: Some((from, to)), before: 0, limit: FETCH_RECORDS };
         self.read_page(key, conversation, ReadRange::From { from, to }, page);
     }
 
@@ -47,7 +48,7 @@ impl Router {
         let before = if history.before_seq == 0 { Seq::MAX } else { history.before_seq };
         let limit = if history.limit == 0 { HISTORY_DEFAULT } else { history.limit.min(HISTORY_RECORDS) };
         let peer = kind.peer_of(conversation, &user);
-        let page = PageRead { session: key, re, user, device, peer, range: None, limit };
+        let page = PageRead { session: key, re, user, device, peer, range: None, before, limit };
         self.read_page(key, conversation, ReadRange::Before(before), page);
     }
 
@@ -83,7 +84,8 @@ impl Router {
         let page = match read.range {
             Some((from, to)) => fetched(&read, from, to.min(head).min(reached), records),
             None => {
-                let next_before_seq = if reached > 1 && !records.is_empty() { reached } else { 0 };
+                let moved = !records.is_empty() || reached < read.before;
+                let next_before_seq = if reached > 1 && moved { reached } else { 0 };
                 let records = records.into_iter().filter_map(|record| shown(&read, &record)).collect();
                 RecordPage { peer: read.peer, records, skips: Vec::new(), next_before_seq }
             }

@@ -509,3 +509,87 @@ fn who_is_blocked_is_not_told_and_is_not_heard() {
     assert_eq!(last.excluded, [v1::Skip { from_seq: 3, to_seq: 3 }], "what came meanwhile was not delivered");
     assert_eq!(world.pushed(tablet), [4, 5]);
 }
+
+#[test]
+fn who_has_left_learns_nothing_more_of_the_group() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, _]) = three(&mut world);
+    world.answer(bob, leave(2, &group));
+    world.sent(alice, say(3, &group, "without bob")).unwrap();
+    let update = v1::GroupUpdate {
+        client_message_id: id(4),
+        group: group.clone(),
+        name: Some("secret".into()),
+        ..Default::default()
+    };
+    world.answer(alice, more(Wire::GroupUpdate(update)));
+    // The same again, as after a lost answer.
+    assert_eq!(world.error(bob, leave(2, &group)).code(), Code::NotMember);
+    let Answer::ConversationPage(page) = world.answer(bob, Request::Conversations(Box::default())) else { panic!() };
+    assert_eq!((page.entries[0].title.as_str(), page.entries[0].last_seq), ("", 2));
+    let fetch = v1::Fetch { conversation: to(&group), from_seq: 2, to_seq: 50 };
+    let re = world.ask(bob, Request::Fetch(Box::new(fetch)));
+    world.settle();
+    let page = world.got(bob).into_iter().find_map(|got| match got {
+        Got::Page(answered, page) if answered == re => Some(page),
+        _ => None,
+    });
+    let page = page.expect("a page");
+    // His own leaving is skipped; that the log goes on he does not see.
+    assert_eq!((page.records.len(), &page.skips[..]), (0, &[v1::Skip { from_seq: 2, to_seq: 2 }][..]));
+    let info = more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq: 3 }));
+    assert_eq!(world.error(bob, info).code(), Code::NotFound);
+}
+
+#[test]
+fn a_direct_conversation_is_no_group_whoever_names_it_so() {
+    let mut world = World::new(2);
+    let [alice, bob, eve] = ["alice", "bob", "eve"].map(|name| world.open(name, "phone"));
+    let direct = Bytes::copy_from_slice(&crate::world::user("alice").direct_with(&crate::world::user("bob")).0);
+    // Asked for before there is one, while the first message is on its way.
+    world.ask(eve, get(&direct));
+    world.ask(eve, leave(1, &direct));
+    let first = world.send(alice, crate::world::text("bob", cmid(1), "hi"));
+    world.settle();
+    assert_eq!(world.outcome(alice, first).unwrap().unwrap().seq, 1);
+    for request in [leave(2, &direct), add(3, &direct, &["eve"]), get(&direct)] {
+        assert_eq!(world.error(bob, request).code(), Code::NotFound);
+    }
+    assert_eq!(world.sent(bob, say(4, &direct, "as a group")).unwrap_err().code(), Code::NotFound);
+    world.got(bob);
+    assert_eq!(world.sent(alice, crate::world::text("bob", cmid(5), "still here")).unwrap().seq, 2);
+    assert_eq!(world.pushed(bob), [2]);
+}
+
+#[test]
+fn a_flood_of_fan_outs_makes_sessions_fall_behind_and_loses_nothing() {
+    let mut world = World::new(1);
+    let all: Vec<String> = (0..200).map(|n| format!("user{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let alice = world.open("alice", "phone");
+    let group = group_of(world.answer(alice, create(1, &all))).group;
+    let conns: Vec<_> = all[..3].iter().map(|name| world.open(name, "phone")).collect();
+    for conn in &conns {
+        assert_eq!(world.pushed(*conn), [1]);
+        world.ack(*conn, 1);
+    }
+    for n in 0..600 {
+        world.send(alice, say(10 + n, &group, "more"));
+    }
+    for conn in &conns {
+        let (mut got, mut acked) = (Vec::new(), 1);
+        loop {
+            world.advance(100);
+            let fresh = world.pushed(*conn);
+            if fresh.is_empty() {
+                break;
+            }
+            acked += fresh.len() as u64;
+            got.extend(fresh);
+            world.ack(*conn, acked);
+        }
+        let head = world.log(&group).len() as Seq;
+        assert!(head > 500, "{head}");
+        assert_eq!(got, (2..=head).collect::<Vec<_>>());
+    }
+}

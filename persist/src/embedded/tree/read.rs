@@ -210,7 +210,8 @@ impl Trees {
         };
         let taken = Taken::new(records, bytes);
         let (records, reached) = self.slice(id, &head, range, member, taken)?;
-        Ok(Outcome::LogSlice { head: head.seq, reached, records })
+        let head = member.map_or(head.seq, |member| member.end(head.seq));
+        Ok(Outcome::LogSlice { head, reached, records })
     }
 
     /// What of the range a viewer may see (`None`: everything), and how far was looked.
@@ -247,9 +248,10 @@ impl Trees {
             }
         }
         let reached = match range {
-            ReadRange::From { from, to } => match stopped {
+            ReadRange::From { from, .. } => match stopped {
                 Some(seq) => seq - 1,
-                None => to.min(head.seq).max(from.max(1) - 1),
+                // Of what comes after its part of the log a member does not even learn that it is there.
+                None => end.max(from.max(1) - 1),
             },
             ReadRange::Before(_) => match stopped {
                 Some(seq) => seq + 1,
@@ -370,21 +372,20 @@ impl Trees {
         let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
         let (peer_delivered, peer_read) = others.beside(&member, own, progress.read);
         let head = member.end(newest.seq);
-        let (mut last, mut looks) = (None, LOOKED);
-        self.scan(&id, &newest, 1, head, false, |record| {
-            looks -= 1;
-            last = member.sees(&record).then(|| Arc::new(record));
-            last.is_none() && looks > 0
-        })?;
+        let (newest_seen, _) =
+            self.slice(&id, &newest, ReadRange::Before(Seq::MAX), Some(&member), Taken::new(1, 0))?;
         let peer = kind.members().iter().find(|other| *other != user);
         let peer = peer.map(|peer| self.member(&id, peer)).transpose()?.flatten();
         Ok(Some(UserEntry {
             conversation: id,
             head,
             last_id: newest.id,
-            last,
+            last: newest_seen.into_iter().next(),
             join: member.join,
-            title: title.map_or_else(String::new, |Group { texts: [name, ..], .. }| name),
+            // Who has left does not learn of a new name.
+            title: title
+                .filter(|_| member.is_current())
+                .map_or_else(String::new, |Group { texts: [name, ..], .. }| name),
             last_own: member.last_own,
             delivered: devices.iter().filter(|(.., d)| d.delivered > 0).map(|(_, id, d)| (*id, d.delivered)).collect(),
             read: progress.read,
