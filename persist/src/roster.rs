@@ -74,6 +74,11 @@ impl Member {
         self.hidden.iter().find(|(from, to)| (*from..=*to).contains(&seq)).copied()
     }
 
+    /// Whether it sees nothing of what comes now: it blocks the other side.
+    pub fn is_blocking(&self) -> bool {
+        self.hidden.last().is_some_and(|(_, to)| *to == Seq::MAX)
+    }
+
     /// What of the log up to `upto` is hidden from it.
     pub fn excluded(&self, upto: Seq) -> SmallVec<[(Seq, Seq); 1]> {
         self.hidden.iter().filter(|(from, _)| *from <= upto).map(|(from, to)| (*from, (*to).min(upto))).collect()
@@ -103,7 +108,7 @@ impl Member {
     }
 
     fn hide_from(&mut self, seq: Seq) {
-        if self.hidden.last().is_none_or(|(_, to)| *to != Seq::MAX) {
+        if !self.is_blocking() {
             self.hide(seq, Seq::MAX);
         }
     }

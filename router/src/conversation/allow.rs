@@ -67,8 +67,7 @@ impl Conversation {
 
     fn allows_change(&self, sender: &Member, change: &Change) -> Result<(), No> {
         if let Change::Blocked(blocked) = change {
-            let is_blocked = sender.hidden.last().is_some_and(|(_, to)| *to == Seq::MAX);
-            return if is_blocked == blocked.on { Err(No::Already) } else { Ok(()) };
+            return if sender.is_blocking() == blocked.on { Err(No::Already) } else { Ok(()) };
         }
         if matches!(change, Change::Left(_)) {
             return Ok(());
@@ -78,7 +77,7 @@ impl Conversation {
         }
         match change {
             Change::Added(added) => {
-                let fresh = self.not_members(&sender.user, &added.users);
+                let fresh = self.among(&sender.user, &added.users, false);
                 if fresh.is_empty() {
                     return Err(No::Already);
                 }
@@ -90,7 +89,7 @@ impl Conversation {
                     return Err(refusal::group_full(format!("a group has had at most {EVER_MEMBERS} members")).into());
                 }
             }
-            Change::Removed(removed) if self.current(&sender.user, &removed.users).is_empty() => {
+            Change::Removed(removed) if self.among(&sender.user, &removed.users, true).is_empty() => {
                 return Err(No::Already);
             }
             Change::Role(role) => {
@@ -115,7 +114,7 @@ impl Conversation {
 
     fn allows_message(&self, sender: &Member, waiting: &Waiting, now_ms: u64) -> Result<(), No> {
         let proposal = &waiting.proposal;
-        if sender.hidden.last().is_some_and(|(_, to)| *to == Seq::MAX) {
+        if sender.is_blocking() {
             return Err(refusal::forbidden("you have blocked this user").into());
         }
         if self.is_group() && proposal.group_epoch != 0 && proposal.group_epoch < self.roster.epoch {
@@ -168,19 +167,12 @@ impl Conversation {
         stale
     }
 
-    fn not_members(&self, sibling: &UserKey, names: &[String]) -> Vec<UserKey> {
+    /// Of the users with these names, each once, those who are members, or those who are not.
+    fn among(&self, sibling: &UserKey, names: &[String], members: bool) -> Vec<UserKey> {
         let mut users: Vec<UserKey> = names.iter().filter_map(|name| sibling.sibling(name).ok()).collect();
         users.sort();
         users.dedup();
-        users.retain(|user| !self.roster.is_member(user));
-        users
-    }
-
-    fn current(&self, sibling: &UserKey, names: &[String]) -> Vec<UserKey> {
-        let mut users: Vec<UserKey> = names.iter().filter_map(|name| sibling.sibling(name).ok()).collect();
-        users.sort();
-        users.dedup();
-        users.retain(|user| self.roster.is_member(user));
+        users.retain(|user| self.roster.is_member(user) == members);
         users
     }
 
@@ -192,10 +184,10 @@ impl Conversation {
         match change {
             Change::Created(_) => change_body(change, None, 1),
             Change::Added(added) => {
-                change_body(Change::Added(names(&self.not_members(&proposal.sender, &added.users))), None, epoch)
+                change_body(Change::Added(names(&self.among(&proposal.sender, &added.users, false))), None, epoch)
             }
             Change::Removed(removed) => {
-                let gone = self.current(&proposal.sender, &removed.users);
+                let gone = self.among(&proposal.sender, &removed.users, true);
                 change_body(Change::Removed(names(&gone)), self.roster.heir(&gone), epoch + 1)
             }
             Change::Left(_) => {

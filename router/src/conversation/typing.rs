@@ -7,8 +7,8 @@ use super::{Conversation, Phase};
 use crate::Router;
 use crate::envelope::Envelope;
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, MemberAt};
-use ringpost_proto::id::{ConversationId, Seq, UserKey};
+use ringpost_persist::{ConversationKind, Member, MemberAt};
+use ringpost_proto::id::{ConversationId, UserKey};
 use ringpost_proto::limits::TYPING_MS;
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
@@ -38,7 +38,7 @@ impl Conversation {
 
     /// Whether a member blocks what comes now.
     fn is_blocking(&self, member: MemberAt) -> bool {
-        self.roster.get(member).is_some_and(|it| it.hidden.last().is_some_and(|(_, to)| *to == Seq::MAX))
+        self.roster.get(member).is_some_and(Member::is_blocking)
     }
 }
 
