@@ -1,0 +1,89 @@
+//! What an app sees, and what it does with it.
+
+use super::{Held, Oracle, Verdict, ensure};
+use ringpost_persist::faulty::FaultyStore;
+use ringpost_proto::id::{ClientMessageId, Seq};
+use ringpost_proto::v1;
+
+impl Oracle {
+    /// I5: the app gets what is addressed to its device in order, without a gap, each once.
+    pub fn given(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Result<usize, String> {
+        let peer = self.peer(&record.conversation)?;
+        let given = self.held[device][peer].given;
+        ensure(record.seq > given, || format!("I5: record {} after {given}", record.seq))?;
+        self.fold(store, self.devices[device].0, peer);
+        let log = store.log(&self.conversation(self.devices[device].0, peer));
+        for seq in given + 1..record.seq {
+            let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
+            ensure(passed, || format!("I5: device {device} got {} of u{peer} without {seq}", record.seq))?;
+        }
+        let twice = log.get(record.seq as usize - 1).is_none_or(|record| !self.is_for(device, peer, record));
+        ensure(!twice, || format!("I5: device {device} got its own record {} of u{peer}", record.seq))?;
+        self.held[device][peer].given = record.seq;
+        Ok(peer)
+    }
+
+    pub fn stored(&mut self, device: usize, peer: usize, seq: Seq) {
+        let held = &mut self.held[device][peer];
+        (held.stored, held.kept) = (held.stored.max(seq), held.kept.max(seq));
+    }
+
+    /// The app's process died: it has what it had stored. Returns, for each peer, up to where that is.
+    pub fn restarted(&mut self, device: usize) -> Vec<Seq> {
+        let upto = |held: &mut Held| {
+            held.given = held.stored;
+            held.last_tick = (0, 0);
+            held.stored
+        };
+        let users = self.users.len();
+        let held = self.held[device].iter_mut().enumerate();
+        // Of what a group's log has beside its records for this user, an app knows nothing.
+        held.map(|(peer, held)| (peer < users, upto(held), held.kept))
+            .map(|(all, seq, kept)| if all { seq } else { kept })
+            .collect()
+    }
+
+    pub fn outcome(&mut self, cmid: ClientMessageId, sent: &v1::Sent) -> Verdict {
+        let sending = self.sends.get_mut(&cmid).ok_or("an outcome for what was never sent")?;
+        ensure(sending.seq.is_none(), || format!("two outcomes for {cmid:?}"))?;
+        ensure(!sending.expires, || format!("{cmid:?} is too old and was SENT"))?;
+        sending.seq = Some(sent.seq);
+        Ok(())
+    }
+
+    /// A send failed for good: one that is too old, or what the log forbade meanwhile.
+    pub fn failed(&mut self, store: &FaultyStore, cmid: ClientMessageId, error: &v1::Error) -> Verdict {
+        let sending = self.sends.remove(&cmid).ok_or("an outcome for what was never sent")?;
+        let code = error.code();
+        let right =
+            if sending.expires { code == v1::code::Value::Expired } else { self.may_be_refused(store, &sending, code) };
+        ensure(right, || format!("refusal: {cmid:?} failed: {error:?}"))?;
+        if !sending.expires {
+            self.refused.insert(cmid, sending);
+        }
+        Ok(())
+    }
+
+    pub fn ticked(&mut self, device: usize, peer: usize, delivered: Seq, read: Seq) -> Verdict {
+        let held = &mut self.held[device][peer];
+        let last = std::mem::replace(&mut held.last_tick, (delivered, read));
+        ensure(delivered >= last.0 && read >= last.1, || format!("tick: {delivered}, {read} after {last:?}"))?;
+        (held.delivered_tick, held.read_tick) = (held.delivered_tick.max(delivered), held.read_tick.max(read));
+        Ok(())
+    }
+
+    /// What the app may mark as read: what it has; and it does.
+    pub fn reads(&mut self, device: usize, peer: usize) -> Option<Seq> {
+        let held = &self.held[device][peer];
+        let seq = if self.is_group(peer) { held.kept } else { held.stored };
+        let user = self.devices[device].0;
+        self.reads[user][peer] = self.reads[user][peer].max(seq);
+        (seq > 0).then_some(seq)
+    }
+
+    /// A read after which nothing breaks.
+    pub fn reads_for_good(&mut self, device: usize, peer: usize, seq: Seq) {
+        let last = &mut self.last_reads[self.devices[device].0][peer];
+        *last = (*last).max(seq);
+    }
+}

@@ -1,0 +1,91 @@
+//! What is durable: the logs and the registers, at every crash and at the end.
+
+use super::{Oracle, Verdict, ensure};
+use ringpost_persist::faulty::FaultyStore;
+use ringpost_persist::{Body, Record, RegisterKey};
+use ringpost_proto::id::{ClientMessageId, ConversationId, Seq};
+use ringpost_proto::v1;
+use std::collections::BTreeMap;
+
+impl Oracle {
+    /// I1 and I3: logs only grow, are dense and in order, hold each message once and as it was sent.
+    pub fn logs_hold(&mut self, store: &FaultyStore) -> Verdict {
+        for conversation in store.conversations() {
+            let log = store.log(&conversation);
+            let (head, id) = self.heads.get(&conversation).copied().unwrap_or((0, 0));
+            ensure(log.len() as u64 >= head, || format!("I1: {conversation:?} shrank from {head} to {}", log.len()))?;
+            if head > 0 {
+                ensure(log[head as usize - 1].id == id, || format!("I1: {conversation:?} changed at {head}"))?;
+            }
+            let mut before: Option<&Record> = None;
+            for (at, record) in log.iter().enumerate() {
+                ensure(record.seq == at as u64 + 1, || format!("I1: seq {} at {at}", record.seq))?;
+                if let Some(before) = before.filter(|_| at as u64 >= head) {
+                    ensure(record.id > before.id && record.us > before.us, || format!("I1: order at {at}"))?;
+                    ensure(record.previous_hash == before.hash(), || format!("I1: the chain breaks at {at}"))?;
+                }
+                before = Some(record);
+            }
+            self.heads.insert(conversation, (log.len() as u64, log.last().map_or(0, |record| record.id)));
+        }
+        for room in &mut self.rooms {
+            store.log(&room.id)[room.fold.head as usize..].iter().for_each(|record| room.fold.apply(record));
+            ensure(room.fold.wrong.is_none(), || format!("rules: {:?} of {:?}", room.fold.wrong, room.id))?;
+        }
+        self.each_once(store)
+    }
+
+    fn each_once(&self, store: &FaultyStore) -> Verdict {
+        let mut found: BTreeMap<ClientMessageId, (ConversationId, Seq)> = BTreeMap::new();
+        for conversation in store.conversations() {
+            for record in store.log(&conversation) {
+                let at = (conversation, record.seq);
+                let twice = found.insert(record.cmid, at);
+                ensure(twice.is_none(), || format!("I3: {:?} stored at {twice:?} and {at:?}", record.cmid))?;
+                if record.kind == v1::kind::Value::Change {
+                    self.change_was_asked(conversation, record)?;
+                    continue;
+                }
+                let sending = self.sends.get(&record.cmid).or_else(|| self.refused.get(&record.cmid));
+                let sending = sending.ok_or_else(|| format!("{:?} was never sent", record.cmid))?;
+                let body = match &sending.body {
+                    v1::send::Body::Text(text) => text.as_bytes(),
+                    v1::send::Body::Payload(bytes) => bytes,
+                };
+                let same = body == record.body.bytes() || matches!(record.body, Body::Erased(_));
+                let whole = same && self.is_own(sending.device, record);
+                ensure(whole, || format!("{:?} was stored otherwise than it was sent", record.cmid))?;
+                let epoch = self.folded(self.devices[sending.device].0, sending.to).epoch(record.seq - 1);
+                ensure(sending.epoch == 0 || sending.epoch >= epoch, || {
+                    format!("rules: {:?} names epoch {}, is stored in {epoch}", record.cmid, sending.epoch)
+                })?;
+            }
+        }
+        for (cmid, sending) in &self.sends {
+            let Some(seq) = sending.seq else { continue };
+            let conversation = self.conversation(self.devices[sending.device].0, sending.to);
+            let there = found.get(cmid) == Some(&(conversation, seq));
+            ensure(there, || format!("I2: {cmid:?} was SENT at {seq} and is at {:?}", found.get(cmid)))?;
+        }
+        Ok(())
+    }
+
+    /// I4: no register is ahead of what its device has stored, nor a read ahead of what was read.
+    pub fn registers_hold(&mut self, store: &FaultyStore) -> Verdict {
+        for device in 0..self.devices.len() {
+            let (user, name) = self.devices[device];
+            for peer in 0..self.peers() {
+                let conversation = self.conversation(user, peer);
+                let key = RegisterKey::Delivered(conversation, self.users[user].clone(), name);
+                let (register, truth) = (store.register(&key), self.prefix(store, device, peer));
+                ensure(register <= truth, || {
+                    format!("I4: device {device} is marked to have {register} of u{peer}, has {truth}")
+                })?;
+                let read = store.register(&RegisterKey::Read(conversation, self.users[user].clone()));
+                let asked = self.reads[user][peer];
+                ensure(read <= asked, || format!("u{user} is marked to have read {read} of u{peer}, read {asked}"))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! What leaves the node: judged at that moment, against what is committed then.
+
+use super::{Oracle, Verdict, ensure};
+use ringpost_persist::Body;
+use ringpost_persist::faulty::FaultyStore;
+use ringpost_proto::id::{ClientMessageId, Seq};
+use ringpost_proto::v1;
+
+impl Oracle {
+    /// I2: SENT leaves only for what is durable, at that position, under that id.
+    pub fn sent_leaves(
+        &self,
+        store: &FaultyStore,
+        device: usize,
+        to: usize,
+        cmid: ClientMessageId,
+        sent: &v1::Sent,
+    ) -> Verdict {
+        let log = store.log(&self.conversation(self.devices[device].0, to));
+        match log.get((sent.seq as usize).wrapping_sub(1)) {
+            Some(record) if record.cmid == cmid && self.is_own(device, record) => {
+                ensure(record.id == sent.id, || format!("SENT names id {}, the log has {}", sent.id, record.id))
+            }
+            Some(record) => Err(format!("I2: SENT {cmid:?} at {}, which is {:?}", sent.seq, record.cmid)),
+            None => Err(format!("I2: SENT {cmid:?} at {} before it is durable (head {})", sent.seq, log.len())),
+        }
+    }
+
+    /// A record that a device is shown is the committed one, whole, and carries its client id only for its own user.
+    pub fn record_leaves(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Verdict {
+        let user = self.devices[device].0;
+        let peer = self.peer(&record.conversation)?;
+        let log = store.log(&self.conversation(user, peer));
+        let at = (record.seq as usize).wrapping_sub(1);
+        let truth = log.get(at).ok_or_else(|| format!("record {} shown before it is durable", record.seq))?;
+        let seen = self.fold(store, user, peer).sees(user, truth);
+        ensure(seen, || format!("view: u{user} is shown record {} of peer {peer}, which is not for it", record.seq))?;
+        let own = truth.sender == self.users[user];
+        let cmid = if own { truth.cmid.to_bytes() } else { bytes::Bytes::new() };
+        let mut expected = truth.to_wire();
+        expected.conversation = record.conversation.clone();
+        expected.client_message_id = cmid;
+        if matches!(truth.body, Body::Erased(_)) && !record.erased {
+            // It was on its way when it was taken back.
+            (expected.erased, expected.body) = (false, record.body.clone());
+        }
+        ensure(*record == expected, || format!("I1: record {} shown as {record:?}, committed {expected:?}", record.seq))
+    }
+
+    /// I5 at the node: a session is pushed a conversation in order, from what its device has on, without leaving out a
+    /// record, and never its own. `last`: the highest seq pushed before; a record may come again (it was read from the log
+    /// before its commit was known).
+    pub fn push_leaves(&mut self, store: &FaultyStore, device: usize, record: &v1::Record, last: Seq) -> Verdict {
+        self.record_leaves(store, device, record)?;
+        let peer = self.peer(&record.conversation)?;
+        let has = self.prefix(store, device, peer).max(last);
+        let log = store.log(&self.conversation(self.devices[device].0, peer));
+        for seq in has + 1..record.seq {
+            let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
+            ensure(passed, || format!("I5: device {device} is pushed {} of u{peer} without {seq}", record.seq))?;
+        }
+        let own = log.get(record.seq as usize - 1).is_some_and(|record| self.is_own(device, record));
+        ensure(!own, || format!("I5: device {device} is pushed its own {} of u{peer}", record.seq))
+    }
+
+    /// A tick never tells more than is true.
+    pub fn tick_leaves(&mut self, store: &FaultyStore, device: usize, tick: &v1::Tick) -> Verdict {
+        let user = self.devices[device].0;
+        let peer = self.peer(&tick.conversation)?;
+        if self.is_group(peer) {
+            return self.group_tick_leaves(store, device, peer, tick);
+        }
+        let delivered = self.delivered(store, peer, user);
+        let read = self.reads[peer][user];
+        ensure(tick.delivered_seq <= delivered, || {
+            format!("tick: u{peer} is told to have {} of u{user}'s, has {delivered}", tick.delivered_seq)
+        })?;
+        ensure(tick.read_seq <= read, || {
+            format!("tick: u{peer} is told to have read {} of u{user}'s, read {read}", tick.read_seq)
+        })
+    }
+
+    /// The furthest that any device of `user` has of the conversation with `peer`.
+    pub(in super::super) fn delivered(&mut self, store: &FaultyStore, user: usize, peer: usize) -> Seq {
+        let devices: Vec<usize> = (0..self.devices.len()).filter(|d| self.devices[*d].0 == user).collect();
+        devices.into_iter().map(|device| self.prefix(store, device, peer)).max().unwrap_or(0)
+    }
+
+    /// What the device has stored of the conversation, and what follows that is not for it.
+    pub(in super::super) fn prefix(&mut self, store: &FaultyStore, device: usize, peer: usize) -> Seq {
+        self.fold(store, self.devices[device].0, peer);
+        let log = store.log(&self.conversation(self.devices[device].0, peer));
+        let mut upto = self.held[device][peer].stored;
+        while log.get(upto as usize).is_some_and(|record| !self.is_for(device, peer, record)) {
+            upto += 1;
+        }
+        self.held[device][peer].stored = upto;
+        upto
+    }
+}

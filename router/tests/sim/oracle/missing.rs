@@ -1,0 +1,62 @@
+//! Liveness: what is still missing once nothing breaks any more.
+
+use super::Oracle;
+use ringpost_persist::RegisterKey;
+use ringpost_persist::faulty::FaultyStore;
+
+impl Oracle {
+    /// Liveness and I6: what is still missing, if anything.
+    pub fn missing(&mut self, store: &FaultyStore) -> Option<String> {
+        if let Some((cmid, sending)) = self.sends.iter().find(|(_, sending)| sending.seq.is_none()) {
+            return Some(format!("{cmid:?} of device {} has no outcome", sending.device));
+        }
+        for device in 0..self.devices.len() {
+            let (user, name) = self.devices[device];
+            for peer in 0..self.peers() {
+                let conversation = self.conversation(user, peer);
+                let (head, has) = (store.log(&conversation).len() as u64, self.prefix(store, device, peer));
+                if has < head {
+                    return Some(format!("device {device} (u{user}) has {has} of {head} with u{peer}"));
+                }
+                let key = RegisterKey::Delivered(conversation, self.users[user].clone(), name);
+                let register = store.register(&key);
+                let log = store.log(&conversation);
+                if log.iter().skip(register as usize).any(|record| self.is_for(device, peer, record)) {
+                    return Some(format!("I6: the register of device {device} with u{peer} is {register} of {head}"));
+                }
+                if let Some(missing) = self.missing_tick(store, device, peer) {
+                    return Some(missing);
+                }
+            }
+        }
+        None
+    }
+
+    /// What the senders have not heard of their newest record's progress.
+    fn missing_tick(&self, store: &FaultyStore, device: usize, peer: usize) -> Option<String> {
+        let user = self.devices[device].0;
+        if self.is_group(peer) {
+            return self.missing_group_tick(store, device, peer);
+        }
+        if user == peer {
+            return None;
+        }
+        let log = store.log(&self.conversation(user, peer));
+        let last = log.iter().rev().find(|record| record.sender == self.users[user])?.seq;
+        let held = &self.held[device][peer];
+        if held.delivered_tick < last {
+            return Some(format!(
+                "device {device} (u{user}) heard {} delivered to u{peer}, {last} was",
+                held.delivered_tick
+            ));
+        }
+        // An answered read is durable 2 s later: a crash before that takes it back, until the user reads again.
+        let read = store.register(&RegisterKey::Read(self.conversation(user, peer), self.users[peer].clone()));
+        if read < self.last_reads[peer][user] {
+            return Some(format!("u{peer} read {} of u{user}'s, {read} is marked", self.last_reads[peer][user]));
+        }
+        let read_own = log.iter().take(read as usize).rev().find(|record| record.sender == self.users[user])?.seq;
+        (held.read_tick < read_own)
+            .then(|| format!("device {device} (u{user}) heard {} read by u{peer}, {read_own} was", held.read_tick))
+    }
+}

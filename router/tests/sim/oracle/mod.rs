@@ -1,0 +1,193 @@
+//! What must hold, judged from what clients were told and from what is committed; nothing here asks a router.
+//!
+//! The truth: what each app sent, what it was given and has stored, and the committed logs. Checked at the moment a frame
+//! leaves the node: SENT (I2), pushes, ticks, pages. Checked at the app: order and completeness (I5). Checked at every
+//! crash and at the end: the logs (I1, I3), the registers (I4, I6).
+
+mod apps;
+mod durable;
+mod leaves;
+mod missing;
+
+use super::fold::Fold;
+use super::plan::Plan;
+use ringpost_persist::Record;
+use ringpost_persist::faulty::FaultyStore;
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::v1;
+use std::collections::BTreeMap;
+
+pub type Verdict = Result<(), String>;
+
+pub struct Oracle {
+    pub users: Vec<UserKey>,
+    /// (user, name) of each device.
+    pub devices: Vec<(usize, DeviceId)>,
+    pub groups: Vec<Group>,
+    pub rooms: Vec<Room>,
+    /// By user and peer: a user, or behind the users a group.
+    room_of: Vec<Vec<usize>>,
+    /// By device and peer.
+    pub(super) held: Vec<Vec<Held>>,
+    pub sends: BTreeMap<ClientMessageId, Sending>,
+    /// Sends that were refused. A refusal is no promise: the same send, asked for once more before the answer came, may be
+    /// allowed meanwhile.
+    pub refused: BTreeMap<ClientMessageId, Sending>,
+    /// Changes of groups that were asked for: device and group.
+    pub changes: BTreeMap<ClientMessageId, (usize, usize)>,
+    /// The highest head seen of each conversation, and the id of that record.
+    heads: BTreeMap<ConversationId, (Seq, u64)>,
+    /// The furthest read that each user asked for, by user and peer.
+    pub(super) reads: Vec<Vec<Seq>>,
+    /// The same since faults ended: these must come to be.
+    pub(super) last_reads: Vec<Vec<Seq>>,
+}
+
+/// A group that somebody is going to create.
+pub struct Group {
+    pub cmid: ClientMessageId,
+    pub id: ConversationId,
+    pub members: Vec<usize>,
+}
+
+/// One conversation, and what its log says of its members.
+pub struct Room {
+    pub id: ConversationId,
+    pub fold: Fold,
+}
+
+/// What a device has of one conversation.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Held {
+    /// The last record that the app has stored.
+    kept: Seq,
+    /// Given to the app in this life of its process.
+    given: Seq,
+    /// Stored by the app; and everything before it, but for own records.
+    stored: Seq,
+    /// The furthest that the app has heard.
+    pub delivered_tick: Seq,
+    pub read_tick: Seq,
+    /// The last that it heard in this life of its process.
+    last_tick: (Seq, Seq),
+}
+
+pub struct Sending {
+    pub device: usize,
+    pub to: usize,
+    pub body: v1::send::Body,
+    pub seq: Option<Seq>,
+    /// To a group: the epoch that it names, and the head when it was made.
+    pub epoch: u32,
+    pub made: Seq,
+    /// It is too old to be stored, and must be refused for that.
+    pub expires: bool,
+}
+
+impl Oracle {
+    pub fn new(plan: &Plan) -> Self {
+        let devices_of = &plan.users;
+        let user = |at: usize| UserKey::new("default", &format!("u{at}")).unwrap();
+        let users: Vec<UserKey> = (0..devices_of.len()).map(user).collect();
+        let devices: Vec<(usize, DeviceId)> = devices_of
+            .iter()
+            .enumerate()
+            .flat_map(|(user, &n)| (0..n).map(move |d| (user, DeviceId::new(&format!("d{d}")).unwrap())))
+            .collect();
+        let groups: Vec<Group> =
+            plan.groups.iter().enumerate().map(|(at, group)| group.named(at, &users, &devices)).collect();
+        let peers = users.len() + groups.len();
+        let (mut rooms, mut room_of) = (Vec::new(), vec![vec![0; peers]; users.len()]);
+        for a in 0..users.len() {
+            for b in a..users.len() {
+                (room_of[a][b], room_of[b][a]) = (rooms.len(), rooms.len());
+                let id = users[a].direct_with(&users[b]);
+                rooms.push(Room { id, fold: Fold::new(users.len(), Some([a, b])) });
+            }
+        }
+        for (at, group) in groups.iter().enumerate() {
+            room_of.iter_mut().for_each(|rooms_of| rooms_of[users.len() + at] = rooms.len());
+            rooms.push(Room { id: group.id, fold: Fold::new(users.len(), None) });
+        }
+        Self {
+            held: vec![vec![Held::default(); peers]; devices.len()],
+            reads: vec![vec![0; peers]; users.len()],
+            last_reads: vec![vec![0; peers]; users.len()],
+            groups,
+            rooms,
+            room_of,
+            changes: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            sends: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            users,
+            devices,
+        }
+    }
+
+    pub fn conversation(&self, a: usize, b: usize) -> ConversationId {
+        self.rooms[self.room_of[a][b]].id
+    }
+
+    /// Users, and behind them groups.
+    pub fn peers(&self) -> usize {
+        self.users.len() + self.groups.len()
+    }
+
+    pub fn is_group(&self, peer: usize) -> bool {
+        peer >= self.users.len()
+    }
+
+    /// What the log of a conversation says by now.
+    pub fn fold(&mut self, store: &FaultyStore, user: usize, peer: usize) -> &Fold {
+        let room = &mut self.rooms[self.room_of[user][peer]];
+        for record in &store.log(&room.id)[room.fold.head as usize..] {
+            room.fold.apply(record);
+        }
+        &room.fold
+    }
+
+    /// What was read of it before.
+    pub fn folded(&self, user: usize, peer: usize) -> &Fold {
+        &self.rooms[self.room_of[user][peer]].fold
+    }
+
+    /// The newest record that is for this user; 0: none.
+    pub fn newest(&mut self, store: &FaultyStore, user: usize, peer: usize) -> Seq {
+        self.fold(store, user, peer);
+        let (log, fold) = (store.log(&self.conversation(user, peer)), self.folded(user, peer));
+        log.iter().rev().find(|record| fold.sees(user, record)).map_or(0, |record| record.seq)
+    }
+
+    /// Whether a record of what was folded is to be sent to this device.
+    fn is_for(&self, device: usize, peer: usize, record: &Record) -> bool {
+        let user = self.devices[device].0;
+        !self.is_own(device, record) && self.folded(user, peer).sees(user, record)
+    }
+
+    /// The user of this name.
+    pub fn user(&self, name: &str) -> Option<usize> {
+        let at: usize = name.strip_prefix('u')?.parse().ok()?;
+        (at < self.users.len()).then_some(at)
+    }
+
+    pub fn peer(&self, peer: &Option<v1::Peer>) -> Result<usize, String> {
+        match peer.as_ref().and_then(|peer| peer.peer.as_ref()) {
+            Some(v1::peer::Peer::User(name)) => self.user(name).ok_or(format!("peer {name:?} does not exist")),
+            Some(v1::peer::Peer::Group(id)) => {
+                let at = self.groups.iter().position(|group| group.id.0[..] == id[..]);
+                at.map(|at| self.users.len() + at).ok_or(format!("group {id:?} does not exist"))
+            }
+            other => Err(format!("{other:?} is no peer")),
+        }
+    }
+
+    pub fn is_own(&self, device: usize, record: &Record) -> bool {
+        let (user, name) = self.devices[device];
+        record.device == name && record.sender == self.users[user]
+    }
+}
+
+pub fn ensure(holds: bool, why: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(why()) }
+}
