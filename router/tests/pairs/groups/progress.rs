@@ -1,0 +1,135 @@
+//! How far the members of a group are, and what the senders hear of it.
+
+use super::{add, leave, more, read, remove, say, three, to, unread};
+use crate::world::World;
+use ringpost_proto::v1;
+use ringpost_proto::v1::client_frame::Request as Wire;
+use ringpost_proto::v1::code::Value as Code;
+use ringpost_proto::v1::member_state::state::Value as State;
+use ringpost_proto::v1::server_frame::Answer;
+
+#[test]
+fn the_tick_of_a_group_is_that_of_its_last_member() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    // Everybody has the record of the creation.
+    for conn in [bob, carl] {
+        world.ack(conn, 1);
+    }
+    world.sent(alice, say(2, &group, "one")).unwrap();
+    world.sent(alice, say(3, &group, "two")).unwrap();
+    world.advance(2_000);
+    assert!(world.ticks(alice).iter().all(|(delivered, _)| *delivered < 2));
+    world.ack(bob, 3);
+    world.advance(2_000);
+    assert!(world.ticks(alice).is_empty(), "carl has neither");
+    world.ack(carl, 2);
+    world.advance(2_000);
+    assert_eq!(world.ticks(alice), [(2, 0)]);
+    world.answer(bob, read(&group, 3));
+    world.ack(carl, 3);
+    world.advance(2_000);
+    assert_eq!(world.ticks(alice), [(3, 0)]);
+    // Who leaves keeps nobody back.
+    world.answer(alice, remove(4, &group, &["carl"]));
+    world.advance(2_000);
+    assert_eq!(world.ticks(alice).last(), Some(&(3, 3)));
+}
+
+#[test]
+fn whoever_creates_a_group_hears_that_all_have_it() {
+    let mut world = World::new(2);
+    let (_, [alice, bob, carl]) = three(&mut world);
+    for conn in [bob, carl] {
+        world.ack(conn, 1);
+    }
+    world.advance(2_000);
+    assert_eq!(world.ticks(alice), [(1, 0)]);
+}
+
+#[test]
+fn who_has_left_is_told_of_no_reader_that_there_is_not() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(carl, say(2, &group, "read me")).unwrap();
+    for conn in [alice, bob] {
+        world.ack(conn, 2);
+    }
+    world.answer(carl, leave(3, &group));
+    world.answer(alice, read(&group, 2));
+    world.advance(10_000);
+    world.close(carl);
+    let carl = world.open("carl", "phone");
+    assert!(world.ticks(carl).iter().all(|(_, read)| *read == 0), "bob has not read it");
+}
+
+#[test]
+fn a_sender_who_was_away_hears_at_its_next_sync_how_far_the_group_is() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(alice, say(2, &group, "one")).unwrap();
+    world.close(alice);
+    for conn in [bob, carl] {
+        world.ack(conn, 2);
+    }
+    world.answer(bob, read(&group, 2));
+    world.advance(10_000);
+    let alice = world.open("alice", "phone");
+    assert_eq!(world.ticks(alice), [(2, 0)]);
+}
+
+#[test]
+fn a_record_tells_its_sender_how_far_each_member_is() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(alice, say(2, &group, "one")).unwrap();
+    world.ack(bob, 2);
+    world.answer(bob, read(&group, 2));
+    let dave = world.open("dave", "phone");
+    world.got(dave);
+    world.answer(alice, add(3, &group, &["dave"]));
+    let info = |seq| more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq }));
+    let Answer::RecordInfo(result) = world.answer(alice, info(2)) else { panic!() };
+    let states: Vec<_> = result.members.iter().map(|it| (it.user.as_str(), it.state(), it.at_ms > 0)).collect();
+    assert_eq!(states, [("bob", State::Read, true), ("carl", State::Sent, false)], "dave was not there yet");
+    world.ack(carl, 2);
+    let Answer::RecordInfo(result) = world.answer(bob, info(2)) else { panic!() };
+    assert_eq!(result.members[1].state(), State::Delivered);
+    assert_eq!(world.error(dave, info(2)).code(), Code::NotFound);
+    assert_eq!(world.error(alice, info(99)).code(), Code::NotFound);
+}
+
+#[test]
+fn unread_is_what_others_said_since_one_read() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, _]) = three(&mut world);
+    world.sent(alice, say(2, &group, "one")).unwrap();
+    world.sent(bob, say(3, &group, "mine")).unwrap();
+    world.sent(alice, say(4, &group, "two")).unwrap();
+    assert_eq!(unread(&mut world, bob), [(2, 4)]);
+    world.ack(bob, 2);
+    world.answer(bob, read(&group, 2));
+    world.advance(3_000);
+    assert_eq!(unread(&mut world, bob), [(1, 4)]);
+    world.answer(alice, remove(5, &group, &["bob"]));
+    world.sent(alice, say(6, &group, "three")).unwrap();
+    assert_eq!(unread(&mut world, bob), [(1, 5)]);
+    // Longer than what is in memory: counted in the log.
+    for n in 0..400 {
+        world.sent(alice, say(100 + n, &group, "more")).unwrap();
+    }
+    let carl = world.open("carl", "tablet");
+    let mut n = 0;
+    loop {
+        let pushed = world.pushed(carl).len() as u64;
+        if pushed == 0 {
+            break;
+        }
+        n += pushed;
+        world.ack(carl, n);
+        world.settle();
+    }
+    world.answer(carl, read(&group, 4));
+    world.advance(5_000);
+    assert_eq!(unread(&mut world, carl), [(401, 406)]);
+}
