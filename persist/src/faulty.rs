@@ -26,11 +26,11 @@ pub struct Faults {
     pub unavailable: u32,
     /// Appends: refused for want of space.
     pub full: u32,
-    /// Appends: stored, yet answered Unknown.
+    /// Appends and documents: stored, yet answered Unknown.
     pub unknown_landed: u32,
-    /// Appends: answered Unknown and never stored.
+    /// The same: answered Unknown and never stored.
     pub unknown_lost: u32,
-    /// Appends: answered Unknown and tried up to `late_us` later, still conditional on the expected head.
+    /// The same: answered Unknown and tried up to `late_us` later, still conditional on the expected head or version.
     pub unknown_late: u32,
     pub late_us: u64,
     /// Appends and raises under way at a crash that had become durable; the others are lost. Nobody was told of either.
@@ -175,7 +175,7 @@ impl FaultyStore {
                 Event::Answer(answer) => return Some(answer),
                 Event::Effect(request, fate) => self.take_effect(request, fate, at_us),
                 Event::Late(request) => {
-                    if matches!(self.apply(&request), Outcome::Appended { .. }) {
+                    if matches!(self.apply(&request), Outcome::Appended { .. } | Outcome::Stored { .. }) {
                         self.counts.late_landed += 1;
                     }
                 }
@@ -242,11 +242,13 @@ impl FaultyStore {
         if self.prng.chance(self.faults.unavailable) {
             return Fate::Unavailable;
         }
-        if !matches!(request, StoreRequest::Append { .. }) {
-            return Fate::Fine;
-        }
+        let full = match request {
+            StoreRequest::Append { .. } => self.faults.full,
+            StoreRequest::Cas { .. } => 0,
+            _ => return Fate::Fine,
+        };
         let rates = [
-            (self.faults.full, Fate::Full),
+            (full, Fate::Full),
             (self.faults.unknown_landed, Fate::UnknownLanded),
             (self.faults.unknown_lost, Fate::UnknownLost),
             (self.faults.unknown_late, Fate::UnknownLate),

@@ -47,6 +47,9 @@ pub const GROUP_MEMBERS: usize = 1_024;
 pub const GROUP_NAME_BYTES: usize = 256;
 pub const GROUP_DESCRIPTION_BYTES: usize = 2_048;
 pub const AVATAR_BYTES: usize = 128;
+/// Bytes of a user's name, and conversations that it mutes.
+pub const PROFILE_NAME_BYTES: usize = 256;
+pub const MUTES: usize = 500;
 /// Bytes of one slice, bytes of all slices of a send, and their number.
 pub const SLICE_BYTES: usize = 64 << 10;
 pub const SLICES_BYTES: usize = 256 << 10;

@@ -2,6 +2,7 @@
 
 use crate::session::LookupRead;
 use crate::slab::Key;
+use crate::user::Editing;
 use ringpost_persist::{Peer, Raise};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 
@@ -45,6 +46,13 @@ pub(crate) enum Pending {
         read: Seq,
         since_ms: u64,
     },
+    /// A user's settings, for its sessions and who watches it.
+    Settings {
+        user: UserKey,
+    },
+    /// A document that is to be changed, and one that was.
+    ReadToEdit(Box<Editing>),
+    WriteEdited(Box<Editing>),
     /// Registers of a conversation; empty for what a device has heard. `since_ms`: when the first of them moved.
     Raise {
         raises: Vec<Raise>,

@@ -201,6 +201,9 @@ impl Router {
             Pending::CountRead { conversation, user, read, since_ms } => {
                 self.read_counted(conversation, user, read, since_ms, outcome);
             }
+            Pending::Settings { user } => self.settings_read(&user, outcome),
+            Pending::ReadToEdit(editing) => self.document_read(editing, outcome),
+            Pending::WriteEdited(editing) => self.document_written(editing, outcome),
             Pending::Raise { raises, since_ms } => self.raised(raises, since_ms, outcome),
         }
     }

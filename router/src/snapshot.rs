@@ -148,4 +148,7 @@ frozen_enum!(Pending {
     9 = Raise { raises: raises, since_ms: since_ms },
     10 = Look { conversation: conversation, ticket: ticket },
     11 = CountRead { conversation: conversation, user: user, read: read, since_ms: since_ms },
+    12 = Settings { user: user },
+    13 = ReadToEdit { 0: editing },
+    14 = WriteEdited { 0: editing },
 });

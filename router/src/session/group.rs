@@ -45,6 +45,7 @@ impl Router {
                 let named = named(&by.user, info.conversation.as_ref(), "conversation");
                 return self.ask_about(key, conn, id, named, RoomAsk::RecordInfo(info.seq));
             }
+            Wire::Settings(change) => return self.settings_request(key, id, change),
             Wire::Typing(typing) => return self.types(key, conn, id, &by.user, &typing),
             _ if id == 0 => return,
             _ => Err(refusal::unimplemented("", "this server does not know the request")),

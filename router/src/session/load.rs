@@ -12,6 +12,7 @@ use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use crate::sync::Behind;
+use crate::user::Known;
 use ringpost_persist::{ConversationKind, Outcome, Peer, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey, record_id};
@@ -45,6 +46,9 @@ pub(crate) struct Loading {
     /// What was committed meanwhile: the head, and whether it began with the first record.
     noted: BTreeMap<ConversationId, Behind>,
     failures: u32,
+    /// A page is on its way; every page was read, though the settings may not be.
+    asked: bool,
+    listed: bool,
     /// Requests that came before welcome, with their ids.
     pub(super) held: Vec<(u64, Request)>,
 }
@@ -53,8 +57,25 @@ impl Loading {
     pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (Peer, Seq)>, resuming: bool) -> Self {
         let (read, ticks, noted) = Default::default();
         let (pages, began, known, found) = (0, 0, 0, false);
-        let (failures, held) = (0, Vec::new());
-        Self { hello_id, have, resuming, after: None, pages, began, known, found, read, ticks, noted, failures, held }
+        let (failures, asked, listed, held) = (0, false, false, Vec::new());
+        let after = None;
+        Self {
+            hello_id,
+            have,
+            resuming,
+            after,
+            pages,
+            began,
+            known,
+            found,
+            read,
+            ticks,
+            noted,
+            failures,
+            asked,
+            listed,
+            held,
+        }
     }
 
     /// A record was committed while the conversations are read.
@@ -114,7 +135,19 @@ fn of_device(registers: &[(DeviceId, Seq)], device: DeviceId) -> Seq {
 }
 
 impl Router {
-    pub(crate) fn load_user(&mut self, key: Key) {
+    /// Reads what a session begins with: the user's settings, and its conversations.
+    pub(crate) fn load(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let user = session.identity.user.clone();
+        let loading = session.work.as_ref().and_then(|work| work.loading.as_ref());
+        let lists = loading.is_some_and(|loading| !loading.asked && !loading.listed);
+        self.need_settings(&user);
+        if lists {
+            self.list_conversations(key);
+        }
+    }
+
+    fn list_conversations(&mut self, key: Key) {
         let now_ms = self.now_ms();
         let Some(session) = self.sessions.get_mut(key) else { return };
         let user = session.identity.user.clone();
@@ -124,30 +157,58 @@ impl Router {
             // The clocks of two shards are read at different times.
             loading.began = record_id(now_ms.saturating_sub(CLOCKS_MS), 0, 0);
         }
+        loading.asked = true;
         let after = loading.after;
         self.ask(Pending::LoadUser { session: key }, |tag| StoreRequest::LoadUser { tag, user, after, limit: PAGE });
     }
 
     pub(crate) fn user_loaded(&mut self, key: Key, outcome: Outcome) {
-        let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let device = session.identity.device;
-        let Some(work) = &mut session.work else { return };
-        let Some(loading) = &mut work.loading else { return };
-        let Outcome::User(page) = outcome else {
-            loading.failures += 1;
-            if loading.failures > RETRIES {
-                return self.end(key, CloseCode::Overloaded, "the store does not answer");
-            }
-            work.retry_ms = Some(now_ms + RETRY_MS * u64::from(loading.failures));
-            return self.settle_session(key);
-        };
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        loading.asked = false;
+        let Outcome::User(page) = outcome else { return self.load_again(key) };
         let none = Lingering::new();
         let acked = self.users.get(&session.identity.user).map_or(&none, |user| &user.acked);
         if !loading.take_page(*page, device, acked) {
-            return self.load_user(key);
+            return self.list_conversations(key);
         }
-        if let Some(loading) = work.loading.take() {
+        loading.listed = true;
+        self.welcome_if_loaded(key);
+    }
+
+    /// The settings of a user were read, or could not be.
+    pub(crate) fn settings_known(&mut self, user: &UserKey) {
+        let Some(entry) = self.users.get(user) else { return };
+        let (known, sessions) = (matches!(entry.settings, Known::Yes(_)), entry.sessions.clone());
+        for key in sessions {
+            match self.sessions.get(key).map(|session| session.state) {
+                Some(State::Loading) if known => self.welcome_if_loaded(key),
+                Some(State::Loading) => self.load_again(key),
+                _ => {}
+            }
+        }
+    }
+
+    /// Something could not be read: a moment later again, some times.
+    fn load_again(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
+        let Some(work) = self.sessions.get_mut(key).and_then(|session| session.work.as_mut()) else { return };
+        let Some(loading) = &mut work.loading else { return };
+        loading.failures += 1;
+        if loading.failures > RETRIES {
+            return self.end(key, CloseCode::Overloaded, "the store does not answer");
+        }
+        work.retry_ms = Some(now_ms + RETRY_MS * u64::from(loading.failures));
+        self.settle_session(key);
+    }
+
+    fn welcome_if_loaded(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let known = self.users.get(&session.identity.user).is_some_and(|it| matches!(it.settings, Known::Yes(_)));
+        let Some(work) = session.work.as_mut().filter(|_| known) else { return };
+        if let Some(loading) = work.loading.take_if(|loading| loading.listed) {
+            work.retry_ms = None;
             self.welcome(key, *loading);
             self.settle_session(key);
         }
@@ -250,4 +311,20 @@ impl Router {
     }
 }
 
-frozen!(Loading { hello_id, have, resuming, after, pages, began, known, found, read, ticks, noted, failures, held });
+frozen!(Loading {
+    hello_id,
+    have,
+    resuming,
+    after,
+    pages,
+    began,
+    known,
+    found,
+    read,
+    ticks,
+    noted,
+    failures,
+    asked,
+    listed,
+    held
+});

@@ -8,7 +8,7 @@ mod group;
 mod load;
 mod open;
 mod query;
-mod request;
+pub(crate) mod request;
 
 pub(crate) use load::Loading;
 pub(crate) use query::LookupRead;
@@ -306,7 +306,7 @@ impl Router {
             if work.retry_ms.is_some_and(|at| now_ms >= at) {
                 work.retry_ms = None;
                 let loading = work.loading.is_some();
-                if loading { self.load_user(key) } else { self.pump(key) }
+                if loading { self.load(key) } else { self.pump(key) }
             }
             if write {
                 self.write_heard(key);

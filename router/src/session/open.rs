@@ -64,7 +64,7 @@ impl Router {
         if let Some(session) = self.sessions.get_mut(key) {
             session.work().loading = Some(Box::new(Loading::new(id, have, resuming)));
         }
-        self.load_user(key);
+        self.load(key);
         self.settle_session(key);
     }
 

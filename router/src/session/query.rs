@@ -172,7 +172,9 @@ impl Router {
         let cursor = last.map_or(String::new(), |entry| cursor(entry.last_id, entry.conversation));
         // Where one never saw anything there is nothing to list.
         let entries = page.entries.iter().filter(|entry| entry.last.is_some());
-        let entries = entries.map(|entry| listed(&user, entry)).collect();
+        let (now_ms, prefs) = (self.now_ms(), self.users.get(&user).and_then(|user| user.prefs()));
+        let muted = |entry: &UserEntry| prefs.is_some_and(|it| it.is_muted(entry.conversation, now_ms));
+        let entries = entries.map(|entry| listed(&user, entry, muted(entry))).collect();
         self.answer(key, re, Answer::ConversationPage(v1::ConversationPage { entries, cursor }));
     }
 }
@@ -222,7 +224,7 @@ fn skip(page: &mut RecordPage, from_seq: Seq, to_seq: Seq) {
     }
 }
 
-fn listed(user: &UserKey, entry: &UserEntry) -> v1::ConversationEntry {
+fn listed(user: &UserKey, entry: &UserEntry, muted: bool) -> v1::ConversationEntry {
     let preview = match entry.last.as_ref().map(|last| &last.body) {
         Some(Body::Text(text)) => String::from_utf8_lossy(text).chars().take(PREVIEW_CHARS).collect(),
         _ => String::new(),
@@ -234,8 +236,8 @@ fn listed(user: &UserKey, entry: &UserEntry) -> v1::ConversationEntry {
         last_id: entry.last.as_ref().map_or(entry.last_id, |last| last.id),
         unread: u32::try_from(entry.unread).unwrap_or(u32::MAX),
         read_seq: entry.read,
+        muted,
         preview,
-        ..Default::default()
     }
 }
 

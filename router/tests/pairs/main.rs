@@ -8,5 +8,6 @@ mod groups;
 mod progress;
 mod sends;
 mod sessions;
+mod settings;
 mod snapshots;
 mod world;

@@ -1,10 +1,17 @@
-//! A user on its home shard: which of its sessions are live, and how often each device was taken over lately.
+//! A user on its home shard: which of its sessions are live, how often each device was taken over lately, and what it has
+//! set.
 //!
 //! Guarantees: at most one live session a device. An entry exists while a session does, and for the moment after it in which
 //! its last acks may be unwritten.
 
+pub(crate) mod document;
+pub(crate) mod settings;
+
+pub(crate) use document::{Edit, Editing};
+pub(crate) use settings::Prefs;
+
 use crate::acked::Lingering;
-use crate::frozen::frozen;
+use crate::frozen::{frozen, frozen_enum};
 use crate::rate::Used;
 use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
@@ -21,6 +28,16 @@ pub(crate) struct User {
     takeovers: Vec<Takeovers>,
     pub sends: Used,
     pub acked: Lingering,
+    pub settings: Known<Prefs>,
+}
+
+/// What is read from the store when it is first needed. `Yes(None)`: there is none.
+#[derive(Debug, Default)]
+pub(crate) enum Known<T> {
+    #[default]
+    No,
+    Asked,
+    Yes(Option<Box<T>>),
 }
 
 #[derive(Debug)]
@@ -52,7 +69,8 @@ impl User {
     }
 }
 
-frozen!(User { sessions, takeovers, sends, acked });
+frozen!(User { sessions, takeovers, sends, acked, settings });
+frozen_enum!(Known<Prefs> { 0 = No {}, 1 = Asked {}, 2 = Yes { 0: known } });
 frozen!(Takeovers { device, at_ms });
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! Small versioned documents of a user, changed on the user's home shard: read, apply, write if the version is still the same.
+//!
+//! Owns: the changes that are under way. Guarantees: a change is applied to what is stored and to nothing else, so none is
+//! lost to another one; after an outcome that is not known the document says what became of it, and a change that is applied
+//! twice is as one. Never does: hold a document, decide what is in it.
+
+use super::settings;
+use crate::Router;
+use crate::frozen::{frozen, frozen_enum};
+use crate::pending::Pending;
+use crate::refusal;
+use crate::slab::Key;
+use bytes::Bytes;
+use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
+use ringpost_proto::id::UserKey;
+use ringpost_proto::v1;
+use ringpost_proto::v1::server_frame::Answer;
+
+/// So often others may come first.
+const TRIES: u32 = 8;
+
+/// A change of a document.
+#[derive(Debug)]
+pub(crate) enum Edit {
+    /// `by`: the session that asks, in its request `re`. A change of nothing only reads.
+    Settings { by: Key, re: u64, change: Box<v1::Settings> },
+}
+
+/// A change that is under way.
+#[derive(Debug)]
+pub(crate) struct Editing {
+    user: UserKey,
+    edit: Edit,
+    tries: u32,
+    /// What is being written, on top of which version.
+    bytes: Bytes,
+    expected: u64,
+}
+
+impl Edit {
+    fn key(&self, user: &UserKey) -> DocumentKey {
+        match self {
+            Self::Settings { .. } => DocumentKey::Settings(user.clone()),
+        }
+    }
+
+    /// The document with the change; `None`: it is as asked for.
+    fn apply(&self, user: &UserKey, bytes: &Bytes, now_ms: u64) -> Result<Option<Bytes>, v1::Error> {
+        match self {
+            Self::Settings { change, .. } => settings::apply(user, bytes, change, now_ms),
+        }
+    }
+}
+
+impl Router {
+    pub(crate) fn edit(&mut self, user: UserKey, edit: Edit) {
+        self.read_to_edit(Box::new(Editing { user, edit, tries: 0, bytes: Bytes::new(), expected: 0 }));
+    }
+
+    fn read_to_edit(&mut self, editing: Box<Editing>) {
+        let key = editing.edit.key(&editing.user);
+        self.ask(Pending::ReadToEdit(editing), |tag| StoreRequest::ReadDocument { tag, key });
+    }
+
+    pub(crate) fn document_read(&mut self, editing: Box<Editing>, outcome: Outcome) {
+        match outcome {
+            Outcome::Document(found) => self.apply(editing, found),
+            _ => self.edit_failed(*editing, refusal::unavailable()),
+        }
+    }
+
+    fn apply(&mut self, mut editing: Box<Editing>, found: Option<(u64, Bytes)>) {
+        let (version, current) = found.unwrap_or_default();
+        match editing.edit.apply(&editing.user, &current, self.now_ms()) {
+            Err(error) => self.edit_failed(*editing, error),
+            Ok(None) => self.edited(*editing, version, current),
+            Ok(Some(bytes)) => {
+                (editing.bytes, editing.expected) = (bytes.clone(), version);
+                let (key, expected) = (editing.edit.key(&editing.user), version);
+                self.ask(Pending::WriteEdited(editing), |tag| StoreRequest::Cas { tag, key, expected, bytes });
+            }
+        }
+    }
+
+    pub(crate) fn document_written(&mut self, mut editing: Box<Editing>, outcome: Outcome) {
+        editing.tries += 1;
+        match outcome {
+            Outcome::Stored { version } => {
+                let bytes = editing.bytes.clone();
+                self.edited(*editing, version, bytes);
+            }
+            Outcome::Stale(found) if editing.tries < TRIES => self.apply(editing, found),
+            Outcome::Unknown if editing.tries < TRIES => self.read_to_edit(editing),
+            Outcome::Full => self.edit_failed(*editing, refusal::storage_full()),
+            _ => self.edit_failed(*editing, refusal::unavailable()),
+        }
+    }
+
+    /// The document is this now.
+    fn edited(&mut self, editing: Editing, version: u64, bytes: Bytes) {
+        match editing.edit {
+            Edit::Settings { by, re, .. } => {
+                self.settings_are(&editing.user, version, &bytes);
+                self.answer(by, re, Answer::Settings(settings::to_wire(&bytes, self.now_ms())));
+            }
+        }
+    }
+
+    fn edit_failed(&mut self, editing: Editing, error: v1::Error) {
+        match editing.edit {
+            Edit::Settings { by, re, .. } => self.answer(by, re, Answer::Error(error)),
+        }
+    }
+}
+
+frozen!(Editing { user, edit, tries, bytes, expected });
+frozen_enum!(Edit { 0 = Settings { by: by, re: re, change: change } });
