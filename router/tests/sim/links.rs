@@ -62,7 +62,7 @@ impl World {
         };
         let latency = self.dice.between(50, self.plan.latency_us);
         if let Some((at, number)) = self.links[link].up.send(self.now, latency) {
-            self.at(at, Event::Up { link, number, frame });
+            self.at(at, Event::Up { link, number, frame: Box::new(frame) });
         }
     }
 

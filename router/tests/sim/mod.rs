@@ -18,6 +18,7 @@ mod node;
 mod oracle;
 mod past;
 mod plan;
+mod queue;
 mod shrink;
 mod world;
 
@@ -25,9 +26,9 @@ use coverage::Total;
 use plan::Plan;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Runs worlds `first`, `first` + 1, ... on `threads` threads. Prints the trace of one that fails, as small as `tries` runs
-/// can make it; 0: no trace.
-pub fn run(first: u64, worlds: u64, threads: usize, tries: usize) -> Result<(), String> {
+/// Runs worlds `first`, `first` + 1, ... on `threads` threads, and tells `begun` how many were begun before each. Prints the
+/// trace of one that fails, as small as `tries` runs can make it; 0: no trace.
+pub fn run(first: u64, worlds: u64, threads: usize, tries: usize, begun: impl Fn(u64) + Sync) -> Result<(), String> {
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let work = || {
         let mut total = Total::default();
@@ -36,6 +37,7 @@ pub fn run(first: u64, worlds: u64, threads: usize, tries: usize) -> Result<(), 
             if at >= worlds || failed.load(Ordering::Relaxed) {
                 return Ok(total);
             }
+            begun(at);
             let plan = Plan::draw(first + at);
             let report = shrink::run(&plan, false);
             if let Some(violation) = report.violation {

@@ -12,18 +12,16 @@ use super::network::{Link, LinkId};
 use super::node::{MeshMessage, Node};
 use super::oracle::{Oracle, Verdict};
 use super::plan::{Action, MS, Plan, SECOND};
+use super::queue::Queue;
 use ringpost_persist::faulty::{Faults, FaultyStore};
 use ringpost_proto::v1;
 use ringpost_router::Now;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// Unix microseconds at which worlds begin.
 const EPOCH_US: u64 = 1_790_000_000_000_000;
 /// How long after the last fault everything must be delivered: two full back-offs, a token, and some.
 const SETTLE_US: u64 = 240 * SECOND;
 
-#[allow(clippy::large_enum_variant)] // few at a time
 pub enum Event {
     Act(usize),
     DeviceTimer {
@@ -37,7 +35,7 @@ pub enum Event {
     Up {
         link: LinkId,
         number: u64,
-        frame: v1::ClientFrame,
+        frame: Box<v1::ClientFrame>,
     },
     Down {
         link: LinkId,
@@ -105,20 +103,13 @@ pub enum Down {
     Close(u16),
 }
 
-struct Scheduled {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
 pub struct World {
     pub plan: Plan,
     pub now: u64,
     /// What the wall clock is ahead by, microseconds.
     pub skew: i64,
     pub dice: Dice,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    order: u64,
+    queue: Queue<Event>,
     pub node: Node,
     pub store: FaultyStore,
     store_at: u64,
@@ -161,8 +152,7 @@ impl World {
             store_at: u64::MAX,
             now: 0,
             skew: 0,
-            queue: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::new(),
             links: Vec::new(),
             devices,
             oracle,
@@ -222,10 +212,9 @@ impl World {
     }
 
     fn run_until(&mut self, end: u64) -> Verdict {
-        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= end) {
-            let Some(Reverse(next)) = self.queue.pop() else { break };
-            self.now = next.at;
-            self.happen(next.event)?;
+        while let Some((at, event)) = self.queue.pop(end) {
+            self.now = at;
+            self.happen(event)?;
         }
         self.now = end;
         Ok(())
@@ -236,7 +225,7 @@ impl World {
             Event::Act(at) => self.act(self.plan.actions[at].1),
             Event::DeviceTimer { device } => self.device_timer(device),
             Event::Dialled { device, life } => self.dialled(device, life),
-            Event::Up { link, number, frame } => self.arrive_up(link, number, frame),
+            Event::Up { link, number, frame } => self.arrive_up(link, number, *frame),
             Event::Down { link, number, item } => self.arrive_down(link, number, item),
             Event::Heartbeat { link } => self.heartbeat(link),
             Event::Reread { link } => self.reread(link),
@@ -283,8 +272,7 @@ impl World {
     // ---- for all parts ----
 
     pub fn at(&mut self, at: u64, event: Event) {
-        self.order += 1;
-        self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, event }));
+        self.queue.push(at.max(self.now), event);
     }
 
     /// The store has something to do earlier than was known.
@@ -313,25 +301,5 @@ impl World {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>9.3} ms  {}", self.now as f64 / 1_000.0, what()));
         }
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
     }
 }

@@ -173,10 +173,10 @@ impl Oracle {
 
     pub fn peer(&self, peer: &Option<v1::Peer>) -> Result<usize, String> {
         match peer.as_ref().and_then(|peer| peer.peer.as_ref()) {
-            Some(v1::peer::Peer::User(name)) => self.user(name).ok_or(format!("peer {name:?} does not exist")),
+            Some(v1::peer::Peer::User(name)) => self.user(name).ok_or_else(|| format!("peer {name:?} does not exist")),
             Some(v1::peer::Peer::Group(id)) => {
                 let at = self.groups.iter().position(|group| group.id.0[..] == id[..]);
-                at.map(|at| self.users.len() + at).ok_or(format!("group {id:?} does not exist"))
+                at.map(|at| self.users.len() + at).ok_or_else(|| format!("group {id:?} does not exist"))
             }
             other => Err(format!("{other:?} is no peer")),
         }
