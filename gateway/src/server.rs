@@ -178,6 +178,7 @@ fn open_store(config: &Config) -> Result<Opened, OpenError> {
     options.memory_bytes = config.store_memory_bytes;
     options.log_bytes = config.store_log_bytes;
     options.cache_bytes = config.store_cache_bytes;
+    options.free_floor_percent = u64::from(config.disk_floor);
     options.retention = match config.retention {
         Retention::History => embedded::Retention::History,
         Retention::Relay => embedded::Retention::Relay { days: config.retention_days },

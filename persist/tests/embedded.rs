@@ -5,6 +5,7 @@
 mod common;
 
 use common::TempDir;
+use common::records::options;
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::embedded::{self, OpenError, Opened, Options, StorePort};
 use ringpost_persist::files::RealFiles;
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::thread::Thread;
 
 fn open(dir: &Path) -> Opened {
-    let options = Options { segment_bytes: 256 << 10, ..Options::new(dir, 1) };
+    let options = Options { segment_bytes: 256 << 10, ..options(dir, 1) };
     embedded::open(Arc::new(RealFiles), options).unwrap()
 }
 
@@ -97,8 +98,7 @@ fn append(tag: u64, n: u8, expected_head: Seq) -> StoreRequest {
 }
 
 fn with_ports(dir: &TempDir, ports: usize, queue: usize) -> Opened {
-    embedded::open(Arc::new(RealFiles), Options { segment_bytes: 64 << 10, queue, ..Options::new(&**dir, ports) })
-        .unwrap()
+    embedded::open(Arc::new(RealFiles), Options { segment_bytes: 64 << 10, queue, ..options(dir, ports) }).unwrap()
 }
 
 /// Waits as a shard without a ring would.
@@ -115,7 +115,7 @@ fn next(port: &mut StorePort) -> StoreAnswer {
 fn a_directory_in_use_is_refused_and_free_again_afterwards() {
     let dir = TempDir::new();
     let first = open(&dir);
-    let second = embedded::open(Arc::new(RealFiles), Options::new(&*dir, 1));
+    let second = embedded::open(Arc::new(RealFiles), options(&dir, 1));
     let error = second.err().expect("opened twice");
     assert!(matches!(error, OpenError::InUse(_)));
     assert_eq!(error.to_string(), format!("data directory {} is in use by another process", dir.display()));

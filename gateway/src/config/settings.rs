@@ -156,6 +156,8 @@ settings! {
     store_log_bytes: u64 = 1 << 30, Bounds::Range(64 << 20, 16 << 30);
     /// Bytes of blocks of the trees that are kept in memory for reads.
     store_cache_bytes: u64 = 128 << 20, Bounds::Range(1 << 20, 256 << 30);
+    /// Percent of the disk that must be free; below, sends are refused with STORAGE_FULL and everything else goes on. Not 0: what is written beside messages needs room, and a disk with none ends the process.
+    disk_floor: u8 = 5, Bounds::Range(1, 50);
     /// Requests to the store that a shard may have unanswered; beyond, sends are answered with a retryable error.
     store_queue: u32 = 4_096, Bounds::PowerOfTwo(64, 1 << 16);
     /// HTTP requests in progress on the edge runtime, all shards together; beyond: 503.

@@ -57,7 +57,7 @@ macro_rules! number {
         }
     )*};
 }
-number!(u16, u32, u64, usize);
+number!(u8, u16, u32, u64, usize);
 
 impl Value for bool {
     fn parse(text: &str, _: Bounds) -> Option<Self> {

@@ -55,7 +55,7 @@ pub struct Options {
     pub retention: Retention,
     /// Threads for reads, 1 at least.
     pub readers: usize,
-    /// Appends are refused while less than this share of the disk is free.
+    /// Appends are refused while less than this share of the disk is free. At 0 the disk may fill up, which ends the process.
     pub free_floor_percent: u64,
     /// The default says why on stderr and aborts the process.
     pub fatal: Fatal,

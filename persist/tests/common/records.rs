@@ -62,9 +62,14 @@ pub fn append(n: usize, expected_head: Seq, records: Vec<Record>) -> StoreReques
     StoreRequest::Append { tag: 0, conversation: conversation(n), kind: kind(n), expected_head, records }
 }
 
+/// On a real disk, whose free space no test here is about.
+pub fn options(dir: &Path, ports: usize) -> Options {
+    Options { free_floor_percent: 0, ..Options::new(dir, ports) }
+}
+
 /// So small that there is always something to flush and to merge.
 pub fn small(dir: &Path) -> Options {
-    Options { segment_bytes: 64 << 10, memory_bytes: 24 << 10, cached_rows: 8, ..Options::new(dir, 1) }
+    Options { segment_bytes: 64 << 10, memory_bytes: 24 << 10, cached_rows: 8, ..options(dir, 1) }
 }
 
 pub fn open(mut options: Options) -> Recovery {

@@ -89,6 +89,18 @@ fn under_the_floor_appends_are_refused_and_everything_else_goes_on() {
     assert!(matches!(ask(&mut committer, append(0, 1, vec![record_of(2, 2, 10)])), Outcome::Appended { head: 2 }));
 }
 
+#[test]
+fn the_floor_is_the_share_that_was_asked_for() {
+    let files = Disk::new();
+    let options = Options { free_floor_percent: 20, ..options(&files) };
+    let mut committer = Committer::open(files.files(), &mut { options }).unwrap().committer;
+    for (free, refused) in [(200, false), (199, true), (50, true), (200, false)] {
+        files.set_space(Space { free, total: 1_000 });
+        committer.check_space();
+        assert_eq!(committer.is_full(), refused, "{free} of 1,000 free");
+    }
+}
+
 /// The disk of a small box: the next segment would not fit long before a share of it is left.
 #[test]
 fn a_disk_that_fills_up_refuses_appends_and_ends_nothing() {

@@ -43,6 +43,7 @@ class Server:
     def start(self):
         """Starts, or starts again on the same ports. Returns when the ready line was printed."""
         command = [BINARY, "serve", "--dev", "--listen", self.listen, "--admin", self.admin, "--data", self.data]
+        command += ["--disk-floor", "1"]  # no test is about how full this disk is
         self.process = subprocess.Popen([*command, *self.args], stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         ready = re.match(r"ready listen=(\S+) admin=(\S+)", line)

@@ -22,6 +22,7 @@ export class Server {
   /** Starts, or starts again on the same ports; resolves when the ready line was printed. */
   async start() {
     const args = ['serve', '--dev', '--listen', this.listen, '--admin', this.admin, '--data', this.data];
+    args.push('--disk-floor', '1'); // no test is about how full this disk is
     const log = openSync(`${this.data}.log`, 'a');
     this.#process = spawn(join(target, 'ci/ringpost'), args, { stdio: ['ignore', 'pipe', log] });
     for await (const line of createInterface(this.#process.stdout)) {
