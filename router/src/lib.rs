@@ -24,3 +24,4 @@ pub use frozen::RestoreError;
 pub use rate::Rate;
 pub use shard::{Router, home_of_conversation, home_of_user};
 pub use snapshot::SNAPSHOT_VERSION;
+pub use user::devices::{Admission, Device, DeviceList, DeviceListError};

@@ -4,6 +4,7 @@
 //! Guarantees: at most one live session a device. An entry exists while a session does, and for the moment after it in which
 //! its last acks may be unwritten.
 
+pub mod devices;
 pub(crate) mod document;
 pub(crate) mod settings;
 
