@@ -15,10 +15,13 @@ pub mod embedded;
 pub mod faulty;
 pub mod files;
 pub mod index;
+mod port;
 pub mod prng;
 pub mod record;
 pub mod roster;
+mod view;
 
+pub use port::{StorePort, Waker};
 pub use record::{Body, Record, RecordError, content_hash};
 pub use roster::{Member, MemberAt, Roster};
 

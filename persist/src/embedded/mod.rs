@@ -9,24 +9,23 @@
 pub mod committer;
 mod entry;
 mod identity;
-mod port;
 mod stats;
 mod threads;
 mod tree;
 mod wal;
 
-pub use port::{StorePort, Waker};
+pub use crate::port::{StorePort, Waker};
 pub use stats::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
 pub use tree::{Checkpoint, Compaction, Retention, TreeError, Trees};
 pub use wal::{Entropy, Failure, OpenError, segment_name};
 
 use crate::files::Files;
+use crate::port::Queues;
 use committer::{Committer, Recovery};
-use port::{Queues, Shared};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 
 /// What to do when the log or a checkpoint fails. It is called on the thread that saw it, which ends if it returns; nothing
 /// that was not durable before will be answered.
@@ -117,7 +116,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let Recovery { committer, incarnation, report } = Committer::open(files, &mut options)?;
     let stats = Arc::new(Stats { recovery: report, is_full: AtomicBool::new(committer.is_full()), ..Stats::default() });
     let ports = (0..options.ports).map(|_| Arc::new(Queues::new(options.queue))).collect();
-    let shared = Arc::new(Shared { ports, stats, closing: AtomicBool::new(false) });
+    let shared = Arc::new(Shared { ports, stats, closing: Arc::default() });
     let trees = committer.trees();
     shared.stats.compacted(&Compaction::default(), trees.bytes_on_disk());
     let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new() };
@@ -142,12 +141,24 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let ports = match handles.next() {
         Some(committer) => {
             let readers: Vec<_> = handles.collect();
-            let port = |queues| StorePort::new(&shared, queues, committer.clone(), readers.clone());
+            let wake_committer: Waker = Arc::new(move || committer.unpark());
+            let wake_readers: Waker = Arc::new(move || readers.iter().for_each(Thread::unpark));
+            let port = |queues: &Arc<Queues>| {
+                let (committer, readers) = (Arc::clone(&wake_committer), Arc::clone(&wake_readers));
+                StorePort::new(Arc::clone(queues), Arc::clone(&shared.closing), committer, readers)
+            };
             shared.ports.iter().map(port).collect()
         }
         None => Vec::new(),
     };
     Ok(Opened { store, ports, incarnation, recovery: report })
+}
+
+/// What ports and store threads share.
+struct Shared {
+    ports: Vec<Arc<Queues>>,
+    stats: Arc<Stats>,
+    closing: Arc<AtomicBool>,
 }
 
 /// Keeps the store open. Dropping it answers what was submitted, stops the threads and releases the directory; no port

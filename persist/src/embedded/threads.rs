@@ -1,11 +1,11 @@
 //! The store threads: one committer, some readers, one that runs checkpoints and one that compacts. They sleep when there
 //! is nothing to do and hold no policy.
 
-use super::Fatal;
 use super::committer::Committer;
-use super::port::{Queues, Shared};
 use super::tree::{Checkpoint, TreeError, Trees};
 use super::wal::Failure;
+use super::{Fatal, Shared};
+use crate::port::Queues;
 use crate::{Outcome, StoreAnswer, StoreRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};

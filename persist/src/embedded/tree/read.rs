@@ -7,21 +7,14 @@ use super::staging::cmid_key;
 use super::state::{self, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
 use super::{LATEST, TreeError, Trees, record_key};
 use crate::record::RecordError;
+use crate::view::{self, Others, View};
 use crate::{
-    ConversationKind, ConversationState, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster, StoreRequest,
+    ConversationKind, ConversationState, Member, Outcome, ReadRange, Record, RegisterKey, Roster, StoreRequest,
     UserEntry, UserPage,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
-use ringpost_proto::limits::DEDUPE_MS;
 use std::sync::Arc;
-
-/// The tail that a room is given: at least so many records ...
-const TAIL: usize = 256;
-/// ... and those of the last 24 h, up to so many.
-const TAIL_MOST: usize = 4_096;
-/// Records looked at for the newest that a user may see, and for each that one read of the log asks for.
-const LOOKED: usize = 64;
 
 type Found<T> = Result<T, TreeError>;
 
@@ -172,12 +165,10 @@ impl Trees {
         Ok(registers)
     }
 
-    /// "The last 24 h" end at the newest record, not now: never fewer records than by the clock, and no clock here.
     fn tail(&self, id: &ConversationId, head: &Head) -> Found<Vec<Arc<Record>>> {
-        let day = head.us.saturating_sub(DEDUPE_MS * 1_000);
         let mut tail = Vec::new();
         self.scan(id, head, 1, head.seq, false, |record| {
-            let wanted = tail.len() < TAIL || (tail.len() < TAIL_MOST && record.us >= day);
+            let wanted = view::in_tail(tail.len(), &record, head.us);
             if wanted {
                 tail.push(Arc::new(record));
             }
@@ -195,70 +186,33 @@ impl Trees {
         records: u32,
         bytes: u32,
     ) -> Found<Outcome> {
-        let Some(head) = self.head(id)? else {
-            let reached = match range {
-                ReadRange::From { from, .. } => from.max(1) - 1,
-                ReadRange::Before(_) => 1,
-            };
-            return Ok(Outcome::LogSlice { head: 0, reached, records: Vec::new() });
-        };
+        let Some(head) = self.head(id)? else { return Ok(view::nothing(range)) };
         let member = viewer.map(|viewer| self.member(id, viewer)).transpose()?;
         let member = match &member {
             Some(None) => return Ok(Outcome::NotMember),
             Some(Some(member)) => Some(member),
             None => None,
         };
-        let taken = Taken::new(records, bytes);
-        let (records, reached) = self.slice(id, &head, range, member, taken)?;
+        let view = View::new(range, member, head.seq, records, bytes);
+        let (records, reached) = self.slice(id, &head, view)?;
         let head = member.map_or(head.seq, |member| member.end(head.seq));
         Ok(Outcome::LogSlice { head, reached, records })
     }
 
-    /// What of the range a viewer may see (`None`: everything), and how far was looked.
-    fn slice(
-        &self,
-        id: &ConversationId,
-        head: &Head,
-        range: ReadRange,
-        viewer: Option<&Member>,
-        mut taken: Taken,
-    ) -> Found<(Vec<Arc<Record>>, Seq)> {
-        let last = viewer.map_or(head.seq, |viewer| viewer.end(head.seq));
-        let join = viewer.map_or(1, |viewer| viewer.join);
-        let (first, end, upwards) = match range {
-            ReadRange::From { from, to } => (from.max(1).max(join), to.min(last), true),
-            ReadRange::Before(before) => (join, before.saturating_sub(1).min(last), false),
-        };
-        let mut seen = visible(viewer, first, end);
-        if !upwards {
-            seen.reverse();
-        }
-        // The first record that was not looked at.
-        let mut stopped = None;
-        for (from, to) in seen {
+    /// What a view takes, and how far it looked.
+    fn slice(&self, id: &ConversationId, head: &Head, mut view: View<'_>) -> Found<(Vec<Arc<Record>>, Seq)> {
+        let upwards = view.is_upwards();
+        for (from, to) in view.spans() {
             self.scan(id, head, from, to, upwards, |record| {
-                let seq = record.seq;
-                if !taken.take(record, viewer) {
-                    stopped = Some(seq);
-                }
-                stopped.is_none()
+                let cost = record.cost();
+                view.take(record, cost)
             })?;
-            if stopped.is_some() {
+            if view.has_stopped() {
                 break;
             }
         }
-        let reached = match range {
-            ReadRange::From { from, .. } => match stopped {
-                Some(seq) => seq - 1,
-                // Of what comes after its part of the log a member does not even learn that it is there.
-                None => end.max(from.max(1) - 1),
-            },
-            ReadRange::Before(_) => match stopped {
-                Some(seq) => seq + 1,
-                None => first.min(end + 1),
-            },
-        };
-        Ok((taken.records, reached))
+        let (records, reached) = view.finish();
+        Ok((view::shared(records), reached))
     }
 
     /// Records up to `upto` that count for a member and are none of its own: all but those after it.
@@ -267,7 +221,7 @@ impl Trees {
         let mut after = 0;
         let from = upto.max(member.join.saturating_sub(1)).saturating_add(1);
         self.scan(id, &head, from, member.end(head.seq), true, |record| {
-            after += u64::from(record.counts() && record.sender != member.user && member.sees(&record));
+            after += u64::from(view::is_unread(&record, &member));
             true
         })?;
         Ok(member.counted(head.ordinal).saturating_sub(after))
@@ -372,9 +326,8 @@ impl Trees {
         let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
         let (peer_delivered, peer_read) = others.beside(&member, own, progress.read);
         let head = member.end(newest.seq);
-        let (newest_seen, _) =
-            self.slice(&id, &newest, ReadRange::Before(Seq::MAX), Some(&member), Taken::new(1, 0))?;
-        let peer = kind.members().iter().find(|other| *other != user);
+        let (newest_seen, _) = self.slice(&id, &newest, View::newest(&member, newest.seq))?;
+        let peer = view::peer_of(&kind, user);
         let peer = peer.map(|peer| self.member(&id, peer)).transpose()?.flatten();
         Ok(Some(UserEntry {
             conversation: id,
@@ -404,9 +357,8 @@ impl Trees {
 
     /// How far the others have received and read.
     fn others(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey) -> Found<Others> {
-        let peer = kind.members().iter().find(|member| *member != user);
-        Ok(match (kind, peer) {
-            (ConversationKind::Group, _) => Others::Group(self.least(id)?),
+        Ok(match (kind, view::peer_of(kind, user)) {
+            (ConversationKind::Group, _) => Others::Group(self.least(id)?.0),
             (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
             (ConversationKind::Direct(_), Some(peer)) => {
                 let devices = self.devices(&state::devices_of_prefix(id, peer))?;
@@ -414,79 +366,6 @@ impl Trees {
                 Others::Peer(delivered, self.progress(id, peer)?.read)
             }
         })
-    }
-}
-
-/// What is known of the others of a conversation.
-enum Others {
-    /// Delivered and read.
-    Peer(Seq, Seq),
-    Group(LeastRow),
-}
-
-impl Others {
-    /// For a member that has received and read so far itself.
-    fn beside(self, member: &Member, delivered: Seq, read: Seq) -> (Seq, Seq) {
-        let least = match self {
-            Self::Peer(delivered, read) => return (delivered, read),
-            Self::Group(LeastRow(least)) => least,
-        };
-        let of = |which: Least| least[which as usize];
-        // Where nothing is written of it yet, a member is just before what it may see. Who has left is none of those who
-        // are counted, so the least of them is one of its others.
-        let is_least = |own: Seq, first| member.is_current() && own.max(member.before()) <= first;
-        let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
-        (
-            beyond(delivered, of(Least::Delivered), of(Least::NextDelivered)),
-            beyond(read, of(Least::Read), of(Least::NextRead)),
-        )
-    }
-}
-
-/// What of first..=end is not hidden from the viewer, ascending.
-fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
-    let mut seen = Vec::new();
-    let mut from = first;
-    for (hidden, until) in viewer.iter().flat_map(|viewer| &viewer.hidden) {
-        if from < *hidden {
-            seen.push((from, end.min(hidden - 1)));
-        }
-        from = from.max(until.saturating_add(1));
-    }
-    seen.push((from, end));
-    seen.retain(|(from, to)| from <= to);
-    seen
-}
-
-/// Records for one answer, within its limits.
-struct Taken {
-    records: Vec<Arc<Record>>,
-    most: usize,
-    room: usize,
-    looks: usize,
-}
-
-impl Taken {
-    fn new(most: u32, bytes: u32) -> Self {
-        let most = most.max(1) as usize;
-        Self { records: Vec::new(), most, room: bytes as usize, looks: LOOKED * most }
-    }
-
-    /// Looks at the next record; `false`: it is beyond the limits, and was not looked at.
-    fn take(&mut self, record: Record, viewer: Option<&Member>) -> bool {
-        if self.looks == 0 || self.records.len() >= self.most {
-            return false;
-        }
-        if viewer.is_none_or(|viewer| viewer.sees(&record)) {
-            let cost = record.cost();
-            if cost > self.room && !self.records.is_empty() {
-                return false;
-            }
-            self.room = self.room.saturating_sub(cost);
-            self.records.push(Arc::new(record));
-        }
-        self.looks -= 1;
-        true
     }
 }
 

@@ -1,28 +1,26 @@
-//! How a shard talks to the store threads: bounded queues, no lock, no wait.
+//! How a shard talks to the threads of a store: bounded queues, no lock, no wait. The same for every backend.
 
-use super::stats::Stats;
 use crate::{StoreAnswer, StoreRequest};
 use crossbeam_queue::ArrayQueue;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Thread;
 
-/// Called by a store thread when answers have arrived.
+/// Wakes whoever waits on the other side; called by a store thread when answers have arrived.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// The queues of one port.
-pub(super) struct Queues {
-    /// What changes something, for the committer.
-    pub(super) writes: ArrayQueue<StoreRequest>,
-    /// Everything else, for the readers.
-    pub(super) reads: ArrayQueue<StoreRequest>,
+pub(crate) struct Queues {
+    /// What changes something.
+    pub(crate) writes: ArrayQueue<StoreRequest>,
+    /// Everything else.
+    pub(crate) reads: ArrayQueue<StoreRequest>,
     answers: ArrayQueue<StoreAnswer>,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Queues {
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         let len = len.max(1);
         Self {
             writes: ArrayQueue::new(len),
@@ -33,32 +31,26 @@ impl Queues {
     }
 
     /// The slot was reserved when the request was submitted, so there is always room.
-    pub(super) fn answer(&self, answer: StoreAnswer) {
+    pub(crate) fn answer(&self, answer: StoreAnswer) {
         let pushed = self.answers.push(answer);
         debug_assert!(pushed.is_ok(), "an answer without a reserved slot");
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
             waker();
         }
     }
 }
 
-/// What ports and store threads share.
-pub(super) struct Shared {
-    pub(super) ports: Vec<Arc<Queues>>,
-    pub(super) stats: Arc<Stats>,
-    /// The store is closing: what was submitted is still answered, nothing more is taken.
-    pub(super) closing: AtomicBool,
-}
-
 /// One side's end: requests in, answers out. One per shard; not shared.
 pub struct StorePort {
     queues: Arc<Queues>,
-    shared: Arc<Shared>,
-    committer: Thread,
-    readers: Vec<Thread>,
+    /// The store is closing: what was submitted is still answered, nothing more is taken.
+    closing: Arc<AtomicBool>,
+    /// Called where something new is in the queue of writes, and in that of reads.
+    wake_writers: Waker,
+    wake_readers: Waker,
     /// Requests whose answers were not polled yet: each has a slot in the answer queue.
     outstanding: usize,
     wrote: bool,
@@ -66,22 +58,14 @@ pub struct StorePort {
 }
 
 impl StorePort {
-    pub(super) fn new(shared: &Arc<Shared>, queues: &Arc<Queues>, committer: Thread, readers: Vec<Thread>) -> Self {
-        Self {
-            queues: Arc::clone(queues),
-            shared: Arc::clone(shared),
-            committer,
-            readers,
-            outstanding: 0,
-            wrote: false,
-            read: false,
-        }
+    pub(crate) fn new(queues: Arc<Queues>, closing: Arc<AtomicBool>, wake_writers: Waker, wake_readers: Waker) -> Self {
+        Self { queues, closing, wake_writers, wake_readers, outstanding: 0, wrote: false, read: false }
     }
 
     /// Takes the request, or gives it back when as many are unanswered as the queue has slots, or the store is closing.
     /// Seen by the store at the next [`StorePort::flush`].
     pub fn submit(&mut self, request: StoreRequest) -> Result<(), StoreRequest> {
-        if self.outstanding >= self.queues.answers.capacity() || self.shared.closing.load(Ordering::Relaxed) {
+        if self.outstanding >= self.queues.answers.capacity() || self.closing.load(Ordering::Relaxed) {
             return Err(request);
         }
         if request.is_write() {
@@ -98,10 +82,10 @@ impl StorePort {
     /// Wakes the store threads that have new requests; once per turn of the caller's loop.
     pub fn flush(&mut self) {
         if std::mem::take(&mut self.wrote) {
-            self.committer.unpark();
+            (self.wake_writers)();
         }
         if std::mem::take(&mut self.read) {
-            self.readers.iter().for_each(Thread::unpark);
+            (self.wake_readers)();
         }
     }
 
