@@ -8,6 +8,7 @@
 use crate::Router;
 use crate::frozen::frozen;
 use crate::slab::Key;
+use crate::user::User;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -83,7 +84,8 @@ impl Router {
 
     /// Removes a user of whom nothing is left to know.
     pub(crate) fn forget_user(&mut self, name: &UserKey) {
-        if self.users.get(name).is_some_and(|user| user.sessions.is_empty() && user.acked.is_empty()) {
+        let is_empty = |user: &User| user.sessions.is_empty() && user.acked.is_empty() && !user.is_watched();
+        if self.users.get(name).is_some_and(is_empty) {
             self.users.remove(name);
         }
     }

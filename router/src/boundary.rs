@@ -231,6 +231,8 @@ pub struct Counters {
     pub rate_limited: u64,
     /// Typing events sent.
     pub ephemeral: u64,
+    /// Presence states sent, answers to watch aside.
+    pub presence: u64,
 }
 
 /// A resume token as it stands in welcome and hello.

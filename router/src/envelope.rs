@@ -21,9 +21,19 @@ pub struct SessionRef {
 #[derive(Debug)]
 pub enum Envelope {
     /// To the conversation's home: append this. Lost: the client retries.
-    Propose { conversation: ConversationId, from: SessionRef, re: u64, proposal: Proposal },
+    Propose {
+        conversation: ConversationId,
+        from: SessionRef,
+        re: u64,
+        proposal: Proposal,
+    },
     /// To the conversation's home: a member is writing, or no longer. Lost: said again, or over by itself.
-    Types { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, composing: bool },
+    Types {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        composing: bool,
+    },
     /// To the home of these members: one of them is writing, or no longer. Lost: over by itself at the client.
     Typing {
         conversation: ConversationId,
@@ -32,11 +42,56 @@ pub enum Envelope {
         by: UserKey,
         composing: bool,
     },
+    /// To the home of these users: a session watches them, or no longer. Lost: its client watches again.
+    Watch {
+        users: Vec<UserKey>,
+        by: SessionRef,
+        watcher: UserKey,
+        ticket: u64,
+    },
+    Unwatch {
+        users: Vec<UserKey>,
+        by: SessionRef,
+    },
+    /// To the watcher's session: how a user is. `ticket` 0: unasked. Lost: told with the next change.
+    Seen {
+        to: SessionRef,
+        ticket: u64,
+        state: Box<v1::PresenceState>,
+    },
+    /// To a direct conversation's home: what `user` is to the other one, who watches it as `by`.
+    Relate {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        by: SessionRef,
+    },
+    /// To the home of `user`: the answer; `None`: it could not be read.
+    Related {
+        user: UserKey,
+        by: SessionRef,
+        relation: Option<Relation>,
+    },
+    /// The same, unasked: what `user` is to `other` has changed. Lost: true at the next watch.
+    Relates {
+        user: UserKey,
+        other: UserKey,
+        relation: Relation,
+    },
     /// To the sender's session: the outcome. Lost: the client retries and gets it as a duplicate.
-    Outcome { to: SessionRef, re: u64, outcome: SendOutcome },
+    Outcome {
+        to: SessionRef,
+        re: u64,
+        outcome: SendOutcome,
+    },
     /// To the home of these members: a record was committed that is for them. One for each shard, however many they are.
     /// Lost: the devices get it at their next sync.
-    Committed { conversation: ConversationId, kind: Arc<ConversationKind>, users: Arc<[UserKey]>, record: Arc<Record> },
+    Committed {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        users: Arc<[UserKey]>,
+        record: Arc<Record>,
+    },
     /// To the conversation's home: a question of a user. Lost: the client asks again.
     Ask {
         conversation: ConversationId,
@@ -47,7 +102,13 @@ pub enum Envelope {
         ask: RoomAsk,
     },
     /// To the conversation's home: a device acknowledged everything up to here that is addressed to it. Lost: pushed again.
-    Delivered { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, device: DeviceId, seq: Seq },
+    Delivered {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        device: DeviceId,
+        seq: Seq,
+    },
     /// To the conversation's home: the user has read up to here.
     Read {
         conversation: ConversationId,
@@ -69,7 +130,12 @@ pub enum Envelope {
     },
     /// To a reader's home: what was read before it was delivered counts now. Lost: the user's other devices hear at their
     /// next sync.
-    Marked { conversation: ConversationId, kind: Arc<ConversationKind>, user: UserKey, seq: Seq },
+    Marked {
+        conversation: ConversationId,
+        kind: Arc<ConversationKind>,
+        user: UserKey,
+        seq: Seq,
+    },
     /// To a sender's home: the other side's progress, for sessions opened at `opened_since_ms` or later. Lost: told at the
     /// next sync.
     Tick {
@@ -84,6 +150,17 @@ pub enum Envelope {
     },
     /// To the shard that holds a connection: do this there.
     Conn(Output),
+}
+
+/// What a user is to another one who wants to see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    Oneself,
+    /// One of the two blocks the other.
+    Blocked,
+    /// The user has sent a record to the other one.
+    Contact,
+    Stranger,
 }
 
 /// What a room can be asked without changing it.

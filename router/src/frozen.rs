@@ -7,7 +7,7 @@ use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame;
 use smallvec::{Array, SmallVec};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The bytes are no snapshot of this version.
@@ -99,7 +99,7 @@ macro_rules! frozen_message {
 pub(crate) use {frozen, frozen_enum};
 
 frozen_message!(v1::ClientFrame, v1::Send, v1::Lookup, v1::Read, v1::Fetch, v1::History, v1::Conversations, v1::Found);
-frozen_message!(v1::Settings, v1::settings::Profile);
+frozen_message!(v1::Settings, v1::settings::Profile, v1::PresenceState);
 
 macro_rules! frozen_number {
     ($($name:ty),*) => { $(
@@ -242,6 +242,16 @@ impl<K: Frozen + Ord, V: Frozen> Frozen for BTreeMap<K, V> {
     }
     fn read(from: &mut Reader<'_>) -> Read<Self> {
         read_all::<(K, V), Self>(from)
+    }
+}
+
+impl<T: Frozen + Ord> Frozen for BTreeSet<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).write(out);
+        self.iter().for_each(|item| item.write(out));
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        (0..u32::read(from)?).map(|_| T::read(from)).collect()
     }
 }
 

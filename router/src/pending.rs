@@ -50,6 +50,10 @@ pub(crate) enum Pending {
     Settings {
         user: UserKey,
     },
+    /// When a user who is watched was last here.
+    LastSeen {
+        user: UserKey,
+    },
     /// A document that is to be changed, and one that was.
     ReadToEdit(Box<Editing>),
     WriteEdited(Box<Editing>),

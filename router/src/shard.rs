@@ -11,7 +11,7 @@ use crate::wheel::Wheel;
 use hashbrown::HashMap;
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest, Tag};
 use ringpost_proto::id::{ConversationId, UserKey};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 
 /// By how much the clocks of two shards may differ, each read once a turn, milliseconds.
@@ -59,6 +59,8 @@ pub struct Router {
     pub(crate) users: HashMap<UserKey, User, Seeded>,
     /// Users who may have acks that are not written yet, and until when.
     pub(crate) lingering: VecDeque<(u64, UserKey)>,
+    /// Watched users, and when to look at them again, monotonic milliseconds.
+    pub(crate) presence_due: BTreeSet<(u64, UserKey)>,
     pub(crate) conversations: Slab<Box<Conversation>>,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
     /// Fan-outs under way, in their order.
@@ -84,6 +86,7 @@ impl Router {
             by_conn: HashMap::with_hasher(hasher.clone()),
             users: HashMap::with_hasher(hasher.clone()),
             lingering: VecDeque::new(),
+            presence_due: BTreeSet::new(),
             conversations: Slab::default(),
             by_conversation: HashMap::with_hasher(hasher),
             fan_outs: VecDeque::new(),
@@ -122,8 +125,9 @@ impl Router {
     /// When [`Input::Timer`] is due at the latest, on the monotonic clock.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
+        let presence = self.presence_due.first().map(|(at_ms, _)| *at_ms);
         let fan_out = self.fan_outs.front().map(|_| 0);
-        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering, fan_out];
+        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering, presence, fan_out];
         deadlines.into_iter().flatten().min()
     }
 
@@ -177,6 +181,14 @@ impl Router {
             Envelope::Tick { conversation, kind, user, delivered, read, excluded, opened_since_ms } => {
                 self.tick(conversation, user, TickPush { kind, delivered, read, excluded }, opened_since_ms);
             }
+            Envelope::Watch { users, by, watcher, ticket } => self.watched(&users, by, &watcher, ticket),
+            Envelope::Unwatch { users, by } => self.unwatched(&users, by),
+            Envelope::Seen { to, ticket, state } => self.seen(to, ticket, *state),
+            Envelope::Relate { conversation, kind, user, by } => {
+                self.conversation_relates(conversation, &kind, user, by);
+            }
+            Envelope::Related { user, by, relation } => self.related(&user, by, relation),
+            Envelope::Relates { user, other, relation } => self.relates(&user, &other, relation),
             Envelope::Conn(output) => self.outputs.push_back(output),
         }
     }
@@ -202,6 +214,7 @@ impl Router {
                 self.read_counted(conversation, user, read, since_ms, outcome);
             }
             Pending::Settings { user } => self.settings_read(&user, outcome),
+            Pending::LastSeen { user } => self.last_seen_read(&user, outcome),
             Pending::ReadToEdit(editing) => self.document_read(editing, outcome),
             Pending::WriteEdited(editing) => self.document_written(editing, outcome),
             Pending::Raise { raises, since_ms } => self.raised(raises, since_ms, outcome),
@@ -210,6 +223,7 @@ impl Router {
 
     fn timers(&mut self) {
         self.forget_lingering();
+        self.presence_timers();
         self.go_on_fanning_out();
         let mut due = Vec::new();
         self.session_wheel.advance(self.now.mono_ms, |slot| due.push(slot));

@@ -6,12 +6,13 @@
 use crate::Router;
 use crate::acked::LINGER_MS;
 use crate::boundary::{ConnRef, Counters, Identity, Now, Proposal, Request, Settings, Wants};
-use crate::envelope::{RoomAsk, SessionRef};
+use crate::envelope::{Relation, RoomAsk, SessionRef};
 use crate::frozen::{Frozen, Reader, RestoreError, frozen, frozen_enum};
 use crate::pending::{PageRead, Pending};
 use crate::slab::Key;
 use crate::user::User;
 use ringpost_proto::id::UserKey;
+use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
 pub const SNAPSHOT_VERSION: u16 = 2;
@@ -27,15 +28,13 @@ impl Router {
         self.random.write(&mut out);
         self.counters.write(&mut out);
         self.sessions.write(&mut out);
-        let users: Vec<_> = self.sessions.iter().map(|(_, session)| &session.identity.user).collect();
-        let users: std::collections::BTreeSet<_> =
-            users.into_iter().filter(|it| self.users.contains_key(*it)).collect();
+        // Who only lingers is not needed.
+        let here = self.users.iter().filter(|(_, user)| !user.sessions.is_empty() || user.is_watched());
+        let users: BTreeMap<_, _> = here.collect();
         (users.len() as u32).write(&mut out);
-        for name in users {
-            if let Some(user) = self.users.get(name) {
-                name.write(&mut out);
-                user.write(&mut out);
-            }
+        for (name, user) in users {
+            name.write(&mut out);
+            user.write(&mut out);
         }
         self.conversations.write(&mut out);
         self.pending.write(&mut out);
@@ -61,6 +60,9 @@ impl Router {
             let user: User = Frozen::read(&mut from)?;
             if !user.acked.is_empty() {
                 router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
+            }
+            if let Some(at_ms) = user.presence.as_ref().and_then(|presence| presence.due_ms()) {
+                router.presence_due.insert((at_ms, UserKey::clone(&name)));
             }
             router.users.insert(name, user);
         }
@@ -103,6 +105,7 @@ frozen!(Proposal {
     group_epoch,
     wants,
 });
+frozen_enum!(Relation { 0 = Oneself {}, 1 = Blocked {}, 2 = Contact {}, 3 = Stranger {} });
 frozen_enum!(Wants { 0 = Sent {}, 1 = Group {}, 2 = Ok {} });
 frozen_enum!(RoomAsk { 0 = Group {}, 1 = RecordInfo { 0: seq } });
 frozen!(PageRead { session, re, user, device, peer, range, before, limit });
@@ -121,6 +124,7 @@ frozen!(Counters {
     slow_consumers,
     rate_limited,
     ephemeral,
+    presence,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },
@@ -149,6 +153,7 @@ frozen_enum!(Pending {
     10 = Look { conversation: conversation, ticket: ticket },
     11 = CountRead { conversation: conversation, user: user, read: read, since_ms: since_ms },
     12 = Settings { user: user },
+    15 = LastSeen { user: user },
     13 = ReadToEdit { 0: editing },
     14 = WriteEdited { 0: editing },
 });

@@ -131,6 +131,7 @@ impl Shard {
             (Stat::SlowConsumers, counters.slow_consumers),
             (Stat::RateLimited, counters.rate_limited),
             (Stat::Ephemeral, counters.ephemeral),
+            (Stat::Presence, counters.presence),
         ] {
             self.stats.set(stat, value);
         }

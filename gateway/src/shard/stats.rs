@@ -101,6 +101,7 @@ stats! {
     SlowConsumers: Counter "ringpost_slow_consumers_total" "",
     RateLimited: Counter "ringpost_rate_limited_total" "",
     Ephemeral: Counter "ringpost_ephemeral_total" "",
+    Presence: Counter "ringpost_presence_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 
     // Between shards.

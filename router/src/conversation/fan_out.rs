@@ -83,6 +83,7 @@ impl Router {
     pub(super) fn take_in(&mut self, key: Key, record: Arc<Record>) {
         let shards = self.settings.shards;
         let Some(room) = self.conversations.get_mut(key) else { return };
+        let relates = room.relates_anew(&record);
         room.apply(record.clone());
         if record.kind == Kind::Erase {
             room.forget_read(record.ref_seq);
@@ -94,6 +95,9 @@ impl Router {
         }
         let sender = self.conversations.get(key).and_then(|room| room.member(&record.sender));
         self.stop_typing(key, sender);
+        if relates {
+            self.tell_relations(key);
+        }
         if record.kind == Kind::Change {
             // Who has left keeps nobody back.
             self.progress_moved(key);

@@ -75,4 +75,5 @@ frozen_enum!(Early {
     0 = Delivered { user: user, device: device, seq: seq },
     1 = Read { user: user, from: from, re: re, seq: seq },
     2 = Ask { user: user, from: from, re: re, ask: ask },
+    3 = Relate { user: user, by: by },
 });

@@ -10,6 +10,7 @@ mod decide;
 mod fan_out;
 mod frozen;
 mod progress;
+mod relation;
 mod rooms;
 mod tick;
 mod typing;
@@ -144,6 +145,7 @@ enum Early {
     Delivered { user: UserKey, device: DeviceId, seq: Seq },
     Read { user: UserKey, from: SessionRef, re: u64, seq: Seq },
     Ask { user: UserKey, from: SessionRef, re: u64, ask: RoomAsk },
+    Relate { user: UserKey, by: SessionRef },
 }
 
 impl Early {

@@ -82,6 +82,7 @@ impl Router {
                 }
                 Early::Read { user, from, re, seq } => self.conversation_read(id, kind.clone(), user, from, re, seq),
                 Early::Ask { user, from, re, ask } => self.ask_room(key, &user, from, re, ask),
+                Early::Relate { user, by } => self.tell_relation(key, user, by),
             }
         }
         self.append_next(key);
@@ -105,8 +106,12 @@ impl Router {
             self.refuse(&waiting, refusal::unavailable());
         }
         for early in reads {
-            if let Early::Read { from, re, .. } | Early::Ask { from, re, .. } = early {
-                self.refuse_request(from, re, refusal::unavailable());
+            match early {
+                Early::Read { from, re, .. } | Early::Ask { from, re, .. } => {
+                    self.refuse_request(from, re, refusal::unavailable());
+                }
+                Early::Relate { user, by } => self.relation_unknown(user, by),
+                Early::Delivered { .. } => {}
             }
         }
     }

@@ -45,6 +45,9 @@ impl Router {
                 let named = named(&by.user, info.conversation.as_ref(), "conversation");
                 return self.ask_about(key, conn, id, named, RoomAsk::RecordInfo(info.seq));
             }
+            Wire::Presence(presence) => return self.presence_request(key, conn, id, &presence),
+            Wire::Watch(watch) => return self.watch(key, conn, id, &watch),
+            Wire::Unwatch(watch) => return self.unwatch(key, conn, id, &watch),
             Wire::Settings(change) => return self.settings_request(key, id, change),
             Wire::Typing(typing) => return self.types(key, conn, id, &by.user, &typing),
             _ if id == 0 => return,

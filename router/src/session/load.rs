@@ -188,6 +188,7 @@ impl Router {
                 _ => {}
             }
         }
+        if known { self.tell_watchers(user) } else { self.presence_unknown(user) }
     }
 
     /// Something could not be read: a moment later again, some times.
@@ -250,6 +251,7 @@ impl Router {
         let welcome = self.welcome_frame(&identity.user, identity.device, window, resumed, reset);
         self.frame(conn, loading.hello_id, Answer::Welcome(welcome));
         self.emit(conn, Output::Established { conn });
+        self.presence_changed(&identity.user);
         for (conversation, kind, seq) in known {
             // What the client says it has is an ack that may have been lost.
             let (user, device) = (identity.user.clone(), identity.device);

@@ -9,9 +9,11 @@ mod load;
 mod open;
 mod query;
 pub(crate) mod request;
+mod watch;
 
 pub(crate) use load::Loading;
 pub(crate) use query::LookupRead;
+pub(crate) use watch::Watching;
 
 use crate::Router;
 use crate::acked::LateAcks;
@@ -47,6 +49,8 @@ pub(crate) struct Session {
     /// Monotonic milliseconds.
     pub opened_ms: u64,
     told_renew: bool,
+    /// Its client says that nobody is at it.
+    pub away: bool,
     reading: bool,
     pub unanswered: u32,
     pub sends: Used,
@@ -59,6 +63,7 @@ pub(crate) struct Session {
     /// Monotonic milliseconds at which the token expires, leeway not included.
     expires_ms: u64,
     pub work: Option<Box<Work>>,
+    pub watching: Option<Box<Watching>>,
 }
 
 /// What a session holds while it is behind or waits for acks.
@@ -273,6 +278,7 @@ impl Session {
 impl Router {
     /// After anything that may have changed a session: frees what it no longer needs and arms its next deadline.
     pub(crate) fn settle_session(&mut self, key: Key) {
+        self.tell_held(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.work = session.work.take().filter(|work| !work.is_idle());
         let at_ms = session.deadline_ms(self.settings.progress_ms);
@@ -337,6 +343,7 @@ impl Router {
         session.state = State::Ended;
         self.write_heard(key);
         self.linger(key);
+        self.stop_watching(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(work) = &mut session.work {
             let outstanding = std::mem::take(&mut work.outstanding);
@@ -353,6 +360,7 @@ impl Router {
         if let Some(user) = self.users.get_mut(&identity.user) {
             user.sessions.retain(|session| *session != key);
         }
+        self.presence_changed(&identity.user);
         self.forget_user(&identity.user);
     }
 
@@ -360,6 +368,7 @@ impl Router {
         let Some(key) = self.by_conn.remove(&conn) else { return };
         self.write_heard(key);
         self.linger(key);
+        self.stop_watching(key);
         let Some(session) = self.sessions.remove(key) else { return };
         self.session_wheel.cancel(key.slot);
         self.forget(&session.identity, key);
@@ -422,6 +431,7 @@ frozen!(Session {
     state,
     opened_ms,
     told_renew,
+    away,
     reading,
     unanswered,
     sends,
@@ -432,6 +442,7 @@ frozen!(Session {
     window_bytes,
     expires_ms,
     work,
+    watching,
 });
 frozen!(Work {
     loading,

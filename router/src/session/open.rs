@@ -44,6 +44,7 @@ impl Router {
             state: State::Loading,
             opened_ms: self.now.mono_ms,
             told_renew: false,
+            away: false,
             reading: true,
             unanswered: 0,
             sends: Used::default(),
@@ -55,6 +56,7 @@ impl Router {
             expires_ms: self.monotonic(identity.exp_ms),
             identity: identity.clone(),
             work: None,
+            watching: None,
         });
         self.by_conn.insert(conn, key);
         // Registered first, read after: whatever commits from here on is either in what is read or noted.

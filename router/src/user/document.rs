@@ -101,6 +101,7 @@ impl Router {
         match editing.edit {
             Edit::Settings { by, re, .. } => {
                 self.settings_are(&editing.user, version, &bytes);
+                self.tell_watchers(&editing.user);
                 self.answer(by, re, Answer::Settings(settings::to_wire(&bytes, self.now_ms())));
             }
         }

@@ -1,14 +1,16 @@
-//! A user on its home shard: which of its sessions are live, how often each device was taken over lately, and what it has
-//! set.
+//! A user on its home shard: which of its sessions are live, how often each device was taken over lately, what it has set,
+//! and who watches it.
 //!
-//! Guarantees: at most one live session a device. An entry exists while a session does, and for the moment after it in which
-//! its last acks may be unwritten.
+//! Guarantees: at most one live session a device. An entry exists while a session does or somebody watches, and for the moment
+//! after it in which its last acks may be unwritten.
 
 pub mod devices;
 pub(crate) mod document;
+mod presence;
 pub(crate) mod settings;
 
 pub(crate) use document::{Edit, Editing};
+pub(crate) use presence::Presence;
 pub(crate) use settings::Prefs;
 
 use crate::acked::Lingering;
@@ -30,6 +32,10 @@ pub(crate) struct User {
     pub sends: Used,
     pub acked: Lingering,
     pub settings: Known<Prefs>,
+    /// Whether a session is open and ACTIVE, and when that was last over, Unix milliseconds; 0: it is not known here.
+    pub active: bool,
+    pub active_ms: u64,
+    pub presence: Option<Box<Presence>>,
 }
 
 /// What is read from the store when it is first needed. `Yes(None)`: there is none.
@@ -70,7 +76,7 @@ impl User {
     }
 }
 
-frozen!(User { sessions, takeovers, sends, acked, settings });
+frozen!(User { sessions, takeovers, sends, acked, settings, active, active_ms, presence });
 frozen_enum!(Known<Prefs> { 0 = No {}, 1 = Asked {}, 2 = Yes { 0: known } });
 frozen!(Takeovers { device, at_ms });
 

@@ -5,6 +5,7 @@ mod bounds;
 mod delivery;
 mod ephemera;
 mod groups;
+mod presence;
 mod progress;
 mod sends;
 mod sessions;

@@ -30,6 +30,7 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_takeovers_total", "Sessions replaced by a newer one of the same device."),
     ("ringpost_slow_consumers_total", "Sessions closed because they acknowledged nothing for too long."),
     ("ringpost_rate_limited_total", "Requests answered RATE_LIMITED."),
+    ("ringpost_presence_total", "Presence states sent to sessions that watch; answers to watch aside."),
     ("ringpost_ephemeral_total", "Typing events sent to sessions; a session without room is not told."),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),

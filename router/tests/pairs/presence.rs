@@ -1,0 +1,256 @@
+//! Who is there, for those who watch: at once when somebody comes, after a while when somebody goes, and only what is shown.
+
+use crate::settings::set;
+use crate::world::{Got, World, cmid, text};
+use ringpost_persist::faulty::Faults;
+use ringpost_proto::v1;
+use ringpost_proto::v1::client_frame::Request as Wire;
+use ringpost_proto::v1::code::Value as Code;
+use ringpost_proto::v1::presence::state::Value as State;
+use ringpost_proto::v1::privacy::Value as Privacy;
+use ringpost_proto::v1::server_frame::Answer;
+use ringpost_router::{ConnRef, Request};
+
+const GRACE_MS: u64 = 15_000;
+
+fn watch(users: &[&str]) -> Request {
+    Request::More(Box::new(Wire::Watch(v1::Watch { users: users.iter().map(|&user| user.to_owned()).collect() })))
+}
+
+fn unwatch(user: &str) -> Request {
+    Request::More(Box::new(Wire::Unwatch(v1::Watch { users: vec![user.to_owned()] })))
+}
+
+fn is(state: State) -> Request {
+    Request::More(Box::new(Wire::Presence(v1::Presence { state: state as i32 })))
+}
+
+fn block(user: &str) -> Request {
+    Request::More(Box::new(Wire::Block(v1::Block { user: user.to_owned() })))
+}
+
+fn shows(last_seen: Privacy) -> Request {
+    set(v1::Settings { last_seen: last_seen as i32, ..Default::default() })
+}
+
+/// (user, online, last seen).
+type Seen = (String, bool, u64);
+
+fn seen(state: v1::PresenceState) -> Seen {
+    (state.user, state.online, state.last_seen_ms)
+}
+
+fn states(world: &mut World, conn: ConnRef, users: &[&str]) -> Vec<Seen> {
+    match world.answer(conn, watch(users)) {
+        Answer::PresenceStates(states) => states.states.into_iter().map(seen).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What came unasked since the last call.
+fn news(world: &mut World, conn: ConnRef) -> Vec<Seen> {
+    world.settle();
+    let state = |got| match got {
+        Got::Frame(0, Answer::PresenceState(state)) => Some(seen(state)),
+        _ => None,
+    };
+    world.got(conn).into_iter().filter_map(state).collect()
+}
+
+fn bob(online: bool, last_seen_ms: u64) -> Vec<Seen> {
+    vec![("bob".to_owned(), online, last_seen_ms)]
+}
+
+#[test]
+fn who_comes_is_told_at_once_and_who_goes_after_the_grace_with_the_time_of_going() {
+    for (shards, swap) in [(1, 0), (4, 0), (4, 1)] {
+        let mut world = World::new(shards);
+        world.swap = swap;
+        let alice = world.open("alice", "phone");
+        assert_eq!(states(&mut world, alice, &["bob", "carl", "bob"]).len(), 2, "each once");
+        assert_eq!(news(&mut world, alice), [], "nobody was ever here");
+        let phone = world.open("bob", "phone");
+        assert_eq!(news(&mut world, alice), bob(true, 0));
+        let laptop = world.open("bob", "laptop");
+        world.close(phone);
+        world.advance(GRACE_MS + 1_000);
+        assert_eq!(news(&mut world, alice), [], "another device is there");
+        let went_ms = world.unix_ms();
+        world.close(laptop);
+        world.advance(GRACE_MS - 1);
+        assert_eq!(news(&mut world, alice), []);
+        world.advance(1);
+        assert_eq!(news(&mut world, alice), bob(false, went_ms));
+        world.open("bob", "phone");
+        assert_eq!(news(&mut world, alice), bob(true, 0));
+        assert_eq!(states(&mut world, alice, &["bob"]), bob(true, 0));
+    }
+}
+
+#[test]
+fn who_is_back_soon_was_never_away_however_often() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    states(&mut world, alice, &["bob"]);
+    let mut phone = world.open("bob", "phone");
+    assert_eq!(news(&mut world, alice), bob(true, 0));
+    for _ in 0..20 {
+        world.close(phone);
+        world.advance(GRACE_MS - 1_000);
+        phone = world.open("bob", "phone");
+        world.advance(500);
+    }
+    world.open("bob", "phone");
+    world.advance(GRACE_MS);
+    assert_eq!(news(&mut world, alice), [], "nor by a takeover");
+}
+
+#[test]
+fn away_on_every_device_is_offline() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let [phone, laptop] = ["phone", "laptop"].map(|device| world.open("bob", device));
+    world.ask(phone, is(State::Away));
+    world.advance(GRACE_MS);
+    assert_eq!(states(&mut world, alice, &["bob"]), bob(true, 0));
+    let away_ms = world.unix_ms();
+    world.ask(laptop, is(State::Away));
+    world.advance(GRACE_MS);
+    assert_eq!(news(&mut world, alice), bob(false, away_ms));
+    world.ask(phone, is(State::Active));
+    assert_eq!(news(&mut world, alice), bob(true, 0));
+    let error = world.error(phone, Request::More(Box::new(Wire::Presence(v1::Presence { state: 9 }))));
+    assert_eq!((error.code(), &*error.field), (Code::Invalid, "state"));
+}
+
+#[test]
+fn only_whom_a_user_shows_it_sees_it() {
+    let mut world = World::new(3);
+    let [alice, carl, phone] = ["alice", "carl", "bob"].map(|name| world.open(name, "phone"));
+    world.sent(phone, text("alice", cmid(1), "hi")).unwrap();
+    world.got(alice);
+    for conn in [alice, carl] {
+        assert_eq!(states(&mut world, conn, &["bob"]), bob(true, 0));
+    }
+    world.answer(phone, shows(Privacy::Contacts));
+    assert_eq!((news(&mut world, alice), news(&mut world, carl)), (vec![], bob(false, 0)));
+    world.sent(phone, text("carl", cmid(2), "hi")).unwrap();
+    assert_eq!(news(&mut world, carl), bob(true, 0), "a contact now");
+    world.answer(phone, shows(Privacy::Nobody));
+    assert_eq!((news(&mut world, alice), news(&mut world, carl)), (bob(false, 0), bob(false, 0)));
+    world.close(phone);
+    world.advance(2 * GRACE_MS);
+    assert_eq!(news(&mut world, alice), [], "not even that something changed");
+    let dora = world.open("dora", "phone");
+    assert_eq!(states(&mut world, dora, &["bob"]), bob(false, 0));
+    let phone = world.open("bob", "phone");
+    assert_eq!(states(&mut world, phone, &["bob"]), bob(true, 0), "oneself");
+}
+
+#[test]
+fn a_block_hides_both_sides_and_nothing_is_told_of_it() {
+    let mut world = World::new(2);
+    let [alice, phone] = ["alice", "bob"].map(|name| world.open(name, "phone"));
+    states(&mut world, alice, &["bob"]);
+    states(&mut world, phone, &["alice"]);
+    world.answer(
+        phone,
+        set(v1::Settings {
+            profile: Some(v1::settings::Profile { name: Some("Bob".into()), avatar: None }),
+            ..Default::default()
+        }),
+    );
+    world.settle();
+    let profile = |got: Got| match got {
+        Got::Frame(0, Answer::PresenceState(state)) => Some(state.profile.and_then(|profile| profile.name)),
+        _ => None,
+    };
+    let told: Vec<_> = world.got(alice).into_iter().filter_map(profile).collect();
+    assert_eq!(told, [Some("Bob".to_owned())]);
+    world.answer(phone, block("alice"));
+    world.settle();
+    let told: Vec<_> = world.got(alice).into_iter().filter_map(profile).collect();
+    assert_eq!(told, [None]);
+    assert_eq!(news(&mut world, phone), [("alice".to_owned(), false, 0)]);
+    world.close(phone);
+    world.advance(2 * GRACE_MS);
+    assert_eq!(news(&mut world, alice), []);
+    let eve = world.open("alice", "laptop");
+    assert_eq!(states(&mut world, eve, &["bob"]), bob(false, 0));
+    let phone = world.open("bob", "phone");
+    world.answer(phone, Request::More(Box::new(Wire::Unblock(v1::Block { user: "alice".into() }))));
+    assert_eq!(news(&mut world, alice), bob(true, 0));
+}
+
+#[test]
+fn at_most_200_are_watched_and_nobody_any_more_after_unwatch_or_the_end() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let names: Vec<String> = (0..201).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let error = world.error(alice, watch(&names));
+    assert_eq!((error.code(), &*error.field), (Code::TooLarge, "users"));
+    assert_eq!(states(&mut world, alice, &names[..200]).len(), 200);
+    assert_eq!(world.error(alice, watch(&["bob"])).code(), Code::TooLarge);
+    assert_eq!(states(&mut world, alice, &names[..200]).len(), 200, "the same ones again");
+    world.answer(alice, unwatch("user7"));
+    states(&mut world, alice, &["bob"]);
+    world.open("user7", "phone");
+    assert_eq!(news(&mut world, alice), []);
+    world.open("user8", "phone");
+    assert_eq!(news(&mut world, alice).len(), 1);
+    world.close(alice);
+    world.settle();
+    world.open("user9", "phone");
+    world.advance(2 * GRACE_MS);
+    let eve = world.open("eve", "phone");
+    let error = world.error(eve, watch(&["a\nb"]));
+    assert_eq!((error.code(), &*error.field), (Code::Invalid, "users"));
+}
+
+#[test]
+fn what_a_full_window_holds_back_is_told_when_there_is_room_the_last_state_only() {
+    let mut world = World::new(2);
+    let [alice, carl] = ["alice", "carl"].map(|name| world.open(name, "phone"));
+    states(&mut world, alice, &["bob"]);
+    for n in 0..100 {
+        world.sent(carl, text("alice", cmid(n), "hi")).unwrap();
+    }
+    world.got(alice);
+    let phone = world.open("bob", "phone");
+    world.close(phone);
+    world.advance(GRACE_MS);
+    world.open("bob", "phone");
+    assert_eq!(news(&mut world, alice), []);
+    world.ack(alice, 64);
+    world.settle();
+    world.ack(alice, 100);
+    assert_eq!(news(&mut world, alice), bob(true, 0));
+}
+
+#[test]
+fn a_store_that_fails_delays_what_is_told_and_no_more() {
+    for seed in 1..60 {
+        let faults = Faults { unavailable: 3_000, ..Faults::none() };
+        let mut world = World::with(3, faults, |settings| settings.seed = seed);
+        let open = |world: &mut World, name: &str| {
+            let conn = world.open(name, "phone");
+            world.advance(10_000);
+            conn
+        };
+        let (alice, _bob) = (open(&mut world, "alice"), open(&mut world, "bob"));
+        let users = ["bob", "carl"];
+        let answered = match world.answer(alice, watch(&users)) {
+            Answer::PresenceStates(states) => states.states,
+            Answer::Error(_) => continue,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(answered.len(), 2, "seed {seed}");
+        world.store.set_faults(Faults::none());
+        world.advance(10_000);
+        let mut known: Vec<Seen> = answered.into_iter().map(seen).collect();
+        known.extend(news(&mut world, alice));
+        let last = known.iter().rfind(|(user, ..)| user == "bob");
+        assert_eq!(last.map(|(_, online, _)| *online), Some(true), "seed {seed}: {known:?}");
+    }
+}
