@@ -82,6 +82,10 @@ impl Router {
     /// A record is in the log: takes it into the prefix and tells the members' homes.
     pub(super) fn take_in(&mut self, key: Key, record: Arc<Record>) {
         let shards = self.settings.shards;
+        if record.kind == Kind::Change {
+            // Who is told nothing from here on would believe for ever that somebody writes.
+            self.stop_typing(key, |_| true);
+        }
         let Some(room) = self.conversations.get_mut(key) else { return };
         let relates = room.relates_anew(&record);
         room.apply(record.clone());
@@ -94,7 +98,7 @@ impl Router {
             self.post(shard, Envelope::Committed { conversation, kind, users, record });
         }
         let sender = self.conversations.get(key).and_then(|room| room.member(&record.sender));
-        self.stop_typing(key, sender);
+        self.stop_typing(key, |member| Some(member) == sender);
         if relates {
             self.tell_relations(key);
         }

@@ -142,7 +142,7 @@ impl Router {
         if tick.is_some_and(|at| now_ms >= at) {
             self.tell_progress(key);
         }
-        self.stop_typing(key, None);
+        self.stop_typing(key, |_| false);
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.retry_ms.is_some_and(|at| now_ms >= at) {
             room.retry_ms = None;

@@ -1,7 +1,8 @@
 //! Who is writing: told to the other members, never stored, and over by itself.
 //!
 //! Guarantees: COMPOSING is followed by PAUSED after [`TYPING_MS`] without news at the latest; who is blocked is neither
-//! told nor heard; a session without room in its window is not told. Never does: wait, retry, load a conversation for it twice.
+//! told nor heard; whoever leaves, or blocks, or is blocked, is told PAUSED before that; a session without room in its window
+//! is not told. Never does: wait, retry, load a conversation for it twice.
 
 use super::{Conversation, Phase};
 use crate::Router;
@@ -65,11 +66,11 @@ impl Router {
         self.forget_if_empty(key);
     }
 
-    /// Those who have been silent for too long, or whose message has come, are no longer writing.
-    pub(super) fn stop_typing(&mut self, key: Key, member: Option<MemberAt>) {
+    /// Those who have been silent for too long are no longer writing, nor are those of whom `is_over` says so.
+    pub(super) fn stop_typing(&mut self, key: Key, is_over: impl Fn(MemberAt) -> bool) {
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key).filter(|room| !room.typing.is_empty()) else { return };
-        let over = |(typist, until_ms): &(MemberAt, u64)| Some(*typist) == member || *until_ms <= now_ms;
+        let over = |(typist, until_ms): &(MemberAt, u64)| is_over(*typist) || *until_ms <= now_ms;
         let stopped: Vec<MemberAt> =
             room.typing.iter().filter(|entry| over(entry)).map(|(typist, _)| *typist).collect();
         room.typing.retain(|entry| !over(entry));

@@ -1,6 +1,6 @@
 //! What is told and never stored.
 
-use crate::groups::{create, group_of, to};
+use crate::groups::{create, group_of, leave, to};
 use crate::world::{Got, World, cmid, text, wire};
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
@@ -76,6 +76,31 @@ fn typing_stays_among_members_who_do_not_block_each_other() {
     assert_eq!(typing(&mut world, bob), []);
     let error = world.error(alice, types(None, State::Composing));
     assert_eq!(error.field, "conversation");
+}
+
+#[test]
+fn whoever_is_told_nothing_any_more_is_told_first_that_nobody_writes() {
+    let mut world = World::new(2);
+    let [alice, bob, carl] = ["alice", "bob", "carl"].map(|name| world.open(name, "phone"));
+    let group = group_of(world.answer(alice, create(1, &["bob", "carl"]))).group;
+    for conn in [alice, bob, carl] {
+        world.got(conn);
+    }
+    world.ask(carl, types(to(&group), State::Composing));
+    assert_eq!(typing(&mut world, bob), heard("carl", State::Composing));
+    world.answer(bob, leave(2, &group));
+    assert_eq!(typing(&mut world, bob), heard("carl", State::Paused));
+    world.sent(alice, text("bob", cmid(3), "hi")).unwrap();
+    world.got(alice);
+    world.got(bob);
+    for (conn, peer) in [(alice, "bob"), (bob, "alice")] {
+        world.ask(conn, types(wire(peer), State::Composing));
+    }
+    assert_eq!(typing(&mut world, alice), heard("bob", State::Composing));
+    assert_eq!(typing(&mut world, bob), heard("alice", State::Composing));
+    world.answer(bob, Request::More(Box::new(Wire::Block(v1::Block { user: "alice".into() }))));
+    assert_eq!(typing(&mut world, alice), heard("bob", State::Paused));
+    assert_eq!(typing(&mut world, bob), heard("alice", State::Paused));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn remove(n: u32, group: &Bytes, who: &[&str]) -> Request {
     more(Wire::GroupRemove(users(n, group, who)))
 }
 
-fn leave(n: u32, group: &Bytes) -> Request {
+pub fn leave(n: u32, group: &Bytes) -> Request {
     more(Wire::GroupLeave(v1::GroupLeave { client_message_id: id(n), group: group.clone() }))
 }
 
