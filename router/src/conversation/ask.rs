@@ -45,7 +45,8 @@ impl Conversation {
         }
         let mut members = Vec::new();
         for (at, member) in self.roster.members().iter().enumerate() {
-            let here = member.join <= seq && (member.is_current() || member.leave >= seq);
+            // What is hidden from a member of a group was said while it was away.
+            let here = !self.is_group() || member.sees_seq(seq);
             if !here || record.as_ref().is_some_and(|record| record.sender == member.user) {
                 continue;
             }

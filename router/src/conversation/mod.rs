@@ -258,11 +258,12 @@ impl Conversation {
         if let Some(sender) = sender {
             self.cmids.insert((record.cmid, device, sender), record.clone());
         }
-        self.tail.push_back(record);
+        self.tail.push_back(record.clone());
         if let Some(sender) = sender {
             // A device has its own record from SENT: if it had everything before, it has everything.
             self.advance_own(sender, device);
         }
+        self.advance_unsent(&record);
         self.trim();
     }
 

@@ -11,6 +11,7 @@ use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use ringpost_persist::{Body, ConversationKind, MemberAt, Outcome, Raise, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ impl Conversation {
         !own && member.sees(record) && (!sliced || record.slice_for(&member.user, &device).is_some())
     }
 
-    /// A record of this device was appended or read back.
+    /// A record that is not sent to this device, such as its own, was appended or read back.
     pub(super) fn advance_own(&mut self, member: MemberAt, device: DeviceId) {
         let delivered = self.device(member, device).delivered;
         let skipped = self.skip_unsent(member, device, delivered);
@@ -122,6 +123,20 @@ impl Conversation {
             (progress.delivered, progress.dirty) = (skipped, true);
             self.dirty = true;
             self.advance_read(member, 0);
+        }
+    }
+
+    /// What is said about a record of a group is sent to those who may see that one: the others are past it.
+    pub(super) fn advance_unsent(&mut self, record: &Record) {
+        if !self.is_group() || !matches!(record.kind, Kind::Edit | Kind::Erase | Kind::Reaction) {
+            return;
+        }
+        for at in 0..self.progress.len() as MemberAt {
+            if self.roster.get(at).is_some_and(|member| member.is_current() && !member.sees(record)) {
+                let devices = self.member_progress(at).devices.iter().map(|it| it.device);
+                let devices: SmallVec<[DeviceId; 1]> = devices.collect();
+                devices.into_iter().for_each(|device| self.advance_own(at, device));
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! How far the members of a group are, and what the senders hear of it.
 
-use super::{add, leave, more, read, remove, say, three, to, unread};
+use super::{about, add, leave, more, read, remove, say, three, to, unread};
 use crate::world::World;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::v1::code::Value as Code;
+use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::member_state::state::Value as State;
 use ringpost_proto::v1::server_frame::Answer;
 
@@ -132,4 +133,35 @@ fn unread_is_what_others_said_since_one_read() {
     world.answer(carl, read(&group, 4));
     world.advance(5_000);
     assert_eq!(unread(&mut world, carl), [(401, 406)]);
+}
+
+#[test]
+fn whoever_may_not_see_an_edit_keeps_its_sender_waiting_for_no_tick() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(alice, say(2, &group, "helo")).unwrap();
+    let dave = world.open("dave", "phone");
+    world.answer(alice, add(3, &group, &["dave"]));
+    for (conn, seq) in [(bob, 3), (carl, 3), (dave, 1)] {
+        assert_eq!(world.pushed(conn).last(), Some(&3));
+        world.ack(conn, seq);
+    }
+    world.sent(alice, about(4, &group, Kind::Edit, 2, "hello")).unwrap();
+    assert!(world.pushed(dave).is_empty(), "it is about what was said before he came");
+    world.ack(bob, 4);
+    world.ack(carl, 4);
+    world.advance(3_000);
+    assert_eq!(world.ticks(alice).last(), Some(&(4, 0)));
+}
+
+#[test]
+fn whoever_was_away_is_not_named_for_what_came_meanwhile() {
+    let mut world = World::new(2);
+    let (group, [alice, _, _]) = three(&mut world);
+    world.answer(alice, remove(2, &group, &["bob"]));
+    world.sent(alice, say(3, &group, "without bob")).unwrap();
+    world.answer(alice, add(4, &group, &["bob"]));
+    let info = more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq: 3 }));
+    let Answer::RecordInfo(result) = world.answer(alice, info) else { panic!() };
+    assert_eq!(result.members.iter().map(|it| it.user.as_str()).collect::<Vec<_>>(), ["carl"]);
 }
