@@ -22,6 +22,8 @@ pub(super) enum No {
     Already,
     /// Read the record at this position first.
     Look(Seq),
+    /// It would be refused for a record that is not in the log yet, and may never be.
+    Wait,
 }
 
 impl From<v1::Error> for No {
@@ -127,8 +129,11 @@ impl Conversation {
         let names =
             |record: &Record| record.counts() || proposal.message_kind == Kind::Erase && record.kind == Kind::Edit;
         let about = self.about(waiting)?.filter(|record| sender.sees(record) && names(record));
-        let about = about.ok_or_else(|| refusal::not_found("refSeq", "names no message that you can see"))?;
-        allows_about(proposal, &about, self.roster.is_admin(&sender.user), now_ms).map_err(No::from)
+        let about = about.ok_or_else(|| refusal::not_found("refSeq", "names no message that you can see"));
+        let allowed = about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), now_ms));
+        // With that record it lands or does not; a refusal would be for good.
+        let pending = self.batch.iter().any(|(_, record)| record.seq == proposal.ref_seq);
+        allowed.map_err(|error| if pending { No::Wait } else { error.into() })
     }
 
     /// The record that an edit, erasure or reaction is about.

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 pub(super) enum Decision {
     Append,
-    /// The same id is in the batch that is being committed, or is being searched for: wait for it.
+    /// The same id, or what it is about, is in the batch that is being committed, or is being searched for: wait for it.
     Wait,
     Sent(v1::Sent),
     Refuse(v1::Error),
@@ -68,6 +68,7 @@ impl Conversation {
                 Ok(()) => Decision::Append,
                 Err(No::Refuse(error)) => Decision::Refuse(*error),
                 Err(No::Already) => Decision::Already,
+                Err(No::Wait) => Decision::Wait,
                 Err(No::Look(_)) if matches!(waiting.reference, Reference::Asked(_)) => Decision::Wait,
                 Err(No::Look(seq)) => Decision::Look(seq),
             },
