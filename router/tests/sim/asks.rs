@@ -1,4 +1,4 @@
-//! Requests beside the client's own: history, conversations, lookup, a forged repeat, ping; and what their answers may be.
+//! Requests beside the client's own: history, conversations, lookup, record info, blocks, a forged repeat, ping.
 
 use super::oracle::{Verdict, ensure};
 use super::plan::Ask;
@@ -10,26 +10,49 @@ use ringpost_proto::v1::{self, client_frame::Request, code::Value as Code, serve
 pub const ASKED: u64 = 1 << 40;
 
 /// What was asked, and what was true at that moment.
+#[derive(Default)]
 pub struct Question {
-    of: usize,
-    what: Ask,
-    /// By peer: the head of the conversation.
-    heads: Vec<Seq>,
-    before: Seq,
-    limit: u32,
-    about: Vec<(ClientMessageId, Option<Seq>)>,
+    pub of: usize,
+    pub what: Ask,
+    /// By peer: the newest record that is for who asks, and how far it is marked to have read.
+    pub heads: Vec<Seq>,
+    pub reads: Vec<Seq>,
+    /// Where a page ends, or which record it is about.
+    pub before: Seq,
+    pub limit: u32,
+    pub about: Vec<(ClientMessageId, Option<Seq>)>,
+    /// Up to where whoever answers knows the log at least.
+    pub known: Seq,
+    /// By user: what is marked as delivered and read of the conversation.
+    pub marked: Vec<(Seq, Seq)>,
 }
 
 impl World {
     pub fn app_asks(&mut self, device: usize, of: usize, what: Ask) -> Verdict {
         let Some(link) = self.online(device) else { return Ok(()) };
         let user = self.devices[device].user;
-        let heads: Vec<Seq> =
-            (0..self.oracle.peers()).map(|peer| self.oracle.newest(&self.store, user, peer)).collect();
-        let mut question = Question { of, what, before: 0, limit: 0, about: Vec::new(), heads };
+        let known = self.oracle.known(user, of, self.now);
+        let mut question = Question { of, what, known, ..Question::default() };
+        if matches!(what, Ask::History { .. } | Ask::Conversations | Ask::Info) {
+            let peers = 0..self.oracle.peers();
+            question.heads = peers.clone().map(|peer| self.oracle.newest(&self.store, user, peer)).collect();
+            question.reads = peers.map(|peer| self.oracle.read_mark(&self.store, user, peer)).collect();
+        }
         let conversation = Some(self.wire_peer(of));
         let request = match what {
-            Ask::Change(_) => return Ok(()),
+            Ask::Change(_) | Ask::Type => return Ok(()),
+            Ask::Info => {
+                question.before = self.dice.between(1, question.heads[of] + 1);
+                question.marked = self.oracle.marks(&self.store, user, of);
+                Request::RecordInfo(v1::RecordInfo { conversation, seq: question.before })
+            }
+            Ask::Block { on } => {
+                let Some(peer) = self.oracle.users.get(of).filter(|_| of != user) else { return Ok(()) };
+                let block = v1::Block { user: peer.user().to_owned() };
+                question.before = self.oldest_known(user, of);
+                *self.oracle.blocks.entry((device, of, on)).or_default() += 1;
+                if on { Request::Block(block) } else { Request::Unblock(block) }
+            }
             Ask::Ping => Request::Ping(v1::Ping {}),
             Ask::History { before } => {
                 question.limit = self.dice.between(1, 20) as u32;
@@ -70,8 +93,17 @@ impl World {
 
     pub fn judge_answer(&mut self, device: usize, frame: v1::ServerFrame) -> Verdict {
         let at = (frame.re - ASKED) as usize;
-        let question = self.questions.get(at).ok_or("an answer to what nobody asked")?;
+        let (of, what) = self.questions.get(at).map(|it| (it.of, it.what)).ok_or("an answer to what nobody asked")?;
         let answer = frame.answer.ok_or("an empty answer")?;
+        let user = self.devices[device].user;
+        let about = if what == Ask::Conversations { 0..self.oracle.peers() } else { of..of + 1 };
+        for peer in about {
+            self.oracle.fold(&self.store, user, peer);
+        }
+        if what == Ask::Info {
+            self.oracle.catch_up(&self.store, user, of);
+        }
+        let question = &self.questions[at];
         if let Answer::Error(error) = &answer
             && error.retryable
         {
@@ -82,6 +114,9 @@ impl World {
             return if self.changes[at].done { Ok(()) } else { self.judge_change(at, &answer) };
         }
         if let Answer::Error(error) = &answer {
+            if what == Ask::Info {
+                return self.judge_no_info(question, user, error);
+            }
             if question.what != Ask::Forge && self.oracle.is_group(question.of) {
                 return self.judge_no_group(question, device, error);
             }
@@ -101,74 +136,31 @@ impl World {
             (Ask::History { .. }, Answer::Page(page)) => self.judge_history(question, device, &page),
             (Ask::Conversations, Answer::ConversationPage(page)) => self.judge_conversations(question, device, &page),
             (Ask::Lookup, Answer::LookupResult(result)) => question.judge_lookup(&result),
+            (Ask::Info, Answer::RecordInfo(info)) => {
+                self.coverage.mark("record info");
+                self.judge_info(question, user, &info)
+            }
+            (Ask::Block { on }, Answer::Ok(_)) => {
+                let since = question.before;
+                self.coverage.mark(if on { "blocked" } else { "unblocked" });
+                self.judge_block(user, of, on, since)
+            }
             (what, answer) => Err(format!("device {device} asked {what:?} and got {answer:?}")),
         }
     }
 
     /// A group that there is not yet, or that the user was never in.
     fn judge_no_group(&self, question: &Question, device: usize, error: &v1::Error) -> Verdict {
-        let never = question.heads[question.of] == 0 || self.plan.store.unknown_late > 0;
+        let never = question.heads.get(question.of).is_none_or(|head| *head == 0) || self.plan.store.unknown_late > 0;
         let right = never && matches!(error.code(), Code::NotFound | Code::NotMember);
         ensure(right, || format!("device {device} asked about group {} and got {error:?}", question.of))
-    }
-
-    /// Every conversation that there was, newest first, at least as far as it was.
-    fn judge_conversations(&self, question: &Question, device: usize, page: &v1::ConversationPage) -> Verdict {
-        let user = self.devices[device].user;
-        let mut seen = vec![false; question.heads.len()];
-        let mut last_id = u64::MAX;
-        for entry in &page.entries {
-            let peer = self.oracle.peer(&entry.conversation)?;
-            ensure(!seen[peer], || format!("u{user} is told of {peer} twice"))?;
-            seen[peer] = true;
-            let log = self.store.log(&self.oracle.conversation(user, peer));
-            let at = (entry.last_seq as usize).wrapping_sub(1);
-            let there = log.get(at).is_some_and(|record| record.id == entry.last_id);
-            ensure(there && entry.last_seq >= question.heads[peer].min(log.len() as Seq), || {
-                format!("u{user} is told {entry:?} of {peer}, newest was {}", question.heads[peer])
-            })?;
-            if self.oracle.is_group(peer) {
-                continue;
-            }
-            // Whoever left a group finds it where its newest record is, and is shown the newest of its own.
-            ensure(entry.last_id <= last_id, || "conversations out of order".into())?;
-            last_id = entry.last_id;
-        }
-        let missing = (0..seen.len()).find(|peer| question.heads[*peer] > 0 && !seen[*peer]);
-        ensure(missing.is_none(), || format!("u{user} is not told of {missing:?}"))
-    }
-
-    /// Newest first, without a gap, from where it was asked.
-    fn judge_history(&self, question: &Question, device: usize, page: &v1::Page) -> Verdict {
-        let (user, newest) = (self.devices[device].user, page.records.first().map_or(0, |record| record.seq));
-        let below = question.before == 0 || newest < question.before;
-        let records = page.records.len() as u32;
-        ensure(below && records <= question.limit, || {
-            format!("history before {} begins at {newest}", question.before)
-        })?;
-        // What lies between is not for this user; nor is anything between where it was asked and the newest.
-        let from = question.heads[question.of].min(question.before.wrapping_sub(1));
-        let seqs = page.records.iter().map(|record| record.seq);
-        let ends: Vec<Seq> = std::iter::once((from + 1).max(newest + 1)).chain(seqs).collect();
-        let dense =
-            ends.windows(2).all(|pair| pair[1] < pair[0] && self.none_seen(user, question.of, pair[1] + 1, pair[0]));
-        ensure(dense, || format!("history has gaps: {ends:?}"))?;
-        let oldest = page.records.last().map_or(from + 1, |record| record.seq);
-        let next = if page.next_before_seq == 0 { 1 } else { page.next_before_seq };
-        let right = next <= oldest && self.none_seen(user, question.of, next, oldest);
-        ensure(right, || format!("history goes on before {}, not {oldest}", page.next_before_seq))
-    }
-
-    /// Whether no record in from .. to is for the user.
-    fn none_seen(&self, user: usize, peer: usize, from: Seq, to: Seq) -> bool {
-        let (log, fold) = (self.store.log(&self.oracle.conversation(user, peer)), self.oracle.folded(user, peer));
-        (from..to).all(|seq| log.get(seq as usize - 1).is_none_or(|record| !fold.sees(user, record)))
     }
 }
 
 impl Question {
-    pub fn of_change(of: usize, what: Ask) -> Self {
-        Self { of, what, heads: Vec::new(), before: 0, limit: 0, about: Vec::new() }
+    /// One whose answer is judged by what was asked alone.
+    pub fn without_answer(of: usize, what: Ask) -> Self {
+        Self { of, what, ..Self::default() }
     }
 
     /// What had its outcome is found where it is.

@@ -1,5 +1,6 @@
 //! The clients: the conforming client of proto/ on each device, under an app that stores what it is given.
 
+use super::fold::Meant;
 use super::network::LinkId;
 use super::oracle::{Oracle, Sending, Verdict, ensure};
 use super::plan::{MS, SECOND};
@@ -68,20 +69,28 @@ impl World {
     pub fn app_sends(&mut self, device: usize, to: usize, bytes: usize) -> Verdict {
         let (device, epoch) = self.group_sender(device, to);
         let number = self.oracle.sends.len() as u64;
+        let text = format!("message {number} {}", "x".repeat(bytes));
+        let (kind, body) = match number % 8 {
+            0 | 4 => (Kind::Data, v1::send::Body::Payload(text.into())),
+            2 => (Kind::Media, v1::send::Body::Payload(text.into())),
+            _ => (Kind::Text, v1::send::Body::Text(text)),
+        };
+        self.dispatch(device, to, Meant { kind, ref_seq: 0, epoch }, Some(body))
+    }
+
+    /// Hands a new message to the client, or keeps it for when it runs again.
+    pub fn dispatch(&mut self, device: usize, to: usize, meant: Meant, body: Option<v1::send::Body>) -> Verdict {
+        let number = self.oracle.sends.len() + self.oracle.refused.len();
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&number.to_be_bytes());
+        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
         id[8..].copy_from_slice(&self.dice.roll().to_be_bytes());
         // The version bits of UUIDv4: an id without a time.
         id[6] = 0x40 | id[6] & 0x0f;
         let cmid = ClientMessageId(id);
-        let text = format!("message {number} {}", "x".repeat(bytes));
-        let body =
-            if number.is_multiple_of(4) { v1::send::Body::Payload(text.into()) } else { v1::send::Body::Text(text) };
         let made = self.oldest_known(self.devices[device].user, to);
-        let sending = Sending { device, to, body: body.clone(), seq: None, epoch, made, expires: false };
+        let sending = Sending { device, to, meant, body: body.clone(), seq: None, made, expires: false };
         self.oracle.sends.insert(cmid, sending);
-        let kind = if number.is_multiple_of(4) { Kind::Data } else { Kind::Text };
-        let send = v1::Send { group_epoch: epoch, ..self.message(to, cmid, body, kind) };
+        let send = self.message(to, cmid, body, meant);
         self.devices[device].unsent.push(send.clone());
         self.coverage.sends += 1;
         if !self.devices[device].away {
@@ -95,7 +104,7 @@ impl World {
         if self.devices[device].away {
             return Ok(());
         }
-        if let Some(seq) = self.oracle.reads(device, of) {
+        if let Some(seq) = self.oracle.reads(&self.store, device, of) {
             let peer = self.peer_name(of);
             let now_ms = self.now_ms();
             // What the user's devices have agreed on before is not said again.
@@ -199,11 +208,12 @@ impl World {
                 let cmid = ClientMessageId::from_bytes(&send.client_message_id).ok_or("an outcome without id")?;
                 match outcome {
                     Outcome::Sent(sent) => {
-                        self.coverage.mark(if sent.duplicate { "sent as a duplicate" } else { "sent" });
+                        self.coverage.count_sent(&send, sent.duplicate);
                         self.oracle.outcome(cmid, &sent)?;
                     }
                     Outcome::Failed(error) => {
                         self.coverage.count_refusal(error.code());
+                        self.oracle.unix_us = self.clocks().unix_us;
                         self.oracle.failed(&self.store, cmid, &error)?;
                     }
                 }

@@ -34,7 +34,18 @@ const FAULTS: [&str; 20] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 58] = [
+const TRANSITIONS: [&str; 69] = [
+    "edited",
+    "erased",
+    "reacted",
+    "shown as erased",
+    "blocked",
+    "unblocked",
+    "tick with exclusions",
+    "typing: composing",
+    "typing: paused",
+    "record info",
+    "unread told",
     "group: created",
     "group: added",
     "group: removed",
@@ -128,6 +139,18 @@ impl Coverage {
         });
     }
 
+    /// What kind of message was sent.
+    pub fn count_sent(&mut self, send: &v1::Send, duplicate: bool) {
+        use v1::kind::Value as Kind;
+        self.mark(if duplicate { "sent as a duplicate" } else { "sent" });
+        match send.kind() {
+            Kind::Edit => self.mark("edited"),
+            Kind::Erase => self.mark("erased"),
+            Kind::Reaction => self.mark("reacted"),
+            _ => {}
+        }
+    }
+
     pub fn count_store(&mut self, counts: &FaultCounts) {
         let kinds = [
             ("store slow", counts.slow),
@@ -175,13 +198,20 @@ impl Coverage {
     pub fn count_frame(&mut self, frame: &v1::ServerFrame) {
         let mark = match &frame.answer {
             Some(Answer::Push(push)) => match push.item {
-                Some(v1::push::Item::Tick(_)) => "answer: tick",
+                Some(v1::push::Item::Tick(ref tick)) => {
+                    if !tick.excluded.is_empty() {
+                        self.mark("tick with exclusions");
+                    }
+                    "answer: tick"
+                }
+                Some(v1::push::Item::Record(ref record)) if record.erased => "shown as erased",
                 Some(v1::push::Item::ReadMark(_)) => "answer: read mark",
                 _ => return,
             },
             Some(Answer::RenewSoon(_)) => "answer: renew soon",
             Some(Answer::Ok(_)) => "answer: ok",
             Some(Answer::Error(_)) => "answer: error",
+            Some(Answer::ConversationPage(page)) if page.entries.iter().any(|entry| entry.unread > 0) => "unread told",
             Some(Answer::Page(page)) if !page.skips.is_empty() => "answer: skip",
             _ => return,
         };

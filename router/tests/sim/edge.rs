@@ -55,7 +55,10 @@ impl World {
         };
         let request = match asked {
             Asked::Hello(_) => Request::Unexpected { hello: true },
-            Asked::Ack(ack) => Request::Ack { push: ack.push, ranges: !ack.ranges.is_empty() },
+            Asked::Ack(ack) => {
+                self.links[link].moves(0, ack.push, self.now);
+                Request::Ack { push: ack.push, ranges: !ack.ranges.is_empty() }
+            }
             Asked::Ping(_) => Request::Ping,
             Asked::Bye(_) => Request::Bye,
             Asked::Send(send) => {
@@ -75,6 +78,10 @@ impl World {
                 let valid = exp_ms + TOKEN_LEEWAY_MS > self.clocks().unix_us / 1_000;
                 let identity = valid.then(|| self.identity(link, exp_ms));
                 return self.feed_home(link, Input::Renewed { conn, id, identity });
+            }
+            Asked::Typing(typing) => {
+                self.types(link, &typing)?;
+                Request::More(Box::new(Asked::Typing(typing)))
             }
             other => Request::More(Box::new(other)),
         };
@@ -182,6 +189,7 @@ impl World {
             Output::Reading { conn, on } => {
                 if let Some(link) = self.link_of(shard, conn)? {
                     self.links[link].paused = !on;
+                    self.links[link].full_us = self.now;
                     self.at(self.now, Event::Reread { link });
                 }
             }
@@ -208,18 +216,24 @@ impl World {
     /// What the oracle says to a frame at the moment it leaves the node.
     fn judge(&mut self, link: LinkId, frame: &v1::ServerFrame) -> Verdict {
         let device = self.links[link].device;
+        if let Some(Answer::Push(push)) = &frame.answer {
+            self.links[link].moves(push.n, 0, self.now);
+        }
         match &frame.answer {
             Some(Answer::Sent(sent)) => {
                 let found = self.node.sends.get(&(link, frame.re)).copied();
                 let (to, cmid) = found.ok_or("SENT for what was never asked")?;
-                self.oracle.sent_leaves(&self.store, device, to, cmid, sent)
+                self.oracle.sent_leaves(&self.store, device, to, cmid, sent)?;
+                self.oracle.knows(self.devices[device].user, to, self.now, sent.seq);
+                self.oracle.erasure_is_known(cmid, self.now);
+                Ok(())
             }
             Some(Answer::Push(push)) => match &push.item {
                 Some(v1::push::Item::Record(record)) => {
                     let peer = self.oracle.peer(&record.conversation)?;
                     let pushed = self.node.pushed.entry((link, peer)).or_default();
                     let last = std::mem::replace(pushed, record.seq.max(*pushed));
-                    self.oracle.push_leaves(&self.store, device, record, last)
+                    self.oracle.push_leaves(&self.store, device, record, last, self.now)
                 }
                 Some(v1::push::Item::Tick(tick)) => {
                     let peer = self.oracle.peer(&tick.conversation)?;
@@ -232,8 +246,10 @@ impl World {
                 _ => Ok(()),
             },
             Some(Answer::Page(page)) => {
-                page.records.iter().try_for_each(|record| self.oracle.record_leaves(&self.store, device, record))
+                let mut shown = page.records.iter();
+                shown.try_for_each(|record| self.oracle.record_leaves(&self.store, device, record, self.now))
             }
+            Some(Answer::TypingEvent(event)) => self.typing_leaves(link, event),
             _ => Ok(()),
         }
     }

@@ -27,7 +27,7 @@ impl World {
     }
 
     pub fn revive(&mut self, device: usize) -> Verdict {
-        let stored = self.oracle.restarted(device);
+        let stored = self.oracle.restarted(&self.store, device);
         let peers: Vec<Peer> = (0..stored.len()).map(|user| self.peer_name(user)).collect();
         let now_ms = self.now_ms();
         let it = &mut self.devices[device];

@@ -6,9 +6,14 @@
 use super::oracle::{Verdict, ensure};
 use ringpost_persist::Record;
 use ringpost_proto::id::Seq;
+use ringpost_proto::limits::{EDIT_MS, ERASE_MS};
 use ringpost_proto::v1::change::Change;
+use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::role::Value as Role;
+
+/// A record is decided on and gets its time within so much.
+const SLACK_MS: u64 = 2_000;
 
 /// See the module. Users by their number.
 #[derive(Debug, Default)]
@@ -21,15 +26,46 @@ pub struct Fold {
     admin: Vec<Vec<(Seq, bool)>>,
     /// The records that took somebody out.
     removals: Vec<Seq>,
+    /// What there is to know of each record.
+    facts: Vec<Fact>,
+    /// The clock never jumps, so that times in the log say when something was decided.
+    steady: bool,
     /// The first record that nothing allowed.
     pub wrong: Option<String>,
 }
 
+/// One record.
+#[derive(Clone, Copy, Debug)]
+struct Fact {
+    sender: usize,
+    kind: Kind,
+    ref_seq: Seq,
+    us: u64,
+    /// The record that took it back; 0: none.
+    erased: Seq,
+}
+
+impl Fact {
+    /// TEXT, MEDIA and DATA are what somebody has or has not read.
+    fn counts(&self) -> bool {
+        matches!(self.kind, Kind::Text | Kind::Media | Kind::Data)
+    }
+}
+
+/// A message as its sender means it: what kind, about which record, of which epoch of a group (0: any).
+#[derive(Clone, Copy, Debug)]
+pub struct Meant {
+    pub kind: Kind,
+    pub ref_seq: Seq,
+    pub epoch: u32,
+}
+
 impl Fold {
     /// Of a group, or of two users.
-    pub fn new(users: usize, two: Option<[usize; 2]>) -> Self {
+    pub fn new(users: usize, two: Option<[usize; 2]>, steady: bool) -> Self {
         let mut fold = Self {
             group: two.is_none(),
+            steady,
             parts: vec![Vec::new(); users],
             admin: vec![Vec::new(); users],
             ..Self::default()
@@ -47,6 +83,13 @@ impl Fold {
             self.wrong = Some(format!("record {} is against the rules: {why}", record.seq));
         }
         self.head = record.seq;
+        let sender = number(record.sender.user()).unwrap_or(usize::MAX);
+        self.facts.push(Fact { sender, kind: record.kind, ref_seq: record.ref_seq, us: record.us, erased: 0 });
+        if record.kind == Kind::Erase
+            && let Some(fact) = self.facts.get_mut((record.ref_seq as usize).wrapping_sub(1))
+        {
+            fact.erased = record.seq;
+        }
     }
 
     fn follow(&mut self, record: &Record) -> Verdict {
@@ -59,8 +102,12 @@ impl Fold {
             self.admin[sender].push((seq, true));
             return numbers(&created.members).try_for_each(|user| user.map(|user| self.begin(user, seq)));
         }
+        let Some(change) = change else {
+            let meant = Meant { kind: record.kind, ref_seq: record.ref_seq, epoch: 0 };
+            let no = self.forbids(sender, meant, before, self.steady.then_some(record.us));
+            return ensure(no.is_empty(), || format!("{meant:?} of u{sender} is {no:?}"));
+        };
         ensure(!self.group || self.is_member(sender, before), || format!("u{sender} is no member"))?;
-        let Some(change) = change else { return Ok(()) };
         let admin = self.is_admin(sender, before);
         match change {
             Change::Blocked(blocked) => self.block(sender, seq, blocked.on),
@@ -129,6 +176,74 @@ impl Fold {
 
     // ---- what is asked of it ----
 
+    /// Every reason for which a message of `user` may not follow the records 1 ... `upto`. `us`: the time, if it is known.
+    pub fn forbids(&self, user: usize, meant: Meant, upto: Seq, us: Option<u64>) -> Vec<Code> {
+        let mut no = Vec::new();
+        let mut unless = |holds: bool, code| {
+            if !holds {
+                no.push(code);
+            }
+        };
+        if self.group {
+            unless(upto > 0, Code::NotFound);
+            unless(self.is_member(user, upto), Code::NotMember);
+            unless(meant.epoch == 0 || meant.epoch >= self.epoch(upto), Code::StaleGroup);
+        } else {
+            unless(!self.blocks(user, upto), Code::Forbidden);
+        }
+        if !matches!(meant.kind, Kind::Edit | Kind::Erase | Kind::Reaction) {
+            return no;
+        }
+        let Some(fact) = self.fact(meant.ref_seq).filter(|_| meant.ref_seq <= upto) else {
+            unless(false, Code::NotFound);
+            return no;
+        };
+        let named = fact.counts() || meant.kind == Kind::Erase && fact.kind == Kind::Edit;
+        let seen = self.may_see(user, meant.ref_seq) && (fact.ref_seq == 0 || self.may_see(user, fact.ref_seq));
+        let erased = fact.erased > 0 && fact.erased <= upto;
+        unless(named && seen && !erased, Code::NotFound);
+        let (own, admin) = (fact.sender == user, self.is_admin(user, upto));
+        let age_ms = us.map_or(0, |us| us.saturating_sub(fact.us) / 1_000).saturating_sub(SLACK_MS);
+        match meant.kind {
+            Kind::Edit => unless(own && age_ms <= EDIT_MS, Code::Forbidden),
+            Kind::Erase => unless(admin || own && age_ms <= ERASE_MS, Code::Forbidden),
+            _ => {}
+        }
+        no
+    }
+
+    fn fact(&self, seq: Seq) -> Option<&Fact> {
+        self.facts.get((seq as usize).checked_sub(1)?)
+    }
+
+    /// Which record took this one back; 0: none.
+    pub fn erased(&self, seq: Seq) -> Seq {
+        self.fact(seq).map_or(0, |fact| fact.erased)
+    }
+
+    /// Whether the user sees nothing of what the other side sends.
+    pub fn blocks(&self, user: usize, upto: Seq) -> bool {
+        !self.group && upto > 0 && !self.is_member(user, upto)
+    }
+
+    /// What of (read, upto] counts for a user as unread.
+    pub fn unread(&self, user: usize, read: Seq, upto: Seq) -> usize {
+        let counts = |seq: &Seq| {
+            self.fact(*seq).is_some_and(|fact| fact.counts() && fact.sender != user) && self.may_see(user, *seq)
+        };
+        (read + 1..=upto).filter(counts).count()
+    }
+
+    /// Who is concerned by a record, whoever sent it: those who may see it, and of two the one who does not see it as well.
+    pub fn concerned(&self, seq: Seq) -> impl Iterator<Item = usize> + '_ {
+        (0..self.parts.len())
+            .filter(move |user| self.may_see(*user, seq) || !self.group && !self.parts[*user].is_empty())
+    }
+
+    pub fn sender(&self, seq: Seq) -> Option<usize> {
+        self.fact(seq).map(|fact| fact.sender)
+    }
+
     /// Whether the records 1 ... `upto` make the user a member.
     pub fn is_member(&self, user: usize, upto: Seq) -> bool {
         self.parts[user].iter().any(|(first, last)| *first <= upto && upto < *last)
@@ -159,7 +274,8 @@ impl Fold {
         self.parts[user].first().map_or(0, |(first, _)| *first)
     }
 
-    fn may_see(&self, user: usize, seq: Seq) -> bool {
+    /// Whether a record at this position may be for the user.
+    pub fn may_see(&self, user: usize, seq: Seq) -> bool {
         self.parts[user].iter().any(|(first, last)| (*first..=*last).contains(&seq))
     }
 

@@ -1,7 +1,7 @@
 //! Groups: who asks for which change, and whether what became of it is right by the log.
 
 use super::asks::ASKED;
-use super::oracle::{Group, Oracle, Sending, Verdict, ensure};
+use super::oracle::{Group, Oracle, Verdict, ensure};
 use super::plan::{Ask, GroupPlan, Turn};
 use super::world::World;
 use ringpost_persist::faulty::FaultyStore;
@@ -132,7 +132,7 @@ impl World {
         };
         let id = ASKED + self.questions.len() as u64;
         let peer = self.oracle.users.len() + group;
-        self.questions.push(super::asks::Question::of_change(peer, Ask::Change(at)));
+        self.questions.push(super::asks::Question::without_answer(peer, Ask::Change(at)));
         self.send_up(link, v1::ClientFrame { id, request: Some(request) });
     }
 
@@ -145,7 +145,7 @@ impl World {
         let ever = |holds: &dyn Fn(Seq) -> bool| (made..=fold.head).any(holds);
         match answer {
             Answer::Group(told) => {
-                let landed = self.store.log(&id).iter().any(|record| record.cmid == cmid);
+                let landed = self.store.log(&id).iter().find(|record| record.cmid == cmid).map(|record| record.seq);
                 let already = match turn {
                     Turn::Add(other) => ever(&|n| fold.is_admin(user, n) && fold.is_member(other, n)),
                     Turn::Remove(other) => ever(&|n| fold.is_admin(user, n) && !fold.is_member(other, n)),
@@ -154,7 +154,9 @@ impl World {
                     }
                     _ => false,
                 };
-                ensure(landed || already, || format!("I2: {turn:?} of u{user} is answered and is not in the log"))?;
+                ensure(landed.is_some() || already, || {
+                    format!("I2: {turn:?} of u{user} is answered and is not in the log")
+                })?;
                 let role = |other: usize| {
                     let name = format!("u{other}");
                     told.members.iter().find(|member| member.user == name).map(|member| member.role() == Role::Admin)
@@ -164,6 +166,7 @@ impl World {
                     ever(&|n| told.epoch == fold.epoch(n) && (0..users).all(|other| role(other) == is(other, n)));
                 ensure(right, || format!("u{user} is told a group that never was: {told:?}"))?;
                 self.coverage.mark(turn.mark());
+                self.oracle.knows(user, peer, self.now, landed.unwrap_or(0));
             }
             Answer::Error(error) => {
                 let right = match error.code() {
@@ -206,21 +209,11 @@ impl Turn {
 }
 
 impl Oracle {
-    /// Whether a send could be refused for this at some moment since it was made.
-    pub fn may_be_refused(&mut self, store: &FaultyStore, sending: &Sending, code: Code) -> bool {
-        let (user, group) = (self.devices[sending.device].0, self.is_group(sending.to));
-        let fold = self.fold(store, user, sending.to);
-        let ever = |holds: &dyn Fn(Seq) -> bool| group && (sending.made..=fold.head).any(holds);
-        match code {
-            Code::NotMember => ever(&|n| n > 0 && !fold.is_member(user, n)),
-            Code::NotFound => ever(&|n| n == 0),
-            Code::StaleGroup => ever(&|n| sending.epoch > 0 && sending.epoch < fold.epoch(n)),
-            _ => false,
-        }
-    }
-
     /// A change in a log is one that this device asked for in this conversation.
     pub fn change_was_asked(&self, conversation: ConversationId, record: &Record) -> Verdict {
+        if matches!(record.change(), Some(v1::change::Change::Blocked(_))) {
+            return self.block_was_asked(conversation, record);
+        }
         let asked = self.changes.get(&record.cmid);
         let right = asked.is_some_and(|(device, peer)| {
             self.is_own(*device, record) && self.conversation(self.devices[*device].0, *peer) == conversation

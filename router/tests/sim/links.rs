@@ -46,6 +46,10 @@ impl World {
             server_done: false,
             paused: false,
             waiting: Default::default(),
+            pushed: 0,
+            acked: 0,
+            full: if self.plan.window_pushes < 64 || self.plan.window_bytes < 100_000 { 1 } else { 32 },
+            full_us: 0,
             up: Direction::default(),
             down: Direction::default(),
         });

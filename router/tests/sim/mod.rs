@@ -3,10 +3,12 @@
 //! A world is a seed. `plan` draws from it what will happen, `world` lets it happen, `oracle` judges, `shrink` makes a
 //! failing world small, `coverage` says what a run went through and whether that is enough.
 
+mod answers;
 mod asks;
 mod clients;
 mod coverage;
 mod dice;
+mod draw;
 mod edge;
 mod faults;
 mod fold;
@@ -19,7 +21,9 @@ mod oracle;
 mod past;
 mod plan;
 mod queue;
+mod said;
 mod shrink;
+mod typing;
 mod world;
 
 use coverage::Total;

@@ -29,8 +29,31 @@ pub struct Link {
     /// The router asked not to be given more requests.
     pub paused: bool,
     pub waiting: VecDeque<v1::ClientFrame>,
+    /// The last push that left, and the last that was acknowledged.
+    pub pushed: u64,
+    pub acked: u64,
+    /// So many under way may fill its window; when they last did.
+    pub full: u64,
+    pub full_us: u64,
     pub up: Direction,
     pub down: Direction,
+}
+
+impl Link {
+    /// A push left, or an ack came.
+    pub fn moves(&mut self, pushed: u64, acked: u64, now: u64) {
+        let full = self.pushed - self.acked >= self.full;
+        self.pushed = self.pushed.max(pushed);
+        self.acked = self.acked.max(acked).min(self.pushed);
+        if full || self.pushed - self.acked >= self.full {
+            self.full_us = now;
+        }
+    }
+
+    /// Whether it may have had no room for anything that is never stored at some moment since then.
+    pub fn was_full(&self, since: u64) -> bool {
+        self.paused || self.pushed - self.acked >= self.full || self.full_us >= since
+    }
 }
 
 /// One way of a link.

@@ -1,6 +1,7 @@
 //! What happened before a world began: a conversation with more behind it than a router holds in memory, over a day old,
 //! and messages of that time whose senders never heard what became of them.
 
+use super::fold::Meant;
 use super::oracle::{Oracle, Sending};
 use super::world::World;
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 /// How long ago the last of it was written, microseconds.
 const AGO_US: u64 = 30 * 3_600 * 1_000_000;
+
+pub const TEXT: Meant = Meant { kind: Kind::Text, ref_seq: 0, epoch: 0 };
 
 /// Two users and how many records their conversation has.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +39,12 @@ impl World {
             let to = if oracle.devices[device].0 == a { b } else { a };
             let cmid = old_id(at as u64, begun_us / 1_000, at % 2 == 0);
             let next = next_record(oracle, device, cmid, begun_us, log.last().map(|record| &**record));
+            let meant = TEXT;
             let body = v1::send::Body::Text(String::from_utf8_lossy(next.body.bytes()).into_owned());
-            oracle
-                .sends
-                .insert(cmid, Sending { device, to, body, seq: Some(next.seq), epoch: 0, made: 0, expires: false });
+            oracle.sends.insert(
+                cmid,
+                Sending { device, to, meant, body: Some(body), seq: Some(next.seq), made: 0, expires: false },
+            );
             log.push(Arc::new(next));
         }
         append(&mut self.store, oracle.conversation(a, b), &kind, &log);
@@ -57,7 +62,7 @@ impl World {
             sending.seq = None;
             let (device, to, body) = (sending.device, sending.to, sending.body.clone());
             debug_assert!(senders.contains(&device));
-            let send = self.message(to, record.cmid, body, Kind::Text);
+            let send = self.message(to, record.cmid, body, TEXT);
             self.devices[device].client.send(send.clone()).unwrap();
             self.devices[device].unsent.push(send);
         }
@@ -65,21 +70,23 @@ impl World {
 
     /// One was made then and never reached anybody: it is refused as too old, and is in no log.
     fn send_too_late(&mut self, device: usize, to: usize, cmid: ClientMessageId) {
-        let body = v1::send::Body::Text("too late".into());
+        let body = Some(v1::send::Body::Text("too late".into()));
         self.oracle
             .sends
-            .insert(cmid, Sending { device, to, body: body.clone(), seq: None, epoch: 0, made: 0, expires: true });
-        let send = self.message(to, cmid, body, Kind::Text);
+            .insert(cmid, Sending { device, to, meant: TEXT, body: body.clone(), seq: None, made: 0, expires: true });
+        let send = self.message(to, cmid, body, TEXT);
         self.devices[device].client.send(send.clone()).unwrap();
         self.devices[device].unsent.push(send);
     }
 
-    pub fn message(&self, to: usize, cmid: ClientMessageId, body: v1::send::Body, kind: Kind) -> v1::Send {
+    pub fn message(&self, to: usize, cmid: ClientMessageId, body: Option<v1::send::Body>, meant: Meant) -> v1::Send {
         v1::Send {
             to: Some(self.wire_peer(to)),
             client_message_id: cmid.to_bytes(),
-            kind: kind as i32,
-            body: Some(body),
+            kind: meant.kind as i32,
+            ref_seq: meant.ref_seq,
+            group_epoch: meant.epoch,
+            body,
             ..Default::default()
         }
     }

@@ -11,7 +11,7 @@ use super::groups::Asked;
 use super::network::{Link, LinkId};
 use super::node::{MeshMessage, Node};
 use super::oracle::{Oracle, Verdict};
-use super::plan::{Action, MS, Plan, SECOND};
+use super::plan::{Action, Ask, MS, Plan, SECOND};
 use super::queue::Queue;
 use ringpost_persist::faulty::{Faults, FaultyStore};
 use ringpost_proto::v1;
@@ -48,6 +48,12 @@ pub enum Event {
     /// The router reads on.
     Reread {
         link: LinkId,
+    },
+    /// Nobody believes any more that this user writes in this room.
+    TypingEnds {
+        link: LinkId,
+        room: usize,
+        by: usize,
     },
     /// The node notices that a connection is gone.
     ServerGone {
@@ -208,7 +214,13 @@ impl World {
                 return Err(format!("liveness: {missing}"));
             }
         }
-        self.oracle.logs_hold(&self.store)
+        self.oracle.logs_hold(&self.store)?;
+        // Everybody looks once more.
+        for device in 0..self.devices.len() {
+            self.app_asks(device, 0, Ask::Conversations)?;
+            (0..self.oracle.peers()).try_for_each(|of| self.app_asks(device, of, Ask::Info))?;
+        }
+        self.run_until(self.now + 2 * SECOND)
     }
 
     fn run_until(&mut self, end: u64) -> Verdict {
@@ -229,6 +241,7 @@ impl World {
             Event::Down { link, number, item } => self.arrive_down(link, number, item),
             Event::Heartbeat { link } => self.heartbeat(link),
             Event::Reread { link } => self.reread(link),
+            Event::TypingEnds { link, room, by } => self.typing_ends(link, room, by),
             Event::ServerGone { link } => self.server_gone(link),
             Event::ClientGone { link } => self.client_gone(link),
             Event::Stored { device, life, delivery } => self.app_stored(device, life, delivery),
@@ -249,6 +262,11 @@ impl World {
         match action {
             Action::Send { device, to, bytes } => self.app_sends(device, to, bytes),
             Action::Read { device, of } => self.app_reads(device, of),
+            Action::Say { device, of, said, fit } => self.app_says(device, of, said, fit),
+            Action::Type { device, of, composing } => {
+                self.app_types(device, of, composing);
+                Ok(())
+            }
             Action::Change { device, group, fit, turn } => self.app_changes(device, group, fit, turn),
             Action::Ask { device, of, what } => self.app_asks(device, of, what),
             Action::Crash { down } => self.crash(down),

@@ -1,6 +1,6 @@
 //! What an app sees, and what it does with it.
 
-use super::{Held, Oracle, Verdict, ensure};
+use super::{Oracle, Verdict, ensure};
 use ringpost_persist::faulty::FaultyStore;
 use ringpost_proto::id::{ClientMessageId, Seq};
 use ringpost_proto::v1;
@@ -28,19 +28,24 @@ impl Oracle {
         (held.stored, held.kept) = (held.stored.max(seq), held.kept.max(seq));
     }
 
+    /// Up to where an app knows that it has everything: the last record that it has stored, and its own that follow. Of what
+    /// the log holds beside that an app knows nothing.
+    fn knows_of(&self, store: &FaultyStore, device: usize, peer: usize) -> Seq {
+        let mut upto = self.held[device][peer].kept;
+        let log = store.log(&self.conversation(self.devices[device].0, peer));
+        while !self.is_group(peer) && log.get(upto as usize).is_some_and(|record| self.is_own(device, record)) {
+            upto += 1;
+        }
+        upto
+    }
+
     /// The app's process died: it has what it had stored. Returns, for each peer, up to where that is.
-    pub fn restarted(&mut self, device: usize) -> Vec<Seq> {
-        let upto = |held: &mut Held| {
+    pub fn restarted(&mut self, store: &FaultyStore, device: usize) -> Vec<Seq> {
+        for held in &mut self.held[device] {
             held.given = held.stored;
             held.last_tick = (0, 0);
-            held.stored
-        };
-        let users = self.users.len();
-        let held = self.held[device].iter_mut().enumerate();
-        // Of what a group's log has beside its records for this user, an app knows nothing.
-        held.map(|(peer, held)| (peer < users, upto(held), held.kept))
-            .map(|(all, seq, kept)| if all { seq } else { kept })
-            .collect()
+        }
+        (0..self.peers()).map(|peer| self.knows_of(store, device, peer)).collect()
     }
 
     pub fn outcome(&mut self, cmid: ClientMessageId, sent: &v1::Sent) -> Verdict {
@@ -73,9 +78,8 @@ impl Oracle {
     }
 
     /// What the app may mark as read: what it has; and it does.
-    pub fn reads(&mut self, device: usize, peer: usize) -> Option<Seq> {
-        let held = &self.held[device][peer];
-        let seq = if self.is_group(peer) { held.kept } else { held.stored };
+    pub fn reads(&mut self, store: &FaultyStore, device: usize, peer: usize) -> Option<Seq> {
+        let seq = self.knows_of(store, device, peer);
         let user = self.devices[device].0;
         self.reads[user][peer] = self.reads[user][peer].max(seq);
         (seq > 0).then_some(seq)

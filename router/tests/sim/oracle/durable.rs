@@ -31,6 +31,12 @@ impl Oracle {
         for room in &mut self.rooms {
             store.log(&room.id)[room.fold.head as usize..].iter().for_each(|record| room.fold.apply(record));
             ensure(room.fold.wrong.is_none(), || format!("rules: {:?} of {:?}", room.fold.wrong, room.id))?;
+            for record in store.log(&room.id) {
+                let (erased, by) = (matches!(record.body, Body::Erased(_)), room.fold.erased(record.seq));
+                ensure(erased == (by > 0), || {
+                    format!("I1: the body of {} of {:?} is there: {}, erased by {by}", record.seq, room.id, !erased)
+                })?;
+            }
         }
         self.each_once(store)
     }
@@ -49,15 +55,18 @@ impl Oracle {
                 let sending = self.sends.get(&record.cmid).or_else(|| self.refused.get(&record.cmid));
                 let sending = sending.ok_or_else(|| format!("{:?} was never sent", record.cmid))?;
                 let body = match &sending.body {
-                    v1::send::Body::Text(text) => text.as_bytes(),
-                    v1::send::Body::Payload(bytes) => bytes,
+                    Some(v1::send::Body::Text(text)) => text.as_bytes(),
+                    Some(v1::send::Body::Payload(bytes)) => bytes,
+                    None => &[],
                 };
                 let same = body == record.body.bytes() || matches!(record.body, Body::Erased(_));
-                let whole = same && self.is_own(sending.device, record);
+                let meant = (record.kind, record.ref_seq) == (sending.meant.kind, sending.meant.ref_seq);
+                let whole = same && meant && self.is_own(sending.device, record);
                 ensure(whole, || format!("{:?} was stored otherwise than it was sent", record.cmid))?;
                 let epoch = self.folded(self.devices[sending.device].0, sending.to).epoch(record.seq - 1);
-                ensure(sending.epoch == 0 || sending.epoch >= epoch, || {
-                    format!("rules: {:?} names epoch {}, is stored in {epoch}", record.cmid, sending.epoch)
+                let names = sending.meant.epoch;
+                ensure(names == 0 || names >= epoch, || {
+                    format!("rules: {:?} names epoch {names}, is stored in {epoch}", record.cmid)
                 })?;
             }
         }

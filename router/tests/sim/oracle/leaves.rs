@@ -27,7 +27,7 @@ impl Oracle {
     }
 
     /// A record that a device is shown is the committed one, whole, and carries its client id only for its own user.
-    pub fn record_leaves(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Verdict {
+    pub fn record_leaves(&mut self, store: &FaultyStore, device: usize, record: &v1::Record, now: u64) -> Verdict {
         let user = self.devices[device].0;
         let peer = self.peer(&record.conversation)?;
         let log = store.log(&self.conversation(user, peer));
@@ -42,6 +42,7 @@ impl Oracle {
         expected.client_message_id = cmid;
         if matches!(truth.body, Body::Erased(_)) && !record.erased {
             // It was on its way when it was taken back.
+            self.may_show_erased(user, peer, record.seq, now)?;
             (expected.erased, expected.body) = (false, record.body.clone());
         }
         ensure(*record == expected, || format!("I1: record {} shown as {record:?}, committed {expected:?}", record.seq))
@@ -50,8 +51,15 @@ impl Oracle {
     /// I5 at the node: a session is pushed a conversation in order, from what its device has on, without leaving out a
     /// record, and never its own. `last`: the highest seq pushed before; a record may come again (it was read from the log
     /// before its commit was known).
-    pub fn push_leaves(&mut self, store: &FaultyStore, device: usize, record: &v1::Record, last: Seq) -> Verdict {
-        self.record_leaves(store, device, record)?;
+    pub fn push_leaves(
+        &mut self,
+        store: &FaultyStore,
+        device: usize,
+        record: &v1::Record,
+        last: Seq,
+        now: u64,
+    ) -> Verdict {
+        self.record_leaves(store, device, record, now)?;
         let peer = self.peer(&record.conversation)?;
         let has = self.prefix(store, device, peer).max(last);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
@@ -77,7 +85,14 @@ impl Oracle {
         })?;
         ensure(tick.read_seq <= read, || {
             format!("tick: u{peer} is told to have read {} of u{user}'s, read {read}", tick.read_seq)
-        })
+        })?;
+        // What is kept from the other side was not delivered, however far its ticks are.
+        let fold = self.fold(store, user, peer);
+        let hidden =
+            (1..=tick.delivered_seq).filter(|seq| fold.sender(*seq) == Some(user) && !fold.may_see(peer, *seq));
+        let told = |seq: &Seq| tick.excluded.iter().any(|range| (range.from_seq..=range.to_seq).contains(seq));
+        let shown = hidden.into_iter().find(|seq| !told(seq));
+        ensure(shown.is_none(), || format!("tick: u{user} hears {tick:?}, {shown:?} is kept from u{peer}"))
     }
 
     /// The furthest that any device of `user` has of the conversation with `peer`.
@@ -96,5 +111,26 @@ impl Oracle {
         }
         self.held[device][peer].stored = upto;
         upto
+    }
+
+    /// The conversation of `user` and `peer` as `other` names it.
+    fn peer_of(&self, other: usize, user: usize, peer: usize) -> usize {
+        if self.is_group(peer) || other == user { peer } else { user }
+    }
+
+    /// Counts for every member of a conversation what is not for it.
+    pub fn catch_up(&mut self, store: &FaultyStore, user: usize, peer: usize) {
+        for device in 0..self.devices.len() {
+            let own = self.peer_of(self.devices[device].0, user, peer);
+            self.prefix(store, device, own);
+        }
+    }
+
+    /// How far `other` is in the conversation of `user` and `peer`, as was last counted: what it has and what it read.
+    pub fn has(&self, other: usize, user: usize, peer: usize) -> (Seq, Seq) {
+        let own = self.peer_of(other, user, peer);
+        let devices = (0..self.devices.len()).filter(|device| self.devices[*device].0 == other);
+        let delivered = devices.map(|device| self.held[device][own].stored).max().unwrap_or(0);
+        (delivered, self.reads[other][own])
     }
 }

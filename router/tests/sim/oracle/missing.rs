@@ -1,8 +1,9 @@
 //! Liveness: what is still missing once nothing breaks any more.
 
 use super::Oracle;
-use ringpost_persist::RegisterKey;
 use ringpost_persist::faulty::FaultyStore;
+use ringpost_persist::{Record, RegisterKey};
+use std::sync::Arc;
 
 impl Oracle {
     /// Liveness and I6: what is still missing, if anything.
@@ -42,7 +43,10 @@ impl Oracle {
             return None;
         }
         let log = store.log(&self.conversation(user, peer));
-        let last = log.iter().rev().find(|record| record.sender == self.users[user])?.seq;
+        // Of what is kept from the other side nobody hears.
+        let fold = self.folded(user, peer);
+        let told = |record: &&Arc<Record>| record.sender == self.users[user] && fold.sees(peer, record);
+        let last = log.iter().rev().find(told)?.seq;
         let held = &self.held[device][peer];
         if held.delivered_tick < last {
             return Some(format!(
@@ -55,7 +59,7 @@ impl Oracle {
         if read < self.last_reads[peer][user] {
             return Some(format!("u{peer} read {} of u{user}'s, {read} is marked", self.last_reads[peer][user]));
         }
-        let read_own = log.iter().take(read as usize).rev().find(|record| record.sender == self.users[user])?.seq;
+        let read_own = log.iter().take(read as usize).rev().find(told)?.seq;
         (held.read_tick < read_own)
             .then(|| format!("device {device} (u{user}) heard {} read by u{peer}, {read_own} was", held.read_tick))
     }

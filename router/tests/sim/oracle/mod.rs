@@ -9,8 +9,9 @@ mod durable;
 mod leaves;
 mod missing;
 
-use super::fold::Fold;
+use super::fold::{Fold, Meant};
 use super::plan::Plan;
+use super::typing::{Typing, under_way_us};
 use ringpost_persist::Record;
 use ringpost_persist::faulty::FaultyStore;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
@@ -35,6 +36,17 @@ pub struct Oracle {
     pub refused: BTreeMap<ClientMessageId, Sending>,
     /// Changes of groups that were asked for: device and group.
     pub changes: BTreeMap<ClientMessageId, (usize, usize)>,
+    /// How often a device asked that a peer be blocked, or no longer be.
+    pub blocks: BTreeMap<(usize, usize, bool), usize>,
+    /// Since when whoever took a record back knows that it is.
+    pub(super) erasures: BTreeMap<(ConversationId, Seq), u64>,
+    pub typing: Typing,
+    /// How long something may be under way within the node.
+    pub(super) under_way_us: u64,
+    /// The wall clock never jumps.
+    pub(super) steady: bool,
+    /// What it shows now.
+    pub unix_us: u64,
     /// The highest head seen of each conversation, and the id of that record.
     heads: BTreeMap<ConversationId, (Seq, u64)>,
     /// The furthest read that each user asked for, by user and peer.
@@ -54,6 +66,8 @@ pub struct Group {
 pub struct Room {
     pub id: ConversationId,
     pub fold: Fold,
+    /// Since when the node has shown that it knows the log up to where.
+    known: Vec<(u64, Seq)>,
 }
 
 /// What a device has of one conversation.
@@ -75,10 +89,11 @@ pub(super) struct Held {
 pub struct Sending {
     pub device: usize,
     pub to: usize,
-    pub body: v1::send::Body,
+    pub meant: Meant,
+    /// `None`: of an erasure.
+    pub body: Option<v1::send::Body>,
     pub seq: Option<Seq>,
-    /// To a group: the epoch that it names, and the head when it was made.
-    pub epoch: u32,
+    /// The head when it was made.
     pub made: Seq,
     /// It is too old to be stored, and must be refused for that.
     pub expires: bool,
@@ -102,12 +117,12 @@ impl Oracle {
             for b in a..users.len() {
                 (room_of[a][b], room_of[b][a]) = (rooms.len(), rooms.len());
                 let id = users[a].direct_with(&users[b]);
-                rooms.push(Room { id, fold: Fold::new(users.len(), Some([a, b])) });
+                rooms.push(Room::new(id, Fold::new(users.len(), Some([a, b]), plan.is_steady())));
             }
         }
         for (at, group) in groups.iter().enumerate() {
             room_of.iter_mut().for_each(|rooms_of| rooms_of[users.len() + at] = rooms.len());
-            rooms.push(Room { id: group.id, fold: Fold::new(users.len(), None) });
+            rooms.push(Room::new(group.id, Fold::new(users.len(), None, plan.is_steady())));
         }
         Self {
             held: vec![vec![Held::default(); peers]; devices.len()],
@@ -120,6 +135,12 @@ impl Oracle {
             refused: BTreeMap::new(),
             sends: BTreeMap::new(),
             heads: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            erasures: BTreeMap::new(),
+            typing: Typing::default(),
+            under_way_us: under_way_us(plan),
+            steady: plan.is_steady(),
+            unix_us: 0,
             users,
             devices,
         }
@@ -127,6 +148,25 @@ impl Oracle {
 
     pub fn conversation(&self, a: usize, b: usize) -> ConversationId {
         self.rooms[self.room_of[a][b]].id
+    }
+
+    pub fn room(&self, user: usize, peer: usize) -> usize {
+        self.room_of[user][peer]
+    }
+
+    /// The node has said something that only who knows the log up to `seq` can say.
+    pub fn knows(&mut self, user: usize, peer: usize, now: u64, seq: Seq) {
+        let room = self.room_of[user][peer];
+        let known = &mut self.rooms[room].known;
+        if seq > known.last().map_or(0, |(_, last)| *last) {
+            known.push((now, seq));
+        }
+    }
+
+    /// How much of the log whoever says something now has gone by, at least.
+    pub fn known(&self, user: usize, peer: usize, now: u64) -> Seq {
+        let known = self.rooms[self.room_of[user][peer]].known.iter().rev();
+        known.into_iter().find(|(at, _)| at + self.under_way_us < now).map_or(0, |(_, seq)| *seq)
     }
 
     /// Users, and behind them groups.
@@ -185,6 +225,12 @@ impl Oracle {
     pub fn is_own(&self, device: usize, record: &Record) -> bool {
         let (user, name) = self.devices[device];
         record.device == name && record.sender == self.users[user]
+    }
+}
+
+impl Room {
+    fn new(id: ConversationId, fold: Fold) -> Self {
+        Self { id, fold, known: Vec::new() }
     }
 }
 
