@@ -23,6 +23,7 @@ use ringpost_persist::embedded::{self, EmbeddedStore, OpenError, Opened};
 use ringpost_persist::files::RealFiles;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -48,14 +49,19 @@ pub struct Server {
 pub struct Ready {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
+    pub proxied: Option<SocketAddr>,
     pub shards: u16,
     pub data: PathBuf,
 }
 
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listen, admin, shards, data } = self;
-        write!(f, "ready listen={listen} admin={admin} shards={shards} data={}", data.display())
+        let Self { listen, admin, proxied, shards, data } = self;
+        write!(f, "ready listen={listen} admin={admin} ")?;
+        if let Some(proxied) = proxied {
+            write!(f, "proxied={proxied} ")?;
+        }
+        write!(f, "shards={shards} data={}", data.display())
     }
 }
 
@@ -63,8 +69,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let (keyring, started) = (Keyring::load(&config)?, Instant::now());
         let verifier = Arc::clone(keyring.verifier());
-        let (listeners, listen) =
-            listen::listeners(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let Listening { listeners, listen, proxied } = Listening::on(&config)?;
         let rings = Rings::make(&config)?;
         let inboxes = Arc::clone(&rings.inboxes);
         let Opened { store, ports, incarnation, .. } = open_store(&config)?;
@@ -90,7 +95,8 @@ impl Server {
             dev: config.dev,
         };
         let control = Control::start(&config, shared, sources, (keyring, started), requests)?;
-        let ready = Ready { listen, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
+        let ready =
+            Ready { listen, proxied, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
         health.set_shards(config.derived.shards);
         let drain_ms = config.drain_ms;
         let setup = Setup {
@@ -161,6 +167,28 @@ impl Drop for Server {
         if self.control.is_some() {
             self.end();
         }
+    }
+}
+
+/// The listeners of each shard, and their addresses.
+struct Listening {
+    listeners: Vec<Vec<OwnedFd>>,
+    listen: SocketAddr,
+    proxied: Option<SocketAddr>,
+}
+
+impl Listening {
+    fn on(config: &Config) -> Result<Self, StartError> {
+        let on = |address| listen::listeners(config, address).map_err(|source| StartError::Listen { address, source });
+        let (public, listen) = on(config.listen)?;
+        let mut listeners: Vec<_> = public.into_iter().map(|listener| vec![listener]).collect();
+        let Some(address) = config.listen_proxied else { return Ok(Self { listeners, listen, proxied: None }) };
+        let (second, proxied) = on(address)?;
+        for (of_shard, listener) in listeners.iter_mut().zip(second) {
+            of_shard.push(listener);
+            debug_assert_eq!(of_shard.len(), listen::PROXIED + 1);
+        }
+        Ok(Self { listeners, listen, proxied: Some(proxied) })
     }
 }
 

@@ -7,7 +7,7 @@ mod support;
 
 use ringpost_gateway::auth::dev;
 use ringpost_gateway::config::Config;
-use ringpost_gateway::server::Server;
+use ringpost_gateway::server::{Ready, Server};
 use ringpost_gateway::shard::stats::{Snapshot, Stat};
 use ringpost_gateway::transport::websocket::{Decoder, Event, Opcode, Role, encode};
 use serde_json::json;
@@ -26,7 +26,7 @@ fn gateway(settings: &[(&str, &str)]) -> Gateway {
     let dir = Dir::new();
     let data = dir.path("data");
     let mut pairs = vec![("dev", "true"), ("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0"), ("data", data.as_str())];
-    pairs.extend_from_slice(&[("segment_bytes", "1048576"), ("max_sessions", "4000")]);
+    pairs.extend_from_slice(&[("segment_bytes", "1048576"), ("max_sessions", "4000"), ("disk_floor", "1")]);
     pairs.extend_from_slice(settings);
     let server = Server::start(Config::from_pairs(&pairs).unwrap()).unwrap();
     Gateway { server, _dir: dir }
@@ -345,13 +345,25 @@ fn a_session_whose_shard_is_full_works_from_where_it_is() {
 
 #[test]
 fn connections_find_room_however_the_kernel_spreads_them() {
+    find_room(&[], |ready| ready.listen, b"");
+}
+
+#[test]
+fn connections_of_proxies_find_room_too() {
+    let proxied = [("listen_proxied", "127.0.0.1:0"), ("trusted_proxies", "127.0.0.0/8")];
+    find_room(&proxied, |ready| ready.proxied.unwrap(), b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
+}
+
+/// The connections of one listener, each of which begins with `header`.
+fn find_room(pairs: &[(&str, &str)], address: fn(&Ready) -> SocketAddr, header: &[u8]) {
     // Four tables of 66, whose last slots no socket is sent to: 61 on each would be the even spread of 244.
-    let gateway = gateway(&[("shards", "4"), ("max_sessions", "2")]);
+    let gateway = gateway(&[&[("shards", "4"), ("max_sessions", "2")], pairs].concat());
     let before = gateway.eventually("every shard has told its room", |stats| stats.value(Stat::RingSlotsTotal) == 264);
-    let mut clients: Vec<_> = (0..236).map(|_| TcpStream::connect(gateway.address()).unwrap()).collect();
+    let address = address(gateway.server.ready());
+    let mut clients: Vec<_> = (0..236).map(|_| TcpStream::connect(address).unwrap()).collect();
     for client in &mut clients {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        client.write_all(&[header, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"].concat()).unwrap();
         let mut status = [0; 12];
         client.read_exact(&mut status).unwrap();
         assert_eq!(&status, b"HTTP/1.1 200");

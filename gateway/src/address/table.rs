@@ -114,7 +114,8 @@ impl Table {
         }
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    /// Whether what this peer says about addresses is believed.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|range| range.contains(address))
     }
 

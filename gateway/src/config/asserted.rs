@@ -3,6 +3,7 @@
 use super::derived::OTHER_FILES;
 use super::{ConfigError, Derived, Machine, Settings};
 use ringpost_proto::limits;
+use std::net::SocketAddr;
 
 type Check = fn(&Settings, &Derived, &Machine) -> Option<String>;
 
@@ -10,6 +11,7 @@ const CHECKS: &[Check] = &[
     dev_is_loopback,
     some_key,
     addresses_differ,
+    proxies_are_known,
     origins,
     rings_hold_sessions,
     files_suffice,
@@ -26,8 +28,9 @@ pub fn check(settings: &Settings, derived: &Derived, machine: &Machine) -> Resul
 
 /// The development key is public: whoever reaches the port can be anybody.
 fn dev_is_loopback(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
-    let open = s.dev && !s.listen.ip().is_loopback();
-    open.then(|| format!("dev needs a loopback address, but listen is {}: its tokens are public", s.listen))
+    let open = |(name, address): &(&str, SocketAddr)| *name != "admin" && !address.ip().is_loopback();
+    let (name, address) = addresses(s).into_iter().find(open).filter(|_| s.dev)?;
+    Some(format!("dev needs a loopback address, but {name} is {address}: its tokens are public"))
 }
 
 fn some_key(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
@@ -36,8 +39,23 @@ fn some_key(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
 }
 
 fn addresses_differ(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
-    let same = s.listen == s.admin && s.listen.port() != 0;
-    same.then(|| format!("listen and admin are both {}", s.listen))
+    let addresses = addresses(s);
+    addresses.iter().enumerate().find_map(|(at, (name, address))| {
+        let same = |(_, other): &&(&str, SocketAddr)| other == address && address.port() != 0;
+        let (other, _) = addresses.get(at + 1..)?.iter().find(same)?;
+        Some(format!("{name} and {other} are both {address}"))
+    })
+}
+
+fn addresses(s: &Settings) -> Vec<(&'static str, SocketAddr)> {
+    let proxied = s.listen_proxied.map(|address| ("listen_proxied", address));
+    [("listen", s.listen), ("admin", s.admin)].into_iter().chain(proxied).collect()
+}
+
+/// Else every connection there would be refused.
+fn proxies_are_known(s: &Settings, _: &Derived, _: &Machine) -> Option<String> {
+    let address = s.listen_proxied.filter(|_| s.trusted_proxies.is_empty())?;
+    Some(format!("listen_proxied is {address}, but trusted_proxies names no proxy that may connect there"))
 }
 
 /// Else nothing would ever match, and nobody would know why.

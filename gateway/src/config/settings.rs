@@ -72,6 +72,8 @@ const RANGES: Bounds =
 settings! {
     /// The public address: WebSocket and HTTP. Plaintext; anywhere but on loopback put a TLS proxy before it.
     listen: SocketAddr = "127.0.0.1:7600", ADDRESS;
+    /// Another public address, for balancers that begin each connection with a PROXY header of version 2 (HAProxy's send-proxy-v2, AWS NLB): who connects there without one, or is not in trusted_proxies, is closed. Empty: none. In a balancer's network, not in the open.
+    listen_proxied: Option<SocketAddr> = "", ADDRESS;
     /// The admin address: /metrics, /healthz, /readyz. Has no authentication, so it belongs on loopback or a private network.
     admin: SocketAddr = "127.0.0.1:7601", ADDRESS;
     /// The directory of the store. One process at a time; created where it does not exist.
@@ -112,7 +114,7 @@ settings! {
     address_connections: u32 = 100, Bounds::Range(0, 16_000_000);
     /// Upgrades to WebSocket of one address each second, and as many at once. Beyond: 429. 0: not limited.
     address_upgrades_per_second: u32 = 20, Bounds::Range(0, 100_000);
-    /// Proxies whose X-Forwarded-For is believed: addresses or ranges (separated by commas outside a file). Their own connections are not limited, those for whom they speak are, from the upgrade on.
+    /// Proxies whose X-Forwarded-For, and at listen_proxied whose PROXY header, is believed: addresses or ranges (separated by commas outside a file). Their own connections are not limited, those for whom they speak are, from the upgrade on.
     trusted_proxies: Vec<Range> = "", RANGES;
     /// Addresses that are not limited. With dev those of loopback, unless others are named.
     exempt_addresses: Vec<Range> = "", RANGES;

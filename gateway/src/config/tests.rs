@@ -126,6 +126,10 @@ fn relations_are_asserted() {
     assert!(line(&[("listen", "0.0.0.0:7600")]).contains("loopback"));
     assert!(line(&[("dev", "false")]).contains("token_keys"));
     assert!(line(&[("admin", "127.0.0.1:7600")]).contains("both"));
+    let proxied = |address, proxies| line(&[("listen_proxied", address), ("trusted_proxies", proxies)]);
+    assert!(proxied("127.0.0.1:7602", "").contains("trusted_proxies"));
+    assert!(proxied("0.0.0.0:7602", "10.0.0.0/8").contains("listen_proxied is 0.0.0.0:7602"));
+    assert!(proxied("127.0.0.1:7601", "10.0.0.0/8").contains("admin and listen_proxied are both"));
     assert!(line(&[("max_sessions", "100000"), ("shards", "2")]).contains("RLIMIT_NOFILE"));
     assert!(line(&[("window_bytes", "1048576")]).contains("outbox_bytes"));
     assert!(line(&[("sq_entries", "32768")]).contains("cq_entries"));
@@ -134,6 +138,7 @@ fn relations_are_asserted() {
     }
     config(&[("dev", "false"), ("token_keys", "keys.toml"), ("listen", "0.0.0.0:7600")]).unwrap();
     config(&[("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0")]).unwrap();
+    config(&[("listen_proxied", "127.0.0.1:0"), ("trusted_proxies", "10.0.0.0/8")]).unwrap();
 }
 
 #[test]

@@ -83,6 +83,17 @@ impl Value for SocketAddr {
     }
 }
 
+/// Empty text: none.
+impl Value for Option<SocketAddr> {
+    fn parse(text: &str, _: Bounds) -> Option<Self> {
+        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.map(|address| address.to_string()).unwrap_or_default())
+    }
+}
+
 impl Value for String {
     fn parse(text: &str, bounds: Bounds) -> Option<Self> {
         let fits = match bounds {

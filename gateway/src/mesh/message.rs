@@ -8,6 +8,7 @@ use ringpost_proto::v1;
 use ringpost_proto::wire::Encoding;
 use ringpost_router::envelope::Envelope;
 use ringpost_router::{Identity, Input};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Letter {
 pub enum Errand {
     /// A fresh socket, to a shard with more room.
     Room,
+    /// The same, from this proxy, whose header has not come yet.
+    Preamble(IpAddr),
     /// A request to be upgraded, to the shard of its user.
     Upgrade(Box<Claim>),
     /// A session, to the shard of its user.

@@ -56,8 +56,11 @@ impl Ring {
     /// Before each turn: what shall be armed.
     pub(super) fn arm_accept(&mut self) {
         let free = if self.accepting && !self.accept_failed && !self.stopped { self.room() } else { 0 };
-        // A quarter more: while one brings the backlog, more queue anew.
-        let multishot = free > self.burst + self.burst / 4;
+        // A quarter more: while one brings the backlog, more queue anew. Each listener may bring its own.
+        let listeners = self.listeners.len() as u32;
+        let multishot = free / listeners.max(1) > self.burst + self.burst / 4;
+        // Half of what is free: the other half is for sockets that arrive before these are served.
+        let single = free.div_ceil(2).max(listeners).min(free);
         for at in 0..self.listeners.len() {
             let listener = &self.listeners[at];
             let (armed, singles) = (listener.multishot, listener.singles);
@@ -67,8 +70,9 @@ impl Ring {
                 _ => {}
             }
             // Never both: the multishot's end comes first.
-            // Half of what is free: the other half is for sockets that arrive before these are served.
-            let wanted = if multishot || armed { 0 } else { free.div_ceil(2).min(SINGLES) };
+            // Shared out among the listeners, the first ones first.
+            let share = (single + listeners - 1).saturating_sub(at as u32) / listeners;
+            let wanted = if multishot || armed { 0 } else { share.min(SINGLES) };
             if singles > wanted {
                 self.cancel_accept(Op::CancelAcceptOne, at);
             }
@@ -135,7 +139,7 @@ impl Ring {
             Ok(slot) => {
                 let length = self.listeners.get(at).map_or(0, |listener| listener.name_length);
                 if let Some(handle) = self.occupied_by(slot) {
-                    self.ask_peer(handle, length);
+                    self.ask_peer(handle, at, length);
                 }
             }
             // The table is full: armed again when there is room. With room, it is the system that is out of files.

@@ -65,7 +65,7 @@ use connect::Address;
 use files::Files;
 use hashbrown::HashMap;
 use io_uring::{IoUring, cqueue, squeue};
-use peer_name::PeerName;
+use peer_name::Asked;
 use sends::Sends;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -112,10 +112,11 @@ const BATCH: usize = 512;
 /// What happened. Each variant that names a handle comes before that handle's `Closed`.
 #[derive(Debug)]
 pub enum Completion {
-    /// A listener has a new socket; it is not read before [`Ring::recv`]. `peer`: where it comes from; `None` for what is
-    /// no internet socket.
+    /// A listener has a new socket; it is not read before [`Ring::recv`]. `listener`: in the order of [`Ring::listen`].
+    /// `peer`: where it comes from; `None` for what is no internet socket.
     Accepted {
         handle: Handle,
+        listener: usize,
         peer: Option<SocketAddr>,
     },
     /// Accepting has ended for a reason that waiting may cure (no memory, no descriptors); start again with
@@ -207,7 +208,7 @@ pub struct Ring {
     sends: Sends,
     connecting: HashMap<u32, Box<Address>>,
     /// Sockets whose peer's address the kernel was asked for.
-    asking: HashMap<u32, Box<PeerName>>,
+    asking: HashMap<u32, Asked>,
     listeners: Vec<Listener>,
     /// What the user wants; whether the table has room is the ring's own matter.
     accepting: bool,

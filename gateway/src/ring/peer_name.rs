@@ -11,9 +11,16 @@ use rustix::net::{AddressFamily, sockopt};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-/// Room for the address that the kernel writes. Boxed while it is asked for.
+/// Room for the address that the kernel writes.
 #[repr(C, align(8))]
 pub(super) struct PeerName([u8; size_of::<libc::sockaddr_in6>()]);
+
+/// A question that the kernel has.
+pub(super) struct Asked {
+    listener: usize,
+    /// Boxed, for the kernel writes here.
+    name: Box<PeerName>,
+}
 
 impl PeerName {
     /// From struct sockaddr_in or sockaddr_in6; an IPv4 address on an IPv6 socket stays in its mapped form.
@@ -47,12 +54,13 @@ pub(super) fn length(listener: &OwnedFd) -> u32 {
 
 impl Ring {
     /// Asks for the address of an accepted socket; [`Completion::Accepted`] follows.
-    pub(super) fn ask_peer(&mut self, handle: Handle, length: u32) {
+    pub(super) fn ask_peer(&mut self, handle: Handle, listener: usize, length: u32) {
         if length == 0 || self.stopped {
-            return self.pending.push_back(Completion::Accepted { handle, peer: None });
+            return self.pending.push_back(Completion::Accepted { handle, listener, peer: None });
         }
-        let name = self.asking.entry(handle.slot).insert(Box::new(PeerName([0; _]))).into_mut();
-        let room = (&raw mut name.0).cast();
+        let asked = Asked { listener, name: Box::new(PeerName([0; _])) };
+        let asked = self.asking.entry(handle.slot).insert(asked).into_mut();
+        let room = (&raw mut asked.name.0).cast();
         let socket = types::Fixed(handle.slot);
         let entry = opcode::GetSockOpt::new(socket, libc::SOL_SOCKET as u32, SO_PEERNAME, room, length).build();
         let user_data = UserData::new(Op::PeerName, handle.slot, handle.generation);
@@ -61,10 +69,12 @@ impl Ring {
     }
 
     pub(super) fn peer_named(&mut self, handle: Handle, result: Result<u32, Errno>) {
-        let name = self.asking.remove(&handle.slot);
-        let peer = name.filter(|_| result.is_ok()).and_then(|name| name.address());
-        if self.finish(handle) {
-            self.pending.push_back(Completion::Accepted { handle, peer });
+        let asked = self.asking.remove(&handle.slot);
+        if self.finish(handle)
+            && let Some(Asked { listener, name }) = asked
+        {
+            let peer = name.address().filter(|_| result.is_ok());
+            self.pending.push_back(Completion::Accepted { handle, listener, peer });
         }
     }
 }

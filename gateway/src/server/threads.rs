@@ -20,7 +20,7 @@ use std::thread::{Builder, JoinHandle};
 /// What a thread needs to become a shard.
 struct Start {
     setup: Arc<Setup>,
-    listener: OwnedFd,
+    listeners: Vec<OwnedFd>,
     inboxes: Arc<[Inbox]>,
     bell: Bell,
     port: Arc<EdgePort>,
@@ -81,18 +81,18 @@ impl Rings {
     pub fn start(
         self,
         setup: Arc<Setup>,
-        listeners: Vec<OwnedFd>,
+        listeners: Vec<Vec<OwnedFd>>,
         ports: Vec<StorePort>,
         boards: &[Arc<Board>],
     ) -> Threads {
         let mut threads = Vec::new();
         let Self { threads: waiting, inboxes, bells } = self;
         let parts = waiting.into_iter().zip(listeners).zip(bells).zip(ports).zip(boards);
-        for ((((thread, listener), bell), store), board) in parts {
+        for ((((thread, listeners), bell), store), board) in parts {
             let wake = bell.clone();
             let start = Start {
                 setup: Arc::clone(&setup),
-                listener,
+                listeners,
                 inboxes: Arc::clone(&inboxes),
                 port: EdgePort::new(Box::new(move || wake.ring())),
                 bell,
@@ -135,9 +135,9 @@ fn shard(
     }
     // An error: another ring failed, the start is over.
     let Ok(start) = start.recv() else { return };
-    let Start { setup, listener, inboxes, bell, port, board, store, seed } = start;
+    let Start { setup, listeners, inboxes, bell, port, board, store, seed } = start;
     let abort = AbortOnPanic(id);
-    let shard = Shard::new(setup, Parts { id, ring, listener, bell, inboxes, port, board, store, seed });
+    let shard = Shard::new(setup, Parts { id, ring, listeners, bell, inboxes, port, board, store, seed });
     if let Err(error) = shard.run() {
         // A shard without a ring holds sessions that nobody serves: better that all reconnect.
         eprintln!("shard {id}: io_uring failed ({error}); aborting");

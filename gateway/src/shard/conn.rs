@@ -3,6 +3,7 @@
 //! An idle session is one slab entry and holds no buffer: what is incomplete or queued is on the heap only while it is.
 
 use super::edge::Exchange;
+use super::preamble::Preamble;
 use super::stats::Stat;
 use crate::mesh::Errand;
 use crate::ring::Handle;
@@ -18,6 +19,8 @@ pub(super) enum State {
     /// No socket in this slot.
     #[default]
     Free,
+    /// From a proxy, waits for the header that says for whom.
+    Preamble(Box<Preamble>),
     /// Waits for a request head; boxed while one is incomplete.
     Head(Option<Box<HeadReader>>),
     /// An HTTP request is with the control plane.
@@ -44,7 +47,7 @@ impl State {
     pub fn gauge(&self) -> Option<Stat> {
         Some(match self {
             Self::Free | Self::Departed => return None,
-            Self::Head(_) => Stat::ConnHead,
+            Self::Preamble(_) | Self::Head(_) => Stat::ConnHead,
             Self::Http(_) => Stat::ConnHttp,
             Self::Echo => Stat::ConnEcho,
             Self::Hello(_) | Self::Moving(_) | Self::Arriving => Stat::ConnHello,

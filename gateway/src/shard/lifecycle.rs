@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::conn::{State, flag};
+use super::listen;
 use super::stats::Stat;
 use crate::mesh::Errand;
 use crate::ring::{Handle, RecvEnd};
@@ -21,22 +22,38 @@ const HEARTBEAT_GRACE_MS: u64 = 5_000;
 
 impl Shard {
     /// `peer`: absent where the kernel did not tell; such a connection is not limited.
-    pub(super) fn accepted(&mut self, handle: Handle, peer: Option<IpAddr>) {
+    pub(super) fn accepted(&mut self, handle: Handle, listener: usize, peer: Option<IpAddr>) {
         self.conns.insert(handle, State::Head(None), self.now.mono_ms);
         self.stats.add(Stat::Accepted, 1);
         self.stats.add(Stat::ConnHead, 1);
         self.wheel.arm(handle.slot, self.now.mono_ms + self.setup.config.authenticate_ms);
-        match peer.map_or(Ok(None), |peer| self.setup.addresses.accept(peer)) {
+        if listener == listen::PROXIED {
+            return self.accepted_from_proxy(handle, peer);
+        }
+        match peer.is_none_or(|peer| self.count_address(handle, peer)) {
+            true => self.find_room(handle, Errand::Room),
+            // What it sends is read and dropped, so that the answer is not lost to a reset.
+            false => self.read(handle),
+        }
+    }
+
+    /// One connection more of this address. False: it has too many, and was told.
+    pub(super) fn count_address(&mut self, handle: Handle, address: IpAddr) -> bool {
+        match self.setup.addresses.accept(address) {
             Ok(None) => {}
             Ok(Some(origin)) => drop(self.origins.insert(handle.slot, origin)),
             Err(exceeded) => {
-                // What it sends is read and dropped, so that the answer is not lost to a reset.
-                self.read(handle);
-                return self.refuse_address(handle, exceeded, false);
+                self.refuse_address(handle, exceeded, false);
+                return false;
             }
         }
+        true
+    }
+
+    /// Reads a fresh socket, here or where there is more room.
+    pub(super) fn find_room(&mut self, handle: Handle, errand: Errand) {
         match self.roomier() {
-            Some(shard) => self.start_move(handle, shard, Errand::Room),
+            Some(shard) => self.start_move(handle, shard, errand),
             None => self.read(handle),
         }
     }
@@ -78,7 +95,7 @@ impl Shard {
     fn deadline(&mut self, handle: Handle) {
         let Some(conn) = self.conns.get(handle) else { return };
         match &conn.state {
-            State::Head(_) | State::Http(_) => self.abort(handle, Stat::ClosedTimeout),
+            State::Preamble(_) | State::Head(_) | State::Http(_) => self.abort(handle, Stat::ClosedTimeout),
             State::Hello(_) => self.close_session(handle, CloseCode::Unauthenticated, "no hello in time"),
             // The socket may be with the other shard already: the answer comes.
             State::Moving(moving) if moving.sent => self.wheel.arm(handle.slot, self.now.mono_ms + CLOSE_MS),

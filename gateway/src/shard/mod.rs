@@ -1,7 +1,7 @@
 //! One shard: a thread with a ring, its connections, timers and inbox, and its share of the router.
 //!
 //! Owns: the loop ([`run`]) and the slab of connections ([`conn`]). A message's way through the files: [`lifecycle`]
-//! (accepted) -> [`http`] (request head) -> [`upgrade`] -> [`websocket`] (messages) -> [`session`] (requests to the
+//! (accepted) -> [`preamble`] (behind a proxy that says for whom) -> [`http`] (request head) -> [`upgrade`] -> [`websocket`] (messages) -> [`session`] (requests to the
 //! router) -> [`effects`] (what it decided) -> [`outbox`] (bytes to the socket); [`moving`] brings a socket to the shard of
 //! its user.
 //! Guarantees: one `io_uring_enter` per turn; nothing here waits for anything else; whatever a peer does is bounded: one
@@ -17,6 +17,7 @@ mod lifecycle;
 pub mod listen;
 mod moving;
 mod outbox;
+mod preamble;
 pub mod run;
 mod session;
 pub mod stats;

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::conn::{Move, State, flag};
+use super::preamble::Preamble;
 use super::stats::Stat;
 use crate::mesh::{Errand, Letter, Message};
 use crate::ring::{Errno, Handle};
@@ -134,6 +135,7 @@ impl Shard {
             Errand::Session(greeting) => self.open(handle, home, greeting),
             Errand::Upgrade(claim) => self.admit(handle, home, *claim),
             Errand::Room => drop(self.enter(handle, State::Head(None))),
+            Errand::Preamble(proxy) => drop(self.enter(handle, State::Preamble(Box::new(Preamble::new(proxy))))),
         }
         self.feed(handle, &mut bytes);
     }

@@ -35,7 +35,8 @@ const SPILL_RETRY: Duration = Duration::from_millis(1);
 pub struct Parts {
     pub id: ShardId,
     pub ring: Ring,
-    pub listener: OwnedFd,
+    /// See [`super::listen`].
+    pub listeners: Vec<OwnedFd>,
     pub bell: Bell,
     pub inboxes: Arc<[Inbox]>,
     pub port: Arc<EdgePort>,
@@ -47,8 +48,8 @@ pub struct Parts {
 
 impl Shard {
     pub fn new(setup: Arc<Setup>, parts: Parts) -> Self {
-        let Parts { id, mut ring, listener, bell, inboxes, port, board, store, seed } = parts;
-        ring.listen(listener);
+        let Parts { id, mut ring, listeners, bell, inboxes, port, board, store, seed } = parts;
+        listeners.into_iter().for_each(|listener| ring.listen(listener));
         let now = setup.clock.now();
         let answers = bell.clone();
         store.set_waker(Arc::new(move || answers.ring()));
@@ -164,7 +165,9 @@ impl Shard {
         match completion {
             Completion::Received { handle, mut bytes } => self.received(handle, &mut bytes),
             Completion::Sent { handle, payload, result } => self.sent(handle, payload, result),
-            Completion::Accepted { handle, peer } => self.accepted(handle, peer.map(|peer| peer.ip())),
+            Completion::Accepted { handle, listener, peer } => {
+                self.accepted(handle, listener, peer.map(|peer| peer.ip()));
+            }
             Completion::RecvEnded { handle, why } => self.recv_ended(handle, why),
             Completion::Closed { handle } => self.closed(handle),
             Completion::Arrived { handle, tag } => self.arrived(handle, tag),
@@ -204,7 +207,7 @@ impl Shard {
                 State::Echo | State::Hello(_) => {
                     self.close_session(handle, CloseCode::Draining, "this node is draining");
                 }
-                State::Head(None) => self.abort(handle, Stat::ClosedDraining),
+                State::Preamble(_) | State::Head(None) => self.abort(handle, Stat::ClosedDraining),
                 // Answers are finished, sessions are the router's, sockets on their way are closed where they arrive.
                 _ => {}
             }

@@ -56,6 +56,9 @@ stats! {
     RefusedDevices: Counter "ringpost_refused_total" "reason=\"devices\"",
     RefusedAddressConnections: Counter "ringpost_refused_total" "reason=\"address_connections\"",
     RefusedAddressUpgrades: Counter "ringpost_refused_total" "reason=\"address_upgrades\"",
+    /// On the listener for proxies: from somebody who is none, and without a header that can be read.
+    RefusedProxyUntrusted: Counter "ringpost_refused_total" "reason=\"proxy_untrusted\"",
+    RefusedProxyHeader: Counter "ringpost_refused_total" "reason=\"proxy_header\"",
     RefusedDraining: Counter "ringpost_refused_total" "reason=\"draining\"",
     RefusedOverloaded: Counter "ringpost_refused_total" "reason=\"overloaded\"",
 
@@ -64,6 +67,7 @@ stats! {
     ClosedPeer: Counter "ringpost_closed_total" "reason=\"peer\"",
     ClosedReset: Counter "ringpost_closed_total" "reason=\"reset\"",
     ClosedTimeout: Counter "ringpost_closed_total" "reason=\"head_timeout\"",
+    ClosedProxy: Counter "ringpost_closed_total" "reason=\"proxy\"",
     ClosedHttp: Counter "ringpost_closed_total" "reason=\"http\"",
     ClosedWebSocket: Counter "ringpost_closed_total" "reason=\"websocket_error\"",
     ClosedTooLarge: Counter "ringpost_closed_total" "reason=\"too_large\"",

@@ -42,6 +42,7 @@ impl Shard {
                 return all - chunk.len();
             }
             match &mut conn.state {
+                State::Preamble(_) => self.feed_preamble(handle, &mut chunk),
                 State::Head(_) => self.feed_head(handle, &mut chunk),
                 State::Http(_) => self.feed_body(handle, &mut chunk),
                 State::Echo | State::Hello(_) | State::Open { .. } => self.feed_websocket(handle, &mut chunk),

@@ -34,6 +34,12 @@ impl Server {
         Self { listen: gateway.listen, admin: gateway.admin, gateway }
     }
 
+    /// The address for proxies, where `--listen-proxied` asked for one.
+    pub fn proxied(&self) -> SocketAddr {
+        let found = self.gateway.ready.split(' ').find_map(|word| word.strip_prefix("proxied="));
+        found.expect("proxied= in the ready line").parse().expect("an address")
+    }
+
     pub fn tcp(&self) -> TcpStream {
         let stream = TcpStream::connect(self.listen).expect("the server accepts");
         stream.set_nodelay(true).expect("set_nodelay");
