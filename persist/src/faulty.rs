@@ -238,6 +238,11 @@ impl FaultyStore {
         self.index.read(request)
     }
 
+    /// Any request of the contract, at once and without faults: what was so before the world began.
+    pub fn set_up(&mut self, request: &StoreRequest) -> Outcome {
+        self.apply(request)
+    }
+
     fn fate(&mut self, request: &StoreRequest) -> Fate {
         if self.prng.chance(self.faults.unavailable) {
             return Fate::Unavailable;

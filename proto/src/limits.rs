@@ -54,6 +54,8 @@ pub const MUTES: usize = 500;
 pub const SLICE_BYTES: usize = 64 << 10;
 pub const SLICES_BYTES: usize = 256 << 10;
 pub const SLICES: usize = 64;
+/// Users of one deviceLists request.
+pub const DEVICE_LIST_USERS: usize = 64;
 /// Who says nothing more is no longer writing after this, milliseconds.
 pub const TYPING_MS: u64 = 6_000;
 /// Users that a session watches.

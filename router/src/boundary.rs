@@ -233,6 +233,8 @@ pub struct Counters {
     pub ephemeral: u64,
     /// Presence states sent, answers to watch aside.
     pub presence: u64,
+    /// Sends whose slices were not for the devices that there are.
+    pub device_mismatches: u64,
 }
 
 /// A resume token as it stands in welcome and hello.

@@ -99,7 +99,7 @@ macro_rules! frozen_message {
 pub(crate) use {frozen, frozen_enum};
 
 frozen_message!(v1::ClientFrame, v1::Send, v1::Lookup, v1::Read, v1::Fetch, v1::History, v1::Conversations, v1::Found);
-frozen_message!(v1::Settings, v1::settings::Profile, v1::PresenceState);
+frozen_message!(v1::Settings, v1::settings::Profile, v1::PresenceState, v1::UserDevices);
 
 macro_rules! frozen_number {
     ($($name:ty),*) => { $(

@@ -1,6 +1,6 @@
 //! What each outstanding store request is for.
 
-use crate::session::LookupRead;
+use crate::session::{ListsRead, LookupRead};
 use crate::slab::Key;
 use crate::user::Editing;
 use ringpost_persist::{Peer, Raise};
@@ -17,6 +17,7 @@ pub(crate) enum Pending {
     },
     Page(Box<PageRead>),
     Lookup(Box<LookupRead>),
+    DeviceLists(Box<ListsRead>),
     Conversations {
         session: Key,
         re: u64,
@@ -38,6 +39,12 @@ pub(crate) enum Pending {
     Look {
         conversation: Key,
         ticket: u64,
+    },
+    /// The devices of a user whom a proposal has slices for.
+    Lists {
+        conversation: Key,
+        ticket: u64,
+        user: UserKey,
     },
     /// How much of a conversation counts as read by a user, before that is written.
     CountRead {

@@ -58,6 +58,21 @@ pub fn stale_group(stale: v1::StaleGroup) -> v1::Error {
     }
 }
 
+/// The slices are not for the devices that there are.
+pub fn device_mismatch(mismatch: v1::DeviceMismatch) -> v1::Error {
+    let details = v1::Details { details: Some(v1::details::Details::DeviceMismatch(mismatch)) };
+    v1::Error {
+        field: "slices".into(),
+        details: Some(details),
+        ..error(Code::DeviceMismatch, "the devices are not those that you wrote for; nothing was stored")
+    }
+}
+
+/// The conversation has more members than a message can have slices for.
+pub fn too_many_members(message: String) -> v1::Error {
+    v1::Error { field: "slices".into(), ..error(Code::TooLarge, message) }
+}
+
 /// One more device than a user may have.
 pub fn device_limit(message: impl Into<String>) -> v1::Error {
     error(Code::DeviceLimit, message)

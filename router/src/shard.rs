@@ -204,6 +204,8 @@ impl Router {
             Pending::Pump { session, conversation } => self.pump_read(session, conversation, outcome),
             Pending::Page(page) => self.page_read(page, outcome),
             Pending::Lookup(lookup) => self.looked_up(lookup, outcome),
+            Pending::DeviceLists(read) => self.device_list_read(read, outcome),
+            Pending::Lists { conversation, ticket, user } => self.list_read(conversation, ticket, user, outcome),
             Pending::Conversations { session, re } => self.conversations_read(session, re, outcome),
             Pending::LoadConversation { conversation } => self.conversation_loaded(conversation, outcome),
             Pending::Append { conversation } => self.appended(conversation, outcome),

@@ -125,6 +125,7 @@ frozen!(Counters {
     rate_limited,
     ephemeral,
     presence,
+    device_mismatches,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },
@@ -154,6 +155,8 @@ frozen_enum!(Pending {
     11 = CountRead { conversation: conversation, user: user, read: read, since_ms: since_ms },
     12 = Settings { user: user },
     15 = LastSeen { user: user },
+    30 = Lists { conversation: conversation, ticket: ticket, user: user },
+    31 = DeviceLists { 0: read },
     13 = ReadToEdit { 0: editing },
     14 = WriteEdited { 0: editing },
 });

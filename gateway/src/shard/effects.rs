@@ -132,6 +132,7 @@ impl Shard {
             (Stat::RateLimited, counters.rate_limited),
             (Stat::Ephemeral, counters.ephemeral),
             (Stat::Presence, counters.presence),
+            (Stat::DeviceMismatches, counters.device_mismatches),
         ] {
             self.stats.set(stat, value);
         }

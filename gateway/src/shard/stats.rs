@@ -106,6 +106,7 @@ stats! {
     RateLimited: Counter "ringpost_rate_limited_total" "",
     Ephemeral: Counter "ringpost_ephemeral_total" "",
     Presence: Counter "ringpost_presence_total" "",
+    DeviceMismatches: Counter "ringpost_device_mismatches_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 
     // Between shards.

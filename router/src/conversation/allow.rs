@@ -24,6 +24,8 @@ pub(super) enum No {
     Look(Seq),
     /// It would be refused for a record that is not in the log yet, and may never be.
     Wait,
+    /// Read the device lists of these users first.
+    Lists(Vec<UserKey>),
 }
 
 impl From<v1::Error> for No {
@@ -123,7 +125,7 @@ impl Conversation {
             return Err(refusal::stale_group(self.since(proposal.group_epoch)).into());
         }
         if !matches!(proposal.message_kind, Kind::Edit | Kind::Erase | Kind::Reaction) {
-            return Ok(());
+            return self.allows_slices(waiting);
         }
         // An edit says again what was said: who takes a message back takes its edits back as well.
         let names =
@@ -133,7 +135,8 @@ impl Conversation {
         let allowed = about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), now_ms));
         // With that record it lands or does not; a refusal would be for good.
         let pending = self.batch.iter().any(|(_, record)| record.seq == proposal.ref_seq);
-        allowed.map_err(|error| if pending { No::Wait } else { error.into() })
+        allowed.map_err(|error| if pending { No::Wait } else { error.into() })?;
+        self.allows_slices(waiting)
     }
 
     /// The record that an edit, erasure or reaction is about.

@@ -1,7 +1,7 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
 use super::allow::No;
-use super::{Conversation, Phase, QUEUE, Reference, Search, Waiting};
+use super::{Conversation, Lists, Phase, QUEUE, Reference, Search, Waiting};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
@@ -9,9 +9,10 @@ use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
 use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
-use ringpost_proto::id::{ConversationId, Seq};
+use ringpost_proto::id::{ConversationId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1;
+use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::server_frame::Answer;
 use smallvec::SmallVec;
@@ -28,6 +29,8 @@ pub(super) enum Decision {
     Search,
     /// What it is about is older than what is in memory: read it.
     Look(Seq),
+    /// It has a slice for each device: read the lists of these users.
+    Lists(Vec<UserKey>),
 }
 
 /// What the sender of `proposal` is told if `record` carries its id.
@@ -71,6 +74,8 @@ impl Conversation {
                 Err(No::Wait) => Decision::Wait,
                 Err(No::Look(_)) if matches!(waiting.reference, Reference::Asked(_)) => Decision::Wait,
                 Err(No::Look(seq)) => Decision::Look(seq),
+                Err(No::Lists(_)) if waiting.lists.are_asked() => Decision::Wait,
+                Err(No::Lists(users)) => Decision::Lists(users),
             },
         }
     }
@@ -103,7 +108,8 @@ impl Router {
         let key = self.conversation(id, &proposal.kind);
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let waiting = Waiting { from, re, proposal, search: Search::No, reference: Reference::No };
+        let waiting =
+            Waiting { from, re, proposal, search: Search::No, reference: Reference::No, lists: Lists::default() };
         if room.queue.len() >= QUEUE {
             return self.refuse(&waiting, refusal::overloaded());
         }
@@ -121,7 +127,7 @@ impl Router {
         }
         let mut later = std::collections::VecDeque::new();
         let mut decided = Vec::new();
-        let (mut searches, mut looks) = (Vec::new(), Vec::new());
+        let (mut searches, mut looks, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         // Messages of one session keep their order: none overtakes one that has to wait.
         let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
         while let Some(mut waiting) = next_in_turn(room) {
@@ -138,12 +144,17 @@ impl Router {
                 waiting.reference = Reference::Asked(room.tickets);
                 looks.push((room.tickets, seq));
             }
+            if let Decision::Lists(users) = &decision {
+                room.tickets += 1;
+                waiting.await_lists(room.tickets, users);
+                lists.push((room.tickets, users.clone()));
+            }
             match decision {
                 Decision::Append if !held.contains(&waiting.from) => {
                     let record = room.place(&waiting.proposal, self.now.unix_us, self.settings.worker);
                     room.batch.push((waiting, record));
                 }
-                Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) => {
+                Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) | Decision::Lists(_) => {
                     if !held.contains(&waiting.from) {
                         held.push(waiting.from);
                     }
@@ -171,6 +182,9 @@ impl Router {
             let request = |tag| StoreRequest::ReadLog { tag, conversation, viewer: None, range, records: 1, bytes: 0 };
             self.ask(pending, request);
         }
+        for (ticket, users) in lists {
+            self.ask_lists(key, ticket, users);
+        }
         for (waiting, decision) in decided {
             self.conclude(key, waiting, decision);
         }
@@ -186,8 +200,12 @@ impl Router {
                 self.tell_sent(key, &waiting, sent);
             }
             Decision::Already => self.tell_sent(key, &waiting, v1::Sent::default()),
-            Decision::Refuse(error) => self.refuse(&waiting, error),
-            Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) => {}
+            Decision::Refuse(error) => {
+                let mismatch = error.code() == Code::DeviceMismatch;
+                self.counters.device_mismatches += u64::from(mismatch);
+                self.refuse(&waiting, error);
+            }
+            Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) | Decision::Lists(_) => {}
         }
     }
 

@@ -12,10 +12,12 @@ mod frozen;
 mod progress;
 mod relation;
 mod rooms;
+mod slices;
 mod tick;
 mod typing;
 
 pub(crate) use fan_out::FanOut;
+pub(crate) use slices::Lists;
 
 use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};
@@ -119,6 +121,7 @@ pub(crate) struct Waiting {
     pub proposal: Proposal,
     pub search: Search,
     pub reference: Reference,
+    pub lists: Lists,
 }
 
 /// The record that an edit, erasure or reaction is about, where it is no longer in memory.

@@ -4,13 +4,16 @@
 //! nothing beyond the window is held; an idle, synced session has no [`Work`].
 
 mod ack;
+mod devices;
 mod group;
 mod load;
 mod open;
 mod query;
 pub(crate) mod request;
+mod slices;
 mod watch;
 
+pub(crate) use devices::ListsRead;
 pub(crate) use load::Loading;
 pub(crate) use query::LookupRead;
 pub(crate) use watch::Watching;

@@ -187,10 +187,11 @@ fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(Convers
         return Err(refusal::invalid("clientMessageId", "must be 16 bytes"));
     };
     let message_kind = send.kind();
-    if !send.slices.is_empty() {
-        return Err(refusal::unimplemented("slices", "there are no lists of devices yet"));
-    }
     let body = match send.body {
+        Some(_) if !send.slices.is_empty() => {
+            return Err(refusal::invalid("slices", "stand instead of a text or payload"));
+        }
+        None if !send.slices.is_empty() => super::slices::body(&sender, send.slices)?,
         // In buffers of their own size: they stay, while what they came in was made for a whole frame.
         Some(v1::send::Body::Text(text)) => Body::Text(text.into_boxed_str().into_boxed_bytes().into()),
         Some(v1::send::Body::Payload(payload)) => Body::Payload(Bytes::copy_from_slice(&payload)),
@@ -198,7 +199,8 @@ fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(Convers
         None => return Err(refusal::invalid("text", "a send needs a text or a payload")),
     };
     let field = if matches!(body, Body::Text(_)) { "text" } else { "payload" };
-    if body.bytes().len() > BODY_BYTES {
+    let sliced = matches!(body, Body::Slices(_));
+    if !sliced && body.bytes().len() > BODY_BYTES {
         return Err(refusal::too_large(field, BODY_BYTES));
     }
     check_kind(message_kind, &body, send.ref_seq)?;
@@ -230,13 +232,16 @@ fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(Convers
 fn check_kind(kind: Kind, body: &Body, ref_seq: Seq) -> Result<(), v1::Error> {
     let is_text = matches!(body, Body::Text(_));
     match kind {
-        Kind::Text if !is_text => return Err(refusal::invalid("kind", "a payload is not a TEXT")),
+        Kind::Text if matches!(body, Body::Payload(_)) => {
+            return Err(refusal::invalid("kind", "a payload is not a TEXT"));
+        }
         Kind::Data if is_text => return Err(refusal::invalid("kind", "DATA takes a payload")),
         Kind::Edit | Kind::Erase | Kind::Reaction if ref_seq == 0 => {
             return Err(refusal::invalid("refSeq", "must name the message that this is about"));
         }
         Kind::Erase if !body.bytes().is_empty() => return Err(refusal::invalid("text", "an erasure says nothing")),
-        Kind::Reaction if body.bytes().len() > REACTION_BYTES => {
+        // A ciphertext is longer than what it says.
+        Kind::Reaction if !matches!(body, Body::Slices(_)) && body.bytes().len() > REACTION_BYTES => {
             return Err(refusal::too_large("text", REACTION_BYTES));
         }
         Kind::KeyDistribution if is_text => return Err(refusal::invalid("kind", "KEY_DISTRIBUTION takes a payload")),

@@ -10,5 +10,6 @@ mod progress;
 mod sends;
 mod sessions;
 mod settings;
+mod slices;
 mod snapshots;
 mod world;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringpost_persist::faulty::{Faults, FaultyStore};
-use ringpost_persist::{Record, RegisterKey, StoreAnswer, Tag};
+use ringpost_persist::{DocumentKey, Outcome, Record, RegisterKey, StoreAnswer, StoreRequest, Tag};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::push::Item;
@@ -10,7 +10,7 @@ use ringpost_proto::v1::server_frame::Answer;
 use ringpost_proto::v1::{self, peer::Peer};
 use ringpost_router::envelope::Envelope;
 use ringpost_router::{
-    ConnRef, Identity, Input, Now, Output, Rate, RecordPage, Request, Router, Settings, home_of_user,
+    ConnRef, DeviceList, Identity, Input, Now, Output, Rate, RecordPage, Request, Router, Settings, home_of_user,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -166,6 +166,37 @@ impl World {
         let home = home_of_user(&identity.user, self.routers.len() as u16);
         self.input(home, Input::Open { conn, id: 1, identity, hello: Box::new(hello) });
         conn
+    }
+
+    /// These devices of a user are linked, with nothing written of what they have.
+    pub fn link(&mut self, name: &str, devices: &[&str]) {
+        let mut list = DeviceList::default();
+        for device in devices {
+            list.link(DeviceId::new(device).unwrap(), None, self.unix_ms());
+        }
+        self.put_devices(name, &list);
+    }
+
+    pub fn put_devices(&mut self, name: &str, list: &DeviceList) {
+        let expected = self.device_document(name).map_or(0, |(version, _)| version);
+        let key = DocumentKey::Devices(user(name));
+        let outcome = self.store.set_up(&StoreRequest::Cas { tag: 0, key, expected, bytes: list.encode() });
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+    }
+
+    /// What is stored of a user's devices.
+    pub fn devices(&self, name: &str) -> DeviceList {
+        let stored = self.device_document(name).unwrap_or_default();
+        DeviceList::decode(&stored.1).unwrap()
+    }
+
+    /// The same as it is in the store, with its version there.
+    pub fn device_document(&self, name: &str) -> Option<(u64, Bytes)> {
+        let key = DocumentKey::Devices(user(name));
+        match self.store.read(&StoreRequest::ReadDocument { tag: 0, key }) {
+            Some(Outcome::Document(found)) => found,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// A session of an hour, synced.

@@ -32,6 +32,10 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_rate_limited_total", "Requests answered RATE_LIMITED."),
     ("ringpost_presence_total", "Presence states sent to sessions that watch; answers to watch aside."),
     ("ringpost_ephemeral_total", "Typing events sent to sessions; a session without room is not told."),
+    (
+        "ringpost_device_mismatches_total",
+        "Messages with a slice for each device that were not for the devices that there are.",
+    ),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),
