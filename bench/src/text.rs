@@ -53,15 +53,8 @@ impl Texts {
 
     /// A version 7 UUID (RFC 9562 section 5.7) that follows from the number and the time of sending, `unix_ms`.
     pub fn id(&self, number: u32, unix_ms: u64) -> ClientMessageId {
-        let low = mix(self.seed ^ u64::from(number) ^ 0x5bd1_e995_0000_0000).to_be_bytes();
-        let mut id = [0; 16];
-        id[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
-        id[6] = 0x70;
-        id[7] = low[0];
-        id[8..12].copy_from_slice(&low[1..5]);
-        id[8] = id[8] & 0x3f | 0x80;
-        id[12..].copy_from_slice(&number.to_be_bytes());
-        ClientMessageId(id)
+        let mixed = mix(self.seed ^ u64::from(number) ^ 0x5bd1_e995_0000_0000);
+        ClientMessageId::uuid_v7(unix_ms, u128::from(mixed) << 32 | u128::from(number))
     }
 }
 

@@ -217,6 +217,14 @@ impl ClientMessageId {
         bytes.try_into().ok().map(Self)
     }
 
+    /// A version 7 UUID (RFC 9562 section 5.7) of this Unix time in milliseconds (48 bits) and the low 80 of the random bits,
+    /// of which version and variant take six.
+    pub fn uuid_v7(unix_ms: u64, random: u128) -> Self {
+        let version_and_variant = 0xf << 76 | 0b11 << 62;
+        let bits = u128::from(unix_ms) << 80 | random & ((1 << 80) - 1) & !version_and_variant;
+        Self((bits | 7 << 76 | 0b10 << 62).to_be_bytes())
+    }
+
     /// The Unix time in milliseconds that a version 7 UUID carries (RFC 9562 section 5.7), else `None`.
     pub fn uuid_v7_ms(&self) -> Option<u64> {
         if self.0[6] >> 4 != 7 || self.0[8] >> 6 != 0b10 {
@@ -235,5 +243,22 @@ impl ClientMessageId {
 impl fmt::Debug for ClientMessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_id_is_of_version_7_and_carries_its_time() {
+        for random in [0, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
+            for ms in [0, 1_700_000_000_123, (1 << 48) - 1] {
+                assert_eq!(ClientMessageId::uuid_v7(ms, random).uuid_v7_ms(), Some(ms));
+            }
+        }
+        // Bytes 6 and 8 keep what is not version and variant.
+        assert_eq!(ClientMessageId::uuid_v7(0, u128::MAX).0[6..9], [0x7f, 0xff, 0xbf]);
+        assert_eq!(ClientMessageId::uuid_v7(1, 0).0, [0, 0, 0, 0, 0, 1, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

@@ -7,6 +7,7 @@ use crate::mesh::{Errand, Greeting, Message};
 use crate::ring::Handle;
 use bytes::Bytes;
 use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::ClientMessageId;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::wire::{self, Encoding};
@@ -128,13 +129,10 @@ fn make_id(request: &mut Wire, unix_ms: u64) {
     }
 }
 
-/// A UUIDv7 (RFC 9562 section 5.7) for who typed a send by hand; a retry gets another one and is stored twice.
+/// For who typed a send by hand; a retry gets another one and is stored twice.
 fn made_id(unix_ms: u64) -> Bytes {
-    let mut id = [0; 16];
+    let mut random = [0; 16];
     // Without randomness the time alone tells them apart, nearly.
-    let _ = getrandom::fill(&mut id);
-    id[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
-    id[6] = id[6] & 0x0f | 0x70;
-    id[8] = id[8] & 0x3f | 0x80;
-    Bytes::copy_from_slice(&id)
+    let _ = getrandom::fill(&mut random);
+    ClientMessageId::uuid_v7(unix_ms, u128::from_ne_bytes(random)).to_bytes()
 }

@@ -38,10 +38,7 @@ pub(super) fn cmid(seq: Seq) -> ClientMessageId {
 
 /// An id that names this time.
 pub(super) fn uuid_v7(ms: u64) -> ClientMessageId {
-    let mut id = [0x70; 16];
-    id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
-    id[8] = 0x80;
-    ClientMessageId(id)
+    ClientMessageId::uuid_v7(ms, 0)
 }
 
 /// A text of `sender`'s phone at `seq`, with an id and a stamp (seconds) that grow with it.

@@ -29,7 +29,8 @@ struct By {
 impl Router {
     pub(crate) fn more(&mut self, key: Key, conn: ConnRef, id: u64, request: Wire) {
         let Some((user, device)) = self.identity_of(key) else { return };
-        let made = self.made_id();
+        let random = u128::from(self.next_random()) << 64 | u128::from(self.next_random());
+        let made = ClientMessageId::uuid_v7(self.now_ms(), random);
         let by = By { user, device, made };
         let proposed = match request {
             Wire::GroupCreate(create) => by.create(create),
@@ -55,17 +56,6 @@ impl Router {
             _ => Err(refusal::unimplemented("", "this server does not know the request")),
         };
         self.propose_or_refuse(key, conn, id, proposed);
-    }
-
-    /// A UUIDv7 (RFC 9562 section 5.7).
-    fn made_id(&mut self) -> ClientMessageId {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.next_random().to_be_bytes());
-        id[8..].copy_from_slice(&self.next_random().to_be_bytes());
-        id[..6].copy_from_slice(&self.now_ms().to_be_bytes()[2..]);
-        id[6] = id[6] & 0x0f | 0x70;
-        id[8] = id[8] & 0x3f | 0x80;
-        ClientMessageId(id)
     }
 
     pub(super) fn propose_or_refuse(

@@ -98,12 +98,12 @@ pub struct App {
     /// Bye was said.
     leaving: bool,
     ended: bool,
-    fresh: Box<dyn FnMut() -> [u8; 10]>,
+    fresh: Box<dyn FnMut() -> u128>,
 }
 
 impl App {
-    /// `fresh`: random bytes for the ids of messages.
-    pub fn new(now: Now, options: Options, mut state: State, fresh: Box<dyn FnMut() -> [u8; 10]>) -> Self {
+    /// `fresh`: random bits for the ids of messages.
+    pub fn new(now: Now, options: Options, mut state: State, fresh: Box<dyn FnMut() -> u128>) -> Self {
         let mut client = Client::new(now.ms, options.seed, false);
         for known in &state.conversations {
             if let Some(peer) = known.conversation.peer.as_ref().filter(|_| known.seq > 0) {
@@ -393,15 +393,4 @@ fn messages(count: usize) -> String {
 fn error_line(error: &v1::Error) -> String {
     let name = code::Value::try_from(error.code).unwrap_or_default().as_str_name();
     format!("{name} {}", show::safe(&error.message)).trim_end().to_owned()
-}
-
-/// A version 7 UUID (RFC 9562 section 5.7).
-fn uuid_v7(unix_ms: u64, random: [u8; 10]) -> [u8; 16] {
-    let [_, _, time @ ..] = unix_ms.to_be_bytes();
-    let mut id = [0; 16];
-    id[..6].copy_from_slice(&time);
-    id[6..].copy_from_slice(&random);
-    id[6] = 0x70 | id[6] & 0x0f;
-    id[8] = 0x80 | id[8] & 0x3f;
-    id
 }

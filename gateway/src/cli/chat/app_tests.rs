@@ -40,7 +40,7 @@ impl World {
         let mut count = 0;
         let fresh = move || {
             count += 1;
-            [count; 10]
+            count
         };
         let app = App::new(now, options, state.clone(), Box::new(fresh));
         Self { app, now, seen: Vec::new(), saved: state }

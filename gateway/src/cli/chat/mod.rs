@@ -119,10 +119,10 @@ pub fn run(matches: &ArgMatches) -> Outcome {
     let (sender, inputs) = sync_channel(4 * AHEAD);
     let credit = read_stdin(sender.clone());
     let fresh = || {
-        let mut bytes = [0; 10];
+        let mut bytes = [0; 16];
         // The operating system had some a moment ago, above.
         let _ = getrandom::fill(&mut bytes);
-        bytes
+        u128::from_ne_bytes(bytes)
     };
     let clock = Clock(Instant::now());
     let app = App::new(clock.now(), options, state, Box::new(fresh));

@@ -2,8 +2,9 @@
 
 use super::super::command::{Command, HELP};
 use super::super::show;
-use super::{App, Now, Options, Output, messages, uuid_v7};
+use super::{App, Now, Options, Output, messages};
 use bytes::Bytes;
+use ringpost_proto::id::ClientMessageId;
 use ringpost_proto::v1::client_frame::Request;
 use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::peer::Peer;
@@ -78,7 +79,7 @@ impl App {
     }
 
     fn id(&mut self, now: Now) -> Bytes {
-        Bytes::copy_from_slice(&uuid_v7(now.unix_ms, (self.fresh)()))
+        ClientMessageId::uuid_v7(now.unix_ms, (self.fresh)()).to_bytes()
     }
 
     fn change(&mut self, now: Now, users: Vec<String>, request: fn(v1::GroupUsers) -> Request) {
