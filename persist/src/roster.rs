@@ -42,7 +42,7 @@ pub struct Member {
     pub aside: u64,
     /// `ordinal` of the record with which it left.
     pub left_ordinal: u64,
-    /// The newest record that it sent; 0: none.
+    /// The newest record that it sent, blocks aside; 0: none.
     pub last_own: Seq,
 }
 
@@ -227,7 +227,10 @@ impl Roster {
         let counts = u64::from(record.counts());
         if let Some(at) = self.find(&record.sender) {
             let sender = &mut self.members[usize::from(at)];
-            sender.last_own = record.seq;
+            // Whoever only blocked the other one has sent nothing.
+            if !record.is_block() {
+                sender.last_own = record.seq;
+            }
             sender.aside += counts;
             changed.push(at);
         }

@@ -124,6 +124,18 @@ fn away_on_every_device_is_offline() {
 }
 
 #[test]
+fn who_was_blocked_for_a_while_is_no_contact_for_that() {
+    let mut world = World::new(2);
+    let [carl, phone] = ["carl", "bob"].map(|name| world.open(name, "phone"));
+    world.answer(phone, shows(Privacy::Contacts));
+    world.answer(phone, block("carl"));
+    world.answer(phone, Request::More(Box::new(Wire::Unblock(v1::Block { user: "carl".into() }))));
+    assert_eq!(states(&mut world, carl, &["bob"]), bob(false, 0));
+    world.sent(phone, text("carl", cmid(1), "hi")).unwrap();
+    assert_eq!(news(&mut world, carl), bob(true, 0));
+}
+
+#[test]
 fn only_whom_a_user_shows_it_sees_it() {
     let mut world = World::new(3);
     let [alice, carl, phone] = ["alice", "carl", "bob"].map(|name| world.open(name, "phone"));
