@@ -4,6 +4,8 @@ use super::oracle::{Verdict, ensure};
 use super::plan::Ask;
 use super::world::World;
 use ringpost_proto::id::{ClientMessageId, Seq};
+use ringpost_proto::v1::presence::state::Value as Presence;
+use ringpost_proto::v1::privacy::Value as Privacy;
 use ringpost_proto::v1::{self, client_frame::Request, code::Value as Code, server_frame::Answer};
 
 /// Request numbers from here on are ours, not the client's.
@@ -21,6 +23,8 @@ pub struct Question {
     pub before: Seq,
     pub limit: u32,
     pub about: Vec<(ClientMessageId, Option<Seq>)>,
+    /// Who is watched.
+    pub name: String,
     /// Up to where whoever answers knows the log at least.
     pub known: Seq,
     /// By user: what is marked as delivered and read of the conversation.
@@ -31,6 +35,10 @@ impl World {
     pub fn app_asks(&mut self, device: usize, of: usize, what: Ask) -> Verdict {
         let Some(link) = self.online(device) else { return Ok(()) };
         let user = self.devices[device].user;
+        let strange =
+            of >= self.oracle.users.len() && matches!(what, Ask::Watch { .. } | Ask::Away { .. } | Ask::Show { .. });
+        let name = if strange { "nobody".to_owned() } else { format!("u{of}") };
+        let of = if strange { 0 } else { of };
         let known = self.oracle.known(user, of, self.now);
         let mut question = Question { of, what, known, ..Question::default() };
         if matches!(what, Ask::History { .. } | Ask::Conversations | Ask::Info) {
@@ -45,6 +53,19 @@ impl World {
                 question.before = self.dice.between(1, question.heads[of] + 1);
                 question.marked = self.oracle.marks(&self.store, user, of);
                 Request::RecordInfo(v1::RecordInfo { conversation, seq: question.before })
+            }
+            Ask::Watch { on } => {
+                let watch = v1::Watch { users: vec![name.clone()] };
+                question.name = name;
+                if on { Request::Watch(watch) } else { Request::Unwatch(watch) }
+            }
+            Ask::Away { on } => {
+                let state = if on { Presence::Away } else { Presence::Active } as i32;
+                Request::Presence(v1::Presence { state })
+            }
+            Ask::Show { whom } => {
+                let last_seen = privacy(whom) as i32;
+                Request::Settings(v1::Settings { last_seen, ..Default::default() })
             }
             Ask::Block { on } => {
                 let Some(peer) = self.oracle.users.get(of).filter(|_| of != user) else { return Ok(()) };
@@ -140,6 +161,16 @@ impl World {
                 self.coverage.mark("record info");
                 self.judge_info(question, user, &info)
             }
+            (Ask::Watch { on }, Answer::PresenceStates(states)) => {
+                let names: Vec<&str> = states.states.iter().map(|state| &*state.user).collect();
+                let right = if on { names == [&*question.name] } else { names.is_empty() };
+                ensure(right, || format!("presence: {:?} was watched: {on}, answered {names:?}", question.name))
+            }
+            (Ask::Show { whom }, Answer::Settings(settings)) => {
+                self.coverage.mark("settings");
+                let (told, right) = (settings.last_seen(), privacy(whom));
+                ensure(told == right, || format!("settings: u{user} shows it to {told:?}, asked {right:?}"))
+            }
             (Ask::Block { on }, Answer::Ok(_)) => {
                 let since = question.before;
                 self.coverage.mark(if on { "blocked" } else { "unblocked" });
@@ -155,6 +186,10 @@ impl World {
         let right = never && matches!(error.code(), Code::NotFound | Code::NotMember);
         ensure(right, || format!("device {device} asked about group {} and got {error:?}", question.of))
     }
+}
+
+fn privacy(whom: u8) -> Privacy {
+    [Privacy::Everyone, Privacy::Contacts, Privacy::Nobody][usize::from(whom)]
 }
 
 impl Question {

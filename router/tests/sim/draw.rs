@@ -41,6 +41,7 @@ impl Plan {
         plan.draw_said(dice, length);
         plan.draw_blocks(dice, length);
         plan.draw_typing(dice, length);
+        plan.draw_presence(dice, length);
         plan.draw_faults(dice, length);
         if dice.percent(12) {
             let users = plan.users.len();
@@ -173,6 +174,28 @@ impl Plan {
                 self.actions.push((at.min(length), Action::Type { device, of, composing: dice.percent(80) }));
                 at += dice.between(0, 5 * SECOND);
             }
+        }
+    }
+
+    /// In most worlds somebody watches somebody, who comes and goes.
+    fn draw_presence(&mut self, dice: &mut Dice, length: u64) {
+        let (devices, users) = (self.devices(), self.users.len());
+        let watches = [0, 0, 2, 4, 6][dice.pick(5)];
+        let mut some = |dice: &mut Dice, most: u64, what: &dyn Fn(&mut Dice) -> Ask| {
+            for _ in 0..dice.between(0, most) {
+                // One more than there are: a stranger.
+                let (device, of, at) = (dice.pick(devices), dice.pick(users + 1), dice.between(0, length));
+                let what = what(dice);
+                self.actions.push((at, Action::Ask { device, of, what }));
+            }
+        };
+        for _ in 0..watches {
+            some(dice, 2, &|_| Ask::Watch { on: true });
+        }
+        if watches > 0 {
+            some(dice, 2, &|_| Ask::Watch { on: false });
+            some(dice, 6, &|dice| Ask::Away { on: dice.percent(60) });
+            some(dice, 3, &|dice| Ask::Show { whom: dice.pick(3) as u8 });
         }
     }
 

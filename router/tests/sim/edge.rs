@@ -79,6 +79,18 @@ impl World {
                 let identity = valid.then(|| self.identity(link, exp_ms));
                 return self.feed_home(link, Input::Renewed { conn, id, identity });
             }
+            Asked::Presence(presence) => {
+                self.says_presence(link, &presence);
+                Request::More(Box::new(Asked::Presence(presence)))
+            }
+            Asked::Watch(watch) => {
+                self.watches(link, &watch, true);
+                Request::More(Box::new(Asked::Watch(watch)))
+            }
+            Asked::Unwatch(watch) => {
+                self.watches(link, &watch, false);
+                Request::More(Box::new(Asked::Unwatch(watch)))
+            }
             Asked::Typing(typing) => {
                 self.types(link, &typing)?;
                 Request::More(Box::new(Asked::Typing(typing)))
@@ -250,6 +262,18 @@ impl World {
                 shown.try_for_each(|record| self.oracle.record_leaves(&self.store, device, record, self.now))
             }
             Some(Answer::TypingEvent(event)) => self.typing_leaves(link, event),
+            Some(Answer::Welcome(_)) => {
+                self.session_is(link, true);
+                Ok(())
+            }
+            Some(Answer::PresenceStates(states)) => {
+                states.states.iter().try_for_each(|state| self.presence_leaves(link, state))
+            }
+            Some(Answer::PresenceState(state)) => self.presence_leaves(link, state),
+            Some(Answer::Settings(settings)) => {
+                self.oracle.shows_to(self.devices[device].user, settings.last_seen(), self.now);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -258,6 +282,7 @@ impl World {
     pub fn edge_close(&mut self, link: LinkId, code: u16) -> Verdict {
         self.coverage.count_close(code);
         self.links[link].closing = true;
+        self.session_ends(link);
         self.send_down(link, Down::Close(code));
         let later = self.dice.between(0, 20 * MS);
         self.at(self.now + later, Event::ServerGone { link });
@@ -269,6 +294,7 @@ impl World {
             return Ok(());
         }
         self.links[link].server_done = true;
+        self.session_ends(link);
         let conn = self.links[link].conn;
         self.node.conns.remove(&(conn.shard, conn.slot));
         let down = &mut self.links[link].down;

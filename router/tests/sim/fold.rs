@@ -226,6 +226,17 @@ impl Fold {
         !self.group && upto > 0 && !self.is_member(user, upto)
     }
 
+    /// How often somebody blocked the other one or ended that.
+    pub fn turns(&self) -> usize {
+        let turns = |parts: &Vec<(Seq, Seq)>| 2 * parts.len() - parts.iter().filter(|it| it.1 == Seq::MAX).count();
+        self.parts.iter().map(turns).sum()
+    }
+
+    /// Whether a user has ever sent a message.
+    pub fn spoke(&self, user: usize) -> bool {
+        self.facts.iter().any(|fact| fact.sender == user && fact.kind != Kind::Change)
+    }
+
     /// What of (read, upto] counts for a user as unread.
     pub fn unread(&self, user: usize, read: Seq, upto: Seq) -> usize {
         let counts = |seq: &Seq| {

@@ -42,6 +42,7 @@ impl World {
             home,
             exp_ms: it.exp_ms,
             opened: false,
+            away: false,
             closing: false,
             server_done: false,
             paused: false,

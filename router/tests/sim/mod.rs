@@ -20,6 +20,7 @@ mod node;
 mod oracle;
 mod past;
 mod plan;
+mod presence;
 mod queue;
 mod said;
 mod shrink;

@@ -22,6 +22,8 @@ pub struct Link {
     pub exp_ms: u64,
     /// Hello was handed to the router.
     pub opened: bool,
+    /// Its client said that nobody is there.
+    pub away: bool,
     /// The close was sent: nothing more is read.
     pub closing: bool,
     /// The node has it no more: closed by it, or noticed to be gone.

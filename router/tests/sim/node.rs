@@ -153,6 +153,7 @@ impl World {
             return Ok(());
         }
         self.store.crash();
+        self.nobody_is_here();
         self.store_fired();
         self.arm_store();
         self.oracle.logs_hold(&self.store)?;

@@ -153,6 +153,18 @@ pub enum Ask {
     Block {
         on: bool,
     },
+    /// Watch a user, or no longer; one past the peers is a user that there is not.
+    Watch {
+        on: bool,
+    },
+    /// That nobody is at the screen, or somebody: without an answer.
+    Away {
+        on: bool,
+    },
+    /// Who sees when one was here: everyone, contacts or nobody.
+    Show {
+        whom: u8,
+    },
     /// That somebody is writing: answered only if it is wrong.
     Type,
     /// One of the changes that are wanted.

@@ -49,6 +49,8 @@ pub enum Event {
     Reread {
         link: LinkId,
     },
+    /// The views of those who watch are looked at.
+    Look,
     /// Nobody believes any more that this user writes in this room.
     TypingEnds {
         link: LinkId,
@@ -241,6 +243,7 @@ impl World {
             Event::Down { link, number, item } => self.arrive_down(link, number, item),
             Event::Heartbeat { link } => self.heartbeat(link),
             Event::Reread { link } => self.reread(link),
+            Event::Look => self.look(),
             Event::TypingEnds { link, room, by } => self.typing_ends(link, room, by),
             Event::ServerGone { link } => self.server_gone(link),
             Event::ClientGone { link } => self.client_gone(link),

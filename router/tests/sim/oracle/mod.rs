@@ -11,6 +11,7 @@ mod missing;
 
 use super::fold::{Fold, Meant};
 use super::plan::Plan;
+use super::presence::Presence;
 use super::typing::{Typing, under_way_us};
 use ringpost_persist::Record;
 use ringpost_persist::faulty::FaultyStore;
@@ -41,6 +42,7 @@ pub struct Oracle {
     /// Since when whoever took a record back knows that it is.
     pub(super) erasures: BTreeMap<(ConversationId, Seq), u64>,
     pub typing: Typing,
+    pub presence: Presence,
     /// How long something may be under way within the node.
     pub(super) under_way_us: u64,
     /// The wall clock never jumps.
@@ -138,6 +140,7 @@ impl Oracle {
             blocks: BTreeMap::new(),
             erasures: BTreeMap::new(),
             typing: Typing::default(),
+            presence: Presence::new(users.len(), plan),
             under_way_us: under_way_us(plan),
             steady: plan.is_steady(),
             unix_us: 0,

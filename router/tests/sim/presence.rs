@@ -1,0 +1,263 @@
+//! Who is there: what sessions are told of those whom they watch, and whether that settles to the truth.
+//!
+//! The truth: a user is here while one of its sessions is open at the node and not AWAY; it is shown to whom its settings
+//! show it, unless one of the two blocks the other; all as the logs and the committed settings say.
+
+use super::network::{Link, LinkId};
+use super::oracle::{Oracle, Verdict, ensure};
+use super::plan::{Action, Plan, SECOND};
+use super::world::{Event, World};
+use prost::Message;
+use ringpost_persist::faulty::FaultyStore;
+use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
+use ringpost_proto::v1::{self, presence::state::Value as State, privacy::Value as Privacy};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whoever is back within this time was not away.
+const GRACE_US: u64 = 15 * SECOND;
+/// Within this time everybody is told.
+const SETTLE_US: u64 = SECOND;
+/// Where the store does not answer what is needed for that is asked for again, a few times.
+const ROUGH_US: u64 = 20 * SECOND;
+/// How often the views are looked at.
+const LOOK_US: u64 = SECOND / 2;
+
+/// What is known of who is here and who is told of it.
+#[derive(Default)]
+pub struct Presence {
+    /// By user: since when it is here or is not.
+    here: Vec<(u64, bool)>,
+    /// By user: its sessions that make it be here.
+    active: Vec<BTreeSet<LinkId>>,
+    /// By user: when it went, Unix milliseconds.
+    went: Vec<Vec<u64>>,
+    /// By user: whom it shows when it was last seen, as it was answered, and when.
+    shown: Vec<Option<(u64, Privacy)>>,
+    /// Who watches whom; and since when not any more.
+    watched: BTreeMap<(LinkId, usize), Option<u64>>,
+    views: BTreeMap<(LinkId, usize), View>,
+    looking: bool,
+    rough: bool,
+}
+
+/// What a session was told of a user, and since when nothing has changed that decides whether it may see it.
+struct View {
+    online: bool,
+    last_seen_ms: u64,
+    grounds: Grounds,
+    since: u64,
+}
+
+/// Blocks and their ends, whether there was a message, and the version of the settings.
+type Grounds = (usize, bool, u64);
+
+impl Presence {
+    pub fn new(users: usize, plan: &Plan) -> Self {
+        let full = plan.actions.iter().any(|(_, action)| matches!(action, Action::Full { .. }));
+        let store = &plan.store;
+        let faults = [store.slow, store.unavailable, store.full, store.unknown_landed, store.unknown_lost];
+        Self {
+            here: vec![(0, false); users],
+            active: vec![BTreeSet::new(); users],
+            went: vec![Vec::new(); users],
+            shown: vec![None; users],
+            rough: full || store.unknown_late > 0 || faults.iter().any(|rate| *rate > 0),
+            ..Self::default()
+        }
+    }
+}
+
+impl World {
+    /// A session opened, ended, or said how it is.
+    pub fn session_is(&mut self, link: LinkId, active: bool) {
+        let (user, now, unix_ms) =
+            (self.devices[self.links[link].device].user, self.now, self.clocks().unix_us / 1_000);
+        let presence = &mut self.oracle.presence;
+        if active {
+            presence.active[user].insert(link)
+        } else {
+            presence.active[user].remove(&link)
+        };
+        let here = !presence.active[user].is_empty();
+        if here != presence.here[user].1 {
+            presence.here[user] = (now, here);
+            if !here {
+                presence.went[user].push(unix_ms);
+            }
+        }
+    }
+
+    pub fn session_ends(&mut self, link: LinkId) {
+        self.session_is(link, false);
+        self.oracle.presence.views.retain(|(by, _), _| *by != link);
+    }
+
+    /// The node dies, and all that it knows of who is here and who watches.
+    pub fn nobody_is_here(&mut self) {
+        for user in 0..self.oracle.users.len() {
+            for link in self.oracle.presence.active[user].clone() {
+                self.session_is(link, false);
+            }
+        }
+        self.oracle.presence.views.clear();
+        self.oracle.presence.watched.clear();
+    }
+
+    /// A session says how it is, or whom it watches.
+    pub fn says_presence(&mut self, link: LinkId, presence: &v1::Presence) {
+        if self.oracle.presence.active.iter().any(|links| links.contains(&link)) || self.links[link].away {
+            self.links[link].away = presence.state() == State::Away;
+            self.session_is(link, !self.links[link].away);
+        }
+    }
+
+    pub fn watches(&mut self, link: LinkId, watch: &v1::Watch, on: bool) {
+        let users: Vec<usize> = watch.users.iter().filter_map(|name| self.oracle.user(name)).collect();
+        for user in users {
+            let until = if on { None } else { Some(self.now) };
+            self.oracle.presence.watched.insert((link, user), until);
+            if !on {
+                self.oracle.presence.views.remove(&(link, user));
+            }
+        }
+    }
+
+    /// A session is told how somebody is.
+    pub fn presence_leaves(&mut self, link: LinkId, state: &v1::PresenceState) -> Verdict {
+        let observer = self.devices[self.links[link].device].user;
+        let Some(user) = self.oracle.user(&state.user) else {
+            let nobody = !state.online && state.last_seen_ms == 0;
+            return ensure(nobody, || format!("presence: {state:?} is told of who does not exist"));
+        };
+        let until = self.oracle.presence.watched.get(&(link, user)).copied();
+        let watches = until.is_some_and(|until| until.is_none_or(|until| self.now <= until + self.oracle.under_way_us));
+        ensure(watches, || format!("presence: {state:?} is told to {link}, who watches it not ({until:?})"))?;
+        if state.online || state.last_seen_ms > 0 {
+            // A welcome may still be on its way to another shard.
+            let opens = |it: &Link| it.opened && !it.closing && !it.server_done && it.epoch == self.node.epoch;
+            let of_user = |it: &&Link| self.devices[it.device].user == user;
+            let opens = state.online && self.links.iter().filter(of_user).any(opens);
+            self.oracle.may_see_presence(&self.store, (observer, user), self.now, state, opens)?;
+        }
+        let mark = match (state.online, state.last_seen_ms) {
+            (true, _) => "presence: online",
+            (false, 0) => "presence: not told",
+            (false, _) => "presence: offline",
+        };
+        self.coverage.mark(mark);
+        if until != Some(None) {
+            return Ok(());
+        }
+        let grounds = self.oracle.grounds(&self.store, observer, user);
+        let fresh = View { online: false, last_seen_ms: 0, grounds, since: self.now };
+        let view = self.oracle.presence.views.entry((link, user)).or_insert(fresh);
+        (view.online, view.last_seen_ms) = (state.online, state.last_seen_ms);
+        if !std::mem::replace(&mut self.oracle.presence.looking, true) {
+            self.at(self.now + LOOK_US, Event::Look);
+        }
+        Ok(())
+    }
+
+    /// Whether what everybody sees is what is true.
+    pub fn look(&mut self) -> Verdict {
+        let mut views = std::mem::take(&mut self.oracle.presence.views);
+        for ((link, user), view) in &mut views {
+            self.look_at(*link, *user, view)?;
+        }
+        self.oracle.presence.views = views;
+        self.at(self.now + LOOK_US, Event::Look);
+        Ok(())
+    }
+
+    fn look_at(&mut self, link: LinkId, user: usize, view: &mut View) -> Verdict {
+        let (now, slack) = (self.now, SETTLE_US + self.oracle.under_way_us);
+        let observer = self.devices[self.links[link].device].user;
+        let grounds = self.oracle.grounds(&self.store, observer, user);
+        if grounds != view.grounds {
+            (view.grounds, view.since) = (grounds, now);
+        }
+        let rough = if self.oracle.presence.rough { ROUGH_US } else { 0 };
+        let known = view.since + slack + rough;
+        let room = if self.links[link].was_full(now) { return Ok(()) } else { self.links[link].full_us + slack };
+        let (since, here) = self.oracle.presence.here[user];
+        let shows = self.oracle.shows(&self.store, observer, user);
+        let (told, grace) = ((view.online, view.last_seen_ms), if here { 0 } else { GRACE_US });
+        let due = if shows { since + grace + slack } else { 0 };
+        if now <= known.max(room).max(due) {
+            return Ok(());
+        }
+        let right = view.online == (shows && here) && (shows || view.last_seen_ms == 0);
+        ensure(right, || {
+            format!(
+                "presence: {link} (u{observer}) sees u{user} as {told:?}: here {here} since {since} us, shown {shows}"
+            )
+        })
+    }
+}
+
+impl Oracle {
+    fn grounds(&mut self, store: &FaultyStore, observer: usize, user: usize) -> Grounds {
+        let fold = self.fold(store, observer, user);
+        (fold.turns(), fold.spoke(user), self.settings(store, user).0)
+    }
+
+    /// The committed settings of a user.
+    fn settings(&self, store: &FaultyStore, user: usize) -> (u64, Privacy) {
+        let key = DocumentKey::Settings(self.users[user].clone());
+        let read = store.read(&StoreRequest::ReadDocument { tag: 0, key });
+        let Some(Outcome::Document(Some((version, bytes)))) = read else { return (0, Privacy::Everyone) };
+        let settings = v1::Settings::decode(bytes).unwrap_or_default();
+        (version, settings.last_seen())
+    }
+
+    /// Whether a user shows an observer when it is here.
+    fn shows(&mut self, store: &FaultyStore, observer: usize, user: usize) -> bool {
+        let (_, privacy) = self.settings(store, user);
+        let upto = self.fold(store, observer, user).head;
+        self.would_show(observer, user, privacy, upto)
+    }
+
+    fn would_show(&self, observer: usize, user: usize, privacy: Privacy, upto: u64) -> bool {
+        let fold = self.folded(observer, user);
+        let blocked = fold.blocks(observer, upto) || fold.blocks(user, upto);
+        let shown = match privacy {
+            Privacy::Unchanged | Privacy::Everyone => true,
+            Privacy::Contacts => fold.spoke(user),
+            Privacy::Nobody => false,
+        };
+        observer == user || shown && !blocked
+    }
+
+    /// A user has been answered whom it shows when it was last seen.
+    pub fn shows_to(&mut self, user: usize, privacy: Privacy, now: u64) {
+        self.presence.shown[user] = Some((now, privacy));
+    }
+
+    /// It is shown to nobody who may not see it, and is true.
+    fn may_see_presence(
+        &mut self,
+        store: &FaultyStore,
+        (observer, user): (usize, usize),
+        now: u64,
+        state: &v1::PresenceState,
+        opens: bool,
+    ) -> Verdict {
+        let known = self.known(observer, user, now);
+        let head = self.fold(store, observer, user).head;
+        let answered = self.presence.shown[user];
+        let before = answered.filter(|(at, _)| at + self.under_way_us < now).map_or(Privacy::Everyone, |(_, it)| it);
+        let privacies = [self.settings(store, user).1, before];
+        let shown = privacies.iter().any(|it| (known..=head).any(|upto| self.would_show(observer, user, *it, upto)));
+        ensure(shown, || format!("presence: u{observer} is told {state:?}, which is not shown to it"))?;
+        let (since, here) = self.presence.here[user];
+        let slack = SETTLE_US + self.under_way_us;
+        if state.online {
+            return ensure(here || opens || now <= since + GRACE_US + slack, || {
+                format!("presence: u{observer} is told {state:?}, who is not here since {since} us")
+            });
+        }
+        let near = |at: &u64| at.abs_diff(state.last_seen_ms) <= slack / 1_000;
+        let right = !self.steady || self.presence.went[user].iter().any(near);
+        ensure(right, || format!("presence: u{observer} is told {state:?}, who went at {:?}", self.presence.went[user]))
+    }
+}
