@@ -120,6 +120,8 @@ pub enum RegisterKey {
     Read(ConversationId, UserKey),
     /// How many records up to Read count for this user: what is unread is the rest.
     ReadCounted(ConversationId, UserKey),
+    /// What others are shown of that: see [`Shown`].
+    ReadShown(ConversationId, UserKey),
     /// Up to where the device has acknowledged a tick: what an offline sender has not heard yet is told at its next sync.
     TickDelivered(ConversationId, UserKey, DeviceId),
     TickRead(ConversationId, UserKey, DeviceId),
@@ -143,10 +145,41 @@ impl RegisterKey {
             Self::Delivered(c, ..)
             | Self::Read(c, _)
             | Self::ReadCounted(c, _)
+            | Self::ReadShown(c, _)
             | Self::TickDelivered(c, ..)
             | Self::TickRead(c, ..)
             | Self::Least(c, _) => *c,
         }
+    }
+}
+
+/// What others are shown of somebody's reading: the register ReadShown. 0: all of it. Else twice the position that is shown,
+/// plus 1 while what is read beyond it is hidden: so it only grows, as long as hiding ends with a later position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown(pub u64);
+
+impl Shown {
+    pub fn upto(seq: Seq) -> Self {
+        Self(2 * seq)
+    }
+
+    pub fn hidden_after(seq: Seq) -> Self {
+        Self(2 * seq + 1)
+    }
+
+    /// Whether what is read is hidden.
+    pub fn hides(self) -> bool {
+        self.0 % 2 == 1
+    }
+
+    /// Up to where it is shown of somebody who has read up to `read`.
+    pub fn of(self, read: Seq) -> Seq {
+        if self.0 == 0 { read } else { read.min(self.0 / 2) }
+    }
+
+    /// Where such a member of a group stands among the readers: who hides is none of those who are counted.
+    pub fn among_readers(self, read: Seq) -> Seq {
+        if self.hides() { Seq::MAX } else { self.of(read) }
     }
 }
 
@@ -386,7 +419,7 @@ pub struct ConversationState {
     pub tail: Vec<Arc<Record>>,
     /// As of the head.
     pub roster: Roster,
-    /// The Delivered, Read, ReadCounted and Least registers of the conversation.
+    /// The Delivered, Read, ReadCounted, ReadShown and Least registers of the conversation.
     pub registers: Vec<(RegisterKey, Seq)>,
 }
 
@@ -418,7 +451,7 @@ pub struct UserEntry {
     pub read: Seq,
     /// Records that count and were not read.
     pub unread: u64,
-    /// The other members: the minimum over them of the maximum over each one's devices, and of their Read;
+    /// The other members: the minimum over them of the maximum over each one's devices, and of what is [`Shown`] of their reading;
     /// 0 where there is no other (a user talks to itself). Of a group as far as its Least registers say.
     pub peer_delivered: Seq,
     pub peer_read: Seq,

@@ -140,7 +140,7 @@ pub(crate) enum Others {
 }
 
 impl Others {
-    /// For a member that has received and read so far itself.
+    /// For a member that has received and read so far itself; who hides what it reads: [`crate::Shown::among_readers`].
     pub(crate) fn beside(self, member: &Member, delivered: Seq, read: Seq) -> (Seq, Seq) {
         let least = match self {
             Self::Peer(delivered, read) => return (delivered, read),

@@ -3,6 +3,7 @@
 //! Inside one process envelopes are in order per (from, to) and never lost; a shard sends to itself without the inbox.
 
 use crate::boundary::{Output, Proposal, ShardId};
+use crate::user::settings::Audience;
 use ringpost_persist::{ConversationKind, Record};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
@@ -108,6 +109,8 @@ pub enum Envelope {
         user: UserKey,
         device: DeviceId,
         seq: Seq,
+        /// Whom the user shows what it reads, if that is known.
+        receipts: Option<Audience>,
     },
     /// To the conversation's home: the user has read up to here.
     Read {
@@ -117,6 +120,7 @@ pub enum Envelope {
         from: SessionRef,
         re: u64,
         seq: Seq,
+        receipts: Option<Audience>,
     },
     /// To the reader's home: the read position moved to `seq` (clamped), for the answer and the user's other devices.
     ReadDone {

@@ -2,7 +2,7 @@
 //! choice. Reading never panics, whatever the bytes, and takes no more memory than they stand for.
 
 use bytes::Bytes;
-use ringpost_persist::{Body, ConversationKind, Least, Member, Peer, Raise, Record, RegisterKey, Role, Roster};
+use ringpost_persist::{Body, ConversationKind, Least, Member, Peer, Raise, Record, RegisterKey, Role, Roster, Shown};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame;
@@ -366,6 +366,16 @@ frozen_enum!(Body {
     4 = Erased { 0: hash },
 });
 frozen!(Member { user, role, join, leave, join_epoch, leave_epoch, hidden, aside, left_ordinal, last_own });
+
+impl Frozen for Shown {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        u64::read(from).map(Self)
+    }
+}
+
 frozen!(Raise { key, value, stamp });
 
 impl Frozen for RegisterKey {
@@ -376,6 +386,7 @@ impl Frozen for RegisterKey {
             Self::TickDelivered(conversation, user, device) => (2, conversation, user, Some(*device)),
             Self::TickRead(conversation, user, device) => (3, conversation, user, Some(*device)),
             Self::ReadCounted(conversation, user) => (4, conversation, user, None),
+            Self::ReadShown(conversation, user) => (6, conversation, user, None),
             Self::Least(conversation, which) => {
                 u8::write(&5, out);
                 conversation.write(out);
@@ -397,6 +408,7 @@ impl Frozen for RegisterKey {
             (0, Some(device)) => Ok(Self::Delivered(conversation, user, device)),
             (1, None) => Ok(Self::Read(conversation, user)),
             (4, None) => Ok(Self::ReadCounted(conversation, user)),
+            (6, None) => Ok(Self::ReadShown(conversation, user)),
             (2, Some(device)) => Ok(Self::TickDelivered(conversation, user, device)),
             (3, Some(device)) => Ok(Self::TickRead(conversation, user, device)),
             _ => Err(RestoreError("a register")),

@@ -25,3 +25,4 @@ pub use rate::Rate;
 pub use shard::{Router, home_of_conversation, home_of_user};
 pub use snapshot::SNAPSHOT_VERSION;
 pub use user::devices::{Admission, Device, DeviceList, DeviceListError};
+pub use user::settings::Audience;

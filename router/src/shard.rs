@@ -1,7 +1,7 @@
 //! One shard's state, and who handles what. No rules of its own.
 
 use crate::boundary::{ConnRef, Counters, Input, Now, Output, Settings, ShardId};
-use crate::conversation::{Conversation, FanOut};
+use crate::conversation::{Conversation, FanOut, ReadBy};
 use crate::envelope::{Envelope, SessionRef};
 use crate::pending::Pending;
 use crate::session::{Session, TickPush};
@@ -166,11 +166,11 @@ impl Router {
             Envelope::Ask { conversation, kind, user, from, re, ask } => {
                 self.conversation_asked(conversation, &kind, user, from, re, ask);
             }
-            Envelope::Delivered { conversation, kind, user, device, seq } => {
-                self.conversation_delivered(conversation, kind, user, device, seq);
+            Envelope::Delivered { conversation, kind, user, device, seq, receipts } => {
+                self.conversation_delivered(conversation, kind, (user, device), seq, receipts);
             }
-            Envelope::Read { conversation, kind, user, from, re, seq } => {
-                self.conversation_read(conversation, kind, user, from, re, seq);
+            Envelope::Read { conversation, kind, user, from, re, seq, receipts } => {
+                self.conversation_read(conversation, kind, ReadBy { user, from, re }, seq, receipts);
             }
             Envelope::ReadDone { conversation, kind, user, to, re, seq, moved } => {
                 self.read_done(conversation, kind, user, to, re, seq, moved);

@@ -48,6 +48,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("raised registers survive a reopening", registers::durable),
     ("a room is told Delivered and Read, and no ticks", registers::in_a_room),
     ("the peer's progress is the maximum over its devices", registers::peer_minima),
+    ("who hides what it reads shows others what it showed before", registers::shown_reads),
     ("who is in a group sees the log from its joining to its removal", groups::membership),
     ("a room is told its roster: roles, names, epoch", groups::roster),
     ("a group is in the lists of those who are or were in it", groups::lists),

@@ -2,8 +2,8 @@
 
 use super::Driver;
 use super::samples::*;
-use crate::RegisterKey;
-use ringpost_proto::id::Seq;
+use crate::{RegisterKey, Shown};
+use ringpost_proto::id::{Seq, UserKey};
 
 fn delivered_of_ann(store: &mut dyn Driver) -> Vec<Seq> {
     load_user(store, "ann", None, 1).entries.iter().flat_map(|entry| &entry.delivered).map(|(_, seq)| *seq).collect()
@@ -84,4 +84,27 @@ pub(super) fn peer_minima(store: &mut dyn Driver) {
     // One's own progress is not the peer's.
     raise(store, vec![(RegisterKey::Read(room.id, user("ann")), 1)]);
     assert_eq!(peer(store), [(9, 9)]);
+}
+
+pub(super) fn shown_reads(store: &mut dyn Driver) {
+    let room = room("ann", "bob");
+    fill(store, &room, "ann", 1, 9);
+    let (ann, bob) = (user("ann"), user("bob"));
+    let shown = |user: &UserKey, shown: Shown| (RegisterKey::ReadShown(room.id, user.clone()), shown.0);
+    let read = |user: &UserKey, seq| (RegisterKey::Read(room.id, user.clone()), seq);
+    let seen = |store: &mut dyn Driver| {
+        let of = |store: &mut dyn Driver, name| {
+            load_user(store, name, None, 1).entries.first().map(|it| (it.read, it.peer_read)).unwrap_or_default()
+        };
+        [of(store, "ann"), of(store, "bob")]
+    };
+    raise(store, vec![read(&bob, 4)]);
+    raise(store, vec![shown(&bob, Shown::hidden_after(4)), read(&bob, 7)]);
+    assert_eq!(seen(store), [(0, 4), (7, 0)]);
+    raise(store, vec![shown(&bob, Shown::upto(7))]);
+    assert_eq!(seen(store), [(0, 7), (7, 0)]);
+    raise(store, vec![shown(&ann, Shown::hidden_after(0)), read(&ann, 9)]);
+    assert_eq!(seen(store), [(9, 7), (7, 0)], "nothing was shown");
+    let registers = load(store, &room).map(|state| state.registers).unwrap_or_default();
+    assert!(registers.contains(&shown(&bob, Shown::upto(7))));
 }

@@ -3,8 +3,8 @@
 //! Version 1, little endian:
 //! append: 1, conversation 16 bytes, expected head u64, [kind: only where the expected head is 0], records u8, each record
 //! with a u32 length; kind: 1, two user keys with a length byte each, or 2 for a group;
-//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead, 4 ReadCounted, 5 to 8 the Least ones),
-//! conversation 16 bytes, [user: not for Least], [device: not for Read and ReadCounted], value u64, stamp u64;
+//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead, 4 ReadCounted, 5 to 8 the Least ones, 9 ReadShown),
+//! conversation 16 bytes, [user: not for Least], [device: not for Read, ReadCounted and ReadShown], value u64, stamp u64;
 //! document: 3, which u8 (0 Devices, 1 Settings), user, version u64, bytes with a u32 length;
 //! item: 4, user, device, number u64, bytes with a u32 length; item handed out: 5, user, device, number u64.
 
@@ -82,6 +82,7 @@ pub(super) fn encode_raise(raise: &Raise, out: &mut Vec<u8>) {
         RegisterKey::TickDelivered(_, user, device) => (2, Some(user), Some(device)),
         RegisterKey::TickRead(_, user, device) => (3, Some(user), Some(device)),
         RegisterKey::ReadCounted(_, user) => (4, Some(user), None),
+        RegisterKey::ReadShown(_, user) => (9, Some(user), None),
         RegisterKey::Least(_, which) => (5 + *which as u8, None, None),
     };
     out.extend_from_slice(&[RAISE, register]);
@@ -189,6 +190,7 @@ fn decode_raise(from: &mut Cursor<'_>) -> Result<Raise, RecordError> {
         6 => least(Least::NextDelivered),
         7 => least(Least::Read),
         8 => least(Least::NextRead),
+        9 => RegisterKey::ReadShown(conversation, decode_user(from)?),
         _ => return Err(RecordError::Field("register")),
     };
     Ok(Raise { key, value: from.number()?, stamp: from.number()? })

@@ -1,6 +1,8 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
-use crate::{ConversationKind, ConversationState, Least, Member, ReadRange, Record, RegisterKey, Roster, UserEntry};
+use crate::{
+    ConversationKind, ConversationState, Least, Member, ReadRange, Record, RegisterKey, Roster, Shown, UserEntry,
+};
 use hashbrown::HashTable;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
@@ -39,6 +41,7 @@ enum Register {
     Delivered(UserKey, DeviceId),
     Read(UserKey),
     ReadCounted(UserKey),
+    ReadShown(UserKey),
     TickDelivered(UserKey, DeviceId),
     TickRead(UserKey, DeviceId),
 }
@@ -49,6 +52,7 @@ impl Register {
             RegisterKey::Delivered(_, user, device) => Self::Delivered(user, device),
             RegisterKey::Read(_, user) => Self::Read(user),
             RegisterKey::ReadCounted(_, user) => Self::ReadCounted(user),
+            RegisterKey::ReadShown(_, user) => Self::ReadShown(user),
             RegisterKey::TickDelivered(_, user, device) => Self::TickDelivered(user, device),
             RegisterKey::TickRead(_, user, device) => Self::TickRead(user, device),
             RegisterKey::Least(_, which) => Self::Least(which),
@@ -61,6 +65,7 @@ impl Register {
             Self::Delivered(user, device) => Some(RegisterKey::Delivered(id, user, device)),
             Self::Read(user) => Some(RegisterKey::Read(id, user)),
             Self::ReadCounted(user) => Some(RegisterKey::ReadCounted(id, user)),
+            Self::ReadShown(user) => Some(RegisterKey::ReadShown(id, user)),
             Self::Least(which) => Some(RegisterKey::Least(id, which)),
             Self::TickDelivered(..) | Self::TickRead(..) => None,
         }
@@ -269,7 +274,9 @@ impl Conversation {
     /// How far the others have received and read; `own`: how far this user has.
     fn others(&self, kind: &ConversationKind, member: &Member, own: Seq) -> (Seq, Seq) {
         let (user, before) = (&member.user, member.before());
-        let read = |user: &UserKey| self.value(&Register::Read(user.clone()));
+        let register = |register: fn(UserKey) -> Register, user: &UserKey| self.value(&register(user.clone()));
+        let shown = |user: &UserKey| Shown(register(Register::ReadShown, user));
+        let read = |user: &UserKey| shown(user).of(register(Register::Read, user));
         match kind {
             ConversationKind::Direct(_) => {
                 let peer = kind.members().iter().find(|member| *member != user);
@@ -282,7 +289,9 @@ impl Conversation {
                 let is_least = |own: Seq, first| member.is_current() && own.max(before) <= first;
                 let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
                 let delivered = beyond(own, least(Least::Delivered), least(Least::NextDelivered));
-                (delivered, beyond(read(user), least(Least::Read), least(Least::NextRead)))
+                // Nor is who hides what it reads.
+                let own = shown(user).among_readers(register(Register::Read, user));
+                (delivered, beyond(own, least(Least::Read), least(Least::NextRead)))
             }
         }
     }

@@ -122,7 +122,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (users.clone(), 0..9_u64).prop_map(|(user, number)| Step::Put { user, number }),
         2 => (users.clone(), 0..9_u64).prop_map(|(user, number)| Step::Take { user, number }),
         1 => (users.clone(), 0..5_u32).prop_map(|(user, limit)| Step::Items { user, limit }),
-        3 => (n.clone(), 0..9_u8, 0..3_usize, 0..3_usize, 0..30_u64)
+        3 => (n.clone(), 0..10_u8, 0..3_usize, 0..3_usize, 0..30_u64)
             .prop_map(|(n, register, user, device, value)| Step::Raise { n, register, user, device, value }),
         4 => (n.clone(), 0..=USERS, 0..40_u64, 0..60_u64, 0..70_u32, prop_oneof![0..4_000_u32, Just(u32::MAX)])
             .prop_map(|(n, viewer, from, to, records, bytes)| Step::Read { n, viewer, from, to, records, bytes }),
@@ -218,7 +218,8 @@ impl Pair {
                     5 => RegisterKey::Least(id, Least::Delivered),
                     6 => RegisterKey::Least(id, Least::NextDelivered),
                     7 => RegisterKey::Least(id, Least::Read),
-                    _ => RegisterKey::Least(id, Least::NextRead),
+                    8 => RegisterKey::Least(id, Least::NextRead),
+                    _ => RegisterKey::ReadShown(id, user),
                 };
                 let raises = vec![Raise { key, value, stamp: 1 }];
                 self.write(StoreRequest::Raise { tag: 0, raises });

@@ -52,11 +52,13 @@ impl Conversation {
             }
             let progress = self.progress.get(at);
             let hidden = member.hidden_at(seq).is_some();
-            let (delivered, read) = progress.map_or((0, 0), |it| (it.delivered(), it.read));
+            let (delivered, read) = progress.map_or((0, 0), |it| (it.delivered(), it.read_shown()));
+            let hides = progress.is_some_and(|it| it.hides());
             let (state, at_ms) = match () {
                 // Whoever is blocked is not told so.
                 () if hidden => (State::Sent, 0),
                 () if read >= seq => (State::Read, progress.map_or(0, |it| it.read_move.covering(seq))),
+                () if delivered >= seq && hides => (State::Hidden, 0),
                 () if delivered >= seq => (State::Delivered, progress.map_or(0, |it| it.delivered_move.covering(seq))),
                 () => (State::Sent, 0),
             };

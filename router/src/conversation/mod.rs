@@ -17,14 +17,16 @@ mod tick;
 mod typing;
 
 pub(crate) use fan_out::FanOut;
+pub(crate) use progress::ReadBy;
 pub(crate) use slices::Lists;
 
 use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};
+use crate::user::settings::Audience;
 use fan_out::Fans;
 use hashbrown::HashMap;
 use progress::Progress;
-use ringpost_persist::{ConversationKind, ConversationState, MemberAt, Record, RegisterKey, Roster};
+use ringpost_persist::{ConversationKind, ConversationState, MemberAt, Record, RegisterKey, Roster, Shown};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -145,8 +147,8 @@ pub(crate) enum Search {
 
 #[derive(Debug)]
 enum Early {
-    Delivered { user: UserKey, device: DeviceId, seq: Seq },
-    Read { user: UserKey, from: SessionRef, re: u64, seq: Seq },
+    Delivered { user: UserKey, device: DeviceId, seq: Seq, receipts: Option<Audience> },
+    Read { by: ReadBy, seq: Seq, receipts: Option<Audience> },
     Ask { user: UserKey, from: SessionRef, re: u64, ask: RoomAsk },
     Relate { user: UserKey, by: SessionRef },
 }
@@ -302,7 +304,9 @@ impl Conversation {
 
     fn restore_register(&mut self, key: RegisterKey, value: Seq) {
         let member = match &key {
-            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => self.member(user),
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) | RegisterKey::ReadShown(_, user) => {
+                self.member(user)
+            }
             RegisterKey::Least(_, which) => return self.least.set(*which, value),
             _ => None,
         };
@@ -313,6 +317,7 @@ impl Conversation {
                 progress.delivered = progress.delivered.max(value);
             }
             RegisterKey::Read(..) => self.member_progress(member).read = value,
+            RegisterKey::ReadShown(..) => self.member_progress(member).restore_shown(Shown(value)),
             _ => {}
         }
     }

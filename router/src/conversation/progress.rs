@@ -9,7 +9,8 @@ use crate::pending::Pending;
 use crate::refusal;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
-use ringpost_persist::{Body, ConversationKind, MemberAt, Outcome, Raise, Record, RegisterKey, StoreRequest};
+use crate::user::settings::Audience;
+use ringpost_persist::{Body, ConversationKind, MemberAt, Outcome, Raise, Record, RegisterKey, Shown, StoreRequest};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
@@ -17,6 +18,14 @@ use std::sync::Arc;
 
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
+
+/// Who says to have read, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct ReadBy {
+    pub user: UserKey,
+    pub from: SessionRef,
+    pub re: u64,
+}
 
 /// One member's devices and reading.
 #[derive(Debug, Default)]
@@ -26,6 +35,9 @@ pub(super) struct Progress {
     /// How far the member says to have read; beyond what was delivered it counts when that is.
     pub read_asked: Seq,
     read_dirty: bool,
+    /// What others are shown of it, and whether the member wants to show more with the next that it reads.
+    shown: Shown,
+    shows: bool,
     /// Of a direct conversation: the other side is to hear of it.
     pub untold: bool,
     /// A tick was sent since the registers were written: in a direct conversation of this member's progress, in a group to
@@ -61,6 +73,31 @@ impl Progress {
     /// What the most advanced device has.
     pub fn delivered(&self) -> Seq {
         self.devices.iter().map(|device| device.delivered).max().unwrap_or(0)
+    }
+
+    /// Up to where others are shown that the member has read.
+    pub fn read_shown(&self) -> Seq {
+        self.shown.of(self.read)
+    }
+
+    /// Whether what it reads is hidden.
+    pub fn hides(&self) -> bool {
+        self.shown.hides()
+    }
+
+    pub fn restore_shown(&mut self, shown: Shown) {
+        (self.shown, self.shows) = (shown, !shown.hides());
+    }
+
+    /// The member shows what it reads, or does not; what was read before stays as it was. Returns whether that is new.
+    fn show(&mut self, shows: bool) -> bool {
+        self.shows = shows;
+        let hides = !shows && !self.hides();
+        if hides {
+            self.shown = Shown::hidden_after(self.read_shown());
+            self.read_dirty = true;
+        }
+        hides
     }
 
     fn is_dirty(&self) -> bool {
@@ -162,9 +199,30 @@ impl Conversation {
         if moved {
             progress.read_move = Move { from: progress.read, to: read, unix_ms };
             (progress.read, progress.read_dirty) = (read, true);
+            if progress.shows && progress.shown != Shown::default() {
+                progress.shown = Shown::upto(read);
+            }
             self.dirty = true;
         }
         moved
+    }
+
+    /// Whom the member shows what it reads. In a group, whose members are not all its contacts, that is everybody or nobody.
+    fn set_receipts(&mut self, member: MemberAt, receipts: Option<Audience>) {
+        let sent = !self.is_group() && self.roster.get(member).is_some_and(|it| it.last_own > 0);
+        let shows = match receipts {
+            None => return,
+            Some(Audience::Everyone) => true,
+            Some(Audience::Contacts) => sent,
+            Some(Audience::Nobody) => false,
+        };
+        if self.member_progress(member).show(shows) {
+            self.dirty = true;
+        }
+    }
+
+    fn read_shown(&self, member: MemberAt) -> Seq {
+        self.progress.get(usize::from(member)).map_or(0, Progress::read_shown)
     }
 
     /// What was read of records that did not land is not what lands in their place.
@@ -208,16 +266,17 @@ impl Conversation {
     }
 
     /// Keeps an ack until the conversation is loaded: for each device the highest counts.
-    fn hold_delivered(&mut self, user: UserKey, device: DeviceId, seq: Seq) {
+    fn hold_delivered(&mut self, (user, device): (UserKey, DeviceId), seq: Seq, receipts: Option<Audience>) {
         for early in &mut self.early {
-            if let Early::Delivered { user: u, device: d, seq: held } = early
+            if let Early::Delivered { user: u, device: d, seq: held, receipts: last } = early
                 && (&*u, *d) == (&user, device)
             {
                 *held = seq.max(*held);
+                *last = receipts.or(*last);
                 return;
             }
         }
-        self.early.push(Early::Delivered { user, device, seq });
+        self.early.push(Early::Delivered { user, device, seq, receipts });
     }
 
     /// Registers to write; and the reads whose count the log must tell first, with their members.
@@ -238,7 +297,7 @@ impl Conversation {
                 raises.push(Raise { key, value, stamp: self.stamp(value) });
             }
             match self.counted(member, read).filter(|_| read_dirty) {
-                Some(counted) => raises.extend(self.read_raises(&user, read, counted)),
+                Some(counted) => raises.extend(self.read_raises(member, read, counted)),
                 None if read_dirty => uncounted.push((user, read)),
                 None => {}
             }
@@ -247,23 +306,34 @@ impl Conversation {
         (raises, uncounted)
     }
 
-    fn read_raises(&self, user: &UserKey, read: Seq, counted: u64) -> [Raise; 2] {
-        let stamp = self.stamp(read);
-        [
-            Raise { key: RegisterKey::Read(self.id, user.clone()), value: read, stamp },
-            Raise { key: RegisterKey::ReadCounted(self.id, user.clone()), value: counted, stamp },
-        ]
+    fn read_raises(&self, member: MemberAt, read: Seq, counted: u64) -> SmallVec<[Raise; 3]> {
+        let Some(user) = self.roster.get(member).map(|it| &it.user) else { return SmallVec::new() };
+        let (stamp, shown) = (self.stamp(read), self.progress.get(usize::from(member)).map_or(0, |it| it.shown.0));
+        let raise = |key: fn(ConversationId, UserKey) -> RegisterKey, value| {
+            Some(Raise { key: key(self.id, user.clone()), value, stamp }).filter(|_| value > 0)
+        };
+        // What is hidden is hidden before it counts as read.
+        let raises = [
+            raise(RegisterKey::ReadShown, shown),
+            raise(RegisterKey::Read, read),
+            raise(RegisterKey::ReadCounted, counted),
+        ];
+        raises.into_iter().flatten().collect()
     }
 
     /// What was not written is written with what moves next.
     fn mark_dirty(&mut self, key: RegisterKey) {
         let member = match &key {
-            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => self.member(user),
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) | RegisterKey::ReadShown(_, user) => {
+                self.member(user)
+            }
             _ => None,
         };
         match (key, member) {
             (RegisterKey::Delivered(_, _, device), Some(member)) => self.device(member, device).dirty = true,
-            (RegisterKey::Read(..), Some(member)) => self.member_progress(member).read_dirty = true,
+            (RegisterKey::Read(..) | RegisterKey::ReadShown(..), Some(member)) => {
+                self.member_progress(member).read_dirty = true
+            }
             (RegisterKey::Least(..), _) => self.least_dirty = true,
             _ => return,
         }
@@ -276,17 +346,18 @@ impl Router {
         &mut self,
         id: ConversationId,
         kind: Arc<ConversationKind>,
-        user: UserKey,
-        device: DeviceId,
+        (user, device): (UserKey, DeviceId),
         seq: Seq,
+        receipts: Option<Audience>,
     ) {
         let (key, unix_ms) = (self.conversation(id, &kind), self.now_ms());
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.phase == Phase::Loading {
-            return room.hold_delivered(user, device, seq);
+            return room.hold_delivered((user, device), seq, receipts);
         }
         let Some(member) = room.member(&user) else { return };
-        let before = room.delivered_to(member);
+        room.set_receipts(member, receipts);
+        let (before, shown) = (room.delivered_to(member), room.read_shown(member));
         if !room.deliver(member, device, seq) {
             return;
         }
@@ -295,7 +366,8 @@ impl Router {
             room.member_progress(member).delivered_move = Move { from: before, to: after, unix_ms };
         }
         let read = room.advance_read(member, unix_ms);
-        let tells = read || after > before && room.has_others_records(member, before, after);
+        let shows = room.read_shown(member) > shown;
+        let tells = shows || after > before && room.has_others_records(member, before, after);
         let seq = room.member_progress(member).read;
         self.note_dirty(key);
         if read {
@@ -311,19 +383,19 @@ impl Router {
         &mut self,
         id: ConversationId,
         kind: Arc<ConversationKind>,
-        user: UserKey,
-        from: SessionRef,
-        re: u64,
+        by: ReadBy,
         seq: Seq,
+        receipts: Option<Audience>,
     ) {
         let (key, unix_ms) = (self.conversation(id, &kind), self.now_ms());
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.phase == Phase::Loading {
             if room.early.len() < EARLY {
-                return room.early.push(Early::Read { user, from, re, seq });
+                return room.early.push(Early::Read { by, seq, receipts });
             }
-            return self.refuse_request(from, re, refusal::overloaded());
+            return self.refuse_request(by.from, by.re, refusal::overloaded());
         }
+        let ReadBy { user, from, re } = by;
         let Some(member) = room.member(&user) else {
             self.refuse_request(from, re, refusal::not_member());
             return self.forget_if_empty(key);
@@ -331,12 +403,14 @@ impl Router {
         // Beyond the log there is nothing to have read, and what comes later is not read by it. What is being appended may
         // have landed, and have been read, before the answer is here.
         let seq = seq.min(room.head + room.batch.len() as Seq);
+        room.set_receipts(member, receipts);
         let progress = room.member_progress(member);
         progress.read_asked = seq.max(progress.read_asked);
-        let before = progress.read;
+        let before = progress.read_shown();
         let moved = room.advance_read(member, unix_ms);
         let seq = room.member_progress(member).read;
-        let tells = moved && room.has_others_records(member, before, seq);
+        let shown = room.read_shown(member);
+        let tells = shown > before && room.has_others_records(member, before, shown);
         self.note_dirty(key);
         self.post(from.shard, Envelope::ReadDone { conversation: id, kind, user, to: from, re, seq, moved });
         if tells {
@@ -438,7 +512,8 @@ impl Router {
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.raising = room.raising.saturating_sub(1);
         if let Outcome::Counted(counted) = outcome {
-            let raises = room.read_raises(&user, read, counted).to_vec();
+            let raises = room.member(&user).map(|member| room.read_raises(member, read, counted).into_vec());
+            let raises = raises.unwrap_or_default();
             return self.write_registers(key, raises, since_ms);
         }
         room.mark_dirty(RegisterKey::Read(id, user));
@@ -468,6 +543,7 @@ impl Router {
     }
 }
 
-frozen!(Progress { devices, read, read_asked, read_dirty, untold, told, delivered_move, read_move });
+frozen!(Progress { devices, read, read_asked, read_dirty, shown, shows, untold, told, delivered_move, read_move });
+frozen!(ReadBy { user, from, re });
 frozen!(Move { from, to, unix_ms });
 frozen!(DeviceProgress { device, delivered, dirty });

@@ -3,7 +3,7 @@
 //! Guarantees: a room that is dropped knew nothing that the store does not; who waits for one that cannot be read is refused,
 //! and acks, which may have no successor, are kept until it can.
 
-use super::{Conversation, Early, IDLE_MS, LOAD_RETRY_MS, LOOKS, Phase, Waiting};
+use super::{Conversation, Early, IDLE_MS, LOAD_RETRY_MS, LOOKS, Phase, ReadBy, Waiting};
 use crate::Router;
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
 use crate::pending::Pending;
@@ -77,10 +77,10 @@ impl Router {
         let (id, kind) = (room.id, room.kind.clone());
         for early in std::mem::take(&mut room.early) {
             match early {
-                Early::Delivered { user, device, seq } => {
-                    self.conversation_delivered(id, kind.clone(), user, device, seq);
+                Early::Delivered { user, device, seq, receipts } => {
+                    self.conversation_delivered(id, kind.clone(), (user, device), seq, receipts);
                 }
-                Early::Read { user, from, re, seq } => self.conversation_read(id, kind.clone(), user, from, re, seq),
+                Early::Read { by, seq, receipts } => self.conversation_read(id, kind.clone(), by, seq, receipts),
                 Early::Ask { user, from, re, ask } => self.ask_room(key, &user, from, re, ask),
                 Early::Relate { user, by } => self.tell_relation(key, user, by),
             }
@@ -107,7 +107,7 @@ impl Router {
         }
         for early in reads {
             match early {
-                Early::Read { from, re, .. } | Early::Ask { from, re, .. } => {
+                Early::Read { by: ReadBy { from, re, .. }, .. } | Early::Ask { from, re, .. } => {
                     self.refuse_request(from, re, refusal::unavailable());
                 }
                 Early::Relate { user, by } => self.relation_unknown(user, by),

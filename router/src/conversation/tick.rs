@@ -5,6 +5,7 @@
 //! advanced, the next one after it.
 
 use super::Conversation;
+use super::progress::Progress;
 use crate::Router;
 use crate::envelope::{Envelope, Ranges};
 use crate::frozen::frozen;
@@ -52,22 +53,37 @@ impl Leasts {
 }
 
 impl Conversation {
-    /// How far a member is: delivered and read, at least up to where its part of the log begins.
+    /// How far a member is: delivered and what it shows of its reading, at least up to where its part of the log begins.
     fn position(&self, member: MemberAt) -> (Seq, Seq) {
         let of_group = self.is_group();
         let before = |it: &Member| if of_group { it.before() } else { it.join.saturating_sub(1) };
         let before = self.roster.get(member).map_or(0, before);
         let progress = self.progress.get(usize::from(member));
-        progress.map_or((before, before), |it| (it.delivered().max(before), it.read.max(before)))
+        progress.map_or((before, before), |it| (it.delivered().max(before), it.read_shown().max(before)))
+    }
+
+    fn hides(&self, member: MemberAt) -> bool {
+        self.progress.get(usize::from(member)).is_some_and(Progress::hides)
+    }
+
+    /// The same, among those who are counted: who hides what it reads is none of them.
+    fn standing(&self, member: MemberAt) -> (Seq, Seq) {
+        let (delivered, read) = self.position(member);
+        (delivered, if self.hides(member) { Seq::MAX } else { read })
     }
 
     fn leasts(&self) -> Leasts {
         let (mut delivered, mut read) = ([Seq::MAX; 2], [Seq::MAX; 2]);
+        let (mut members, mut readers) = (0, 0);
         for at in 0..self.roster.members().len() as MemberAt {
             if self.roster.get(at).is_some_and(|member| member.is_current()) {
                 let (d, r) = self.position(at);
                 two_least(&mut delivered, d);
-                two_least(&mut read, r);
+                members += 1;
+                if !self.hides(at) {
+                    two_least(&mut read, r);
+                    readers += 1;
+                }
             }
         }
         // Alone, one has no others, and no one of them lacks what it has itself.
@@ -76,7 +92,11 @@ impl Conversation {
             (least, Seq::MAX) => [least, least],
             both => [both.0, both.1],
         };
-        let [[delivered, next_delivered], [read, next_read]] = [delivered, read].map(known);
+        let [[delivered, next_delivered], [read, mut next_read]] = [delivered, read].map(known);
+        if readers == 1 && members > 1 {
+            // The others hide what they read: there is nothing to show to who does not.
+            next_read = 0;
+        }
         Leasts { delivered, next_delivered, read, next_read }
     }
 
@@ -122,7 +142,7 @@ impl Conversation {
         let mut news = Vec::new();
         for at in 0..self.roster.members().len() as MemberAt {
             let Some(member) = self.roster.get(at).filter(|it| it.is_current() && it.last_own > 0) else { continue };
-            let (before, now) = (told.others(self.position(at)), self.least.others(self.position(at)));
+            let (before, now) = (told.others(self.standing(at)), self.least.others(self.standing(at)));
             let moved = |before: Seq, now: Seq| now > before && self.has_own_record(at, before, now);
             if moved(before.0, now.0) || moved(before.1, now.1) {
                 news.push((member.user.clone(), now.0, now.1));
@@ -140,7 +160,7 @@ impl Conversation {
         for at in 0..self.progress.len() as MemberAt {
             let told = std::mem::replace(&mut self.member_progress(at).told, false);
             if let Some(member) = self.roster.get(at).filter(|member| told && member.is_current()) {
-                let (delivered, read) = self.least.others(self.position(at));
+                let (delivered, read) = self.least.others(self.standing(at));
                 news.push((member.user.clone(), delivered, read));
                 self.member_progress(at).told = more;
             }

@@ -76,7 +76,9 @@ impl Router {
         if ended {
             self.linger(key);
         }
-        self.post_to_conversation(conversation, Envelope::Delivered { conversation, kind, user, device, seq });
+        let receipts = self.receipts_of(&user);
+        let delivered = Envelope::Delivered { conversation, kind, user, device, seq, receipts };
+        self.post_to_conversation(conversation, delivered);
     }
 
     /// The device has heard of the other side's progress; written soon, with what else it hears.

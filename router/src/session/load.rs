@@ -255,7 +255,9 @@ impl Router {
         for (conversation, kind, seq) in known {
             // What the client says it has is an ack that may have been lost.
             let (user, device) = (identity.user.clone(), identity.device);
-            self.post_to_conversation(conversation, Envelope::Delivered { conversation, kind, user, device, seq });
+            let receipts = self.receipts_of(&user);
+            let delivered = Envelope::Delivered { conversation, kind, user, device, seq, receipts };
+            self.post_to_conversation(conversation, delivered);
         }
         self.tell_renew(key);
         self.pump(key);

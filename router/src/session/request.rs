@@ -124,12 +124,10 @@ impl Router {
             Ok(named) => named,
             Err(error) => return self.frame(conn, id, Answer::Error(error)),
         };
-        let from = self.session_ref(key);
+        let (from, receipts) = (self.session_ref(key), self.receipts_of(&user));
         self.begin_request(key);
-        self.post_to_conversation(
-            conversation,
-            Envelope::Read { conversation, kind, user, from, re: id, seq: read.seq },
-        );
+        let read = Envelope::Read { conversation, kind, user, from, re: id, seq: read.seq, receipts };
+        self.post_to_conversation(conversation, read);
     }
 
     /// The read position moved, or not: the answer, and the user's other sessions.

@@ -196,6 +196,16 @@ impl Router {
     }
 }
 
+impl Router {
+    /// Whom a user shows what it reads; `None`: it is not known here any more.
+    pub(crate) fn receipts_of(&self, user: &UserKey) -> Option<Audience> {
+        match &self.users.get(user)?.settings {
+            Known::Yes(prefs) => Some(prefs.as_ref().map_or(Audience::Everyone, |prefs| prefs.receipts)),
+            _ => None,
+        }
+    }
+}
+
 impl User {
     pub fn prefs(&self) -> Option<&Prefs> {
         match &self.settings {

@@ -7,6 +7,7 @@ mod ephemera;
 mod groups;
 mod presence;
 mod progress;
+mod receipts;
 mod sends;
 mod sessions;
 mod settings;

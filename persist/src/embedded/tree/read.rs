@@ -9,7 +9,7 @@ use super::{LATEST, TreeError, Trees, record_key};
 use crate::record::RecordError;
 use crate::view::{self, Others, View};
 use crate::{
-    ConversationKind, ConversationState, Member, Outcome, ReadRange, Record, RegisterKey, Roster, StoreRequest,
+    ConversationKind, ConversationState, Member, Outcome, ReadRange, Record, RegisterKey, Roster, Shown, StoreRequest,
     UserEntry, UserPage,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
@@ -77,6 +77,7 @@ impl Trees {
         Ok(match key {
             RegisterKey::Read(_, user) => self.progress(&conversation, user)?.read,
             RegisterKey::ReadCounted(_, user) => self.progress(&conversation, user)?.counted,
+            RegisterKey::ReadShown(_, user) => self.progress(&conversation, user)?.shown,
             RegisterKey::Least(_, which) => self.least(&conversation)?.0[*which as usize],
             RegisterKey::Delivered(_, user, device) => self.device(&conversation, user, device)?.delivered,
             RegisterKey::TickDelivered(_, user, device) => self.device(&conversation, user, device)?.tick_delivered,
@@ -156,7 +157,8 @@ impl Trees {
             let row = Progress::decode(&row).map_err(TreeError::row("state"))?;
             let user = state::user_of_key(&key).map_err(TreeError::row("state"))?;
             registers.push((RegisterKey::Read(*id, user.clone()), row.read));
-            registers.push((RegisterKey::ReadCounted(*id, user), row.counted));
+            registers.push((RegisterKey::ReadCounted(*id, user.clone()), row.counted));
+            registers.push((RegisterKey::ReadShown(*id, user), row.shown));
         }
         let least = self.least(id)?;
         registers
@@ -324,7 +326,8 @@ impl Trees {
             ConversationKind::Group => self.row(&state::group_key(&id), Group::decode)?,
         };
         let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
-        let (peer_delivered, peer_read) = others.beside(&member, own, progress.read);
+        let (peer_delivered, peer_read) =
+            others.beside(&member, own, Shown(progress.shown).among_readers(progress.read));
         let head = member.end(newest.seq);
         let (newest_seen, _) = self.slice(&id, &newest, View::newest(&member, newest.seq))?;
         let peer = view::peer_of(&kind, user);
@@ -363,7 +366,8 @@ impl Trees {
             (ConversationKind::Direct(_), Some(peer)) => {
                 let devices = self.devices(&state::devices_of_prefix(id, peer))?;
                 let delivered = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
-                Others::Peer(delivered, self.progress(id, peer)?.read)
+                let progress = self.progress(id, peer)?;
+                Others::Peer(delivered, Shown(progress.shown).of(progress.read))
             }
         })
     }

@@ -287,6 +287,11 @@ impl Staging {
                 let mut row = self.read(&key, Progress::decode)?;
                 grow(&mut row.counted, value) && self.write(key, row.encode())
             }
+            RegisterKey::ReadShown(_, user) => {
+                let key = state::progress_key(&conversation, user);
+                let mut row = self.read(&key, Progress::decode)?;
+                grow(&mut row.shown, value) && self.write(key, row.encode())
+            }
             RegisterKey::Least(_, which) => {
                 let key = state::least_key(&conversation);
                 let mut row = self.read(&key, LeastRow::decode)?;

@@ -11,7 +11,7 @@
 //! | `c` conversation | head, id, us and ordinal of the last record, latest time of a client message id, u64 each; spans: class u8, month u32, first seq u64 each |
 //! | `m` conversation, user | a member, as in the roster: see [`MemberRow`] |
 //! | `g` conversation | epoch u32, name, description, avatar; of a group only |
-//! | `p` conversation, user | read, read counted |
+//! | `p` conversation, user | read, read counted, read shown |
 //! | `d` conversation, user, device | delivered, tick delivered, tick read |
 //! | `l` conversation | the four Least registers |
 //! | `u` user, conversation | the user's list: nothing |
@@ -323,16 +323,17 @@ impl Group {
 pub(super) struct Progress {
     pub(super) read: Seq,
     pub(super) counted: u64,
+    pub(super) shown: u64,
 }
 
 impl Progress {
     pub(super) fn encode(&self) -> Vec<u8> {
-        numbers(&[self.read, self.counted])
+        numbers(&[self.read, self.counted, self.shown])
     }
 
     pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
         let mut from = versioned(stored)?;
-        ended(Self { read: from.number()?, counted: from.number()? }, &from)
+        ended(Self { read: from.number()?, counted: from.number()?, shown: from.number()? }, &from)
     }
 }
 
@@ -454,7 +455,7 @@ mod tests {
         assert_eq!(MemberRow::decode(user.clone(), &row), Ok((11, member)));
         let group = Group { epoch: 3, texts: ["a", "", "c"].map(str::to_owned) };
         assert_eq!(Group::decode(&group.encode()), Ok(group));
-        let progress = Progress { read: 1, counted: u64::MAX };
+        let progress = Progress { read: 1, counted: u64::MAX, shown: 2 };
         assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
         let least = LeastRow([1, 2, 3, 4]);
         assert_eq!(LeastRow::decode(&least.encode()), Ok(least));
@@ -464,7 +465,7 @@ mod tests {
         assert_eq!(Device::decode(&device.encode()), Ok(device));
         let kind = ConversationKind::Direct([user.clone(), user.clone()]);
         assert_eq!(decode_kind(&encode_kind(&kind)), Ok(kind));
-        assert!(Progress::decode(&progress.encode()[..16]).is_err() && Device::decode(&progress.encode()).is_err());
+        assert!(Progress::decode(&progress.encode()[..16]).is_err() && LeastRow::decode(&progress.encode()).is_err());
         assert_eq!(Head::decode(&[9]), Err(RecordError::Version(9)));
         let (id, phone) = (ConversationId([7; 16]), DeviceId::new("phone").unwrap());
         assert_eq!(device_of_key(&device_key(&id, &user, &phone)), Ok((user.clone(), phone)));

@@ -20,7 +20,7 @@ fn id(n: u32) -> Bytes {
     Bytes::copy_from_slice(&cmid(n))
 }
 
-fn more(request: Wire) -> Request {
+pub fn more(request: Wire) -> Request {
     Request::More(Box::new(request))
 }
 
@@ -62,7 +62,7 @@ pub fn to(group: &Bytes) -> Option<v1::Peer> {
     Some(v1::Peer { peer: Some(Peer::Group(group.clone())) })
 }
 
-fn say(n: u32, group: &Bytes, text: &str) -> v1::Send {
+pub fn say(n: u32, group: &Bytes, text: &str) -> v1::Send {
     let body = Some(v1::send::Body::Text(text.into()));
     v1::Send { to: to(group), client_message_id: id(n), body, ..Default::default() }
 }
@@ -71,7 +71,7 @@ fn about(n: u32, group: &Bytes, kind: Kind, ref_seq: Seq, text: &str) -> v1::Sen
     v1::Send { kind: kind as i32, ref_seq, ..say(n, group, text) }
 }
 
-fn read(group: &Bytes, seq: Seq) -> Request {
+pub fn read(group: &Bytes, seq: Seq) -> Request {
     Request::Read(Box::new(v1::Read { conversation: to(group), seq }))
 }
 
@@ -87,7 +87,7 @@ fn members(group: &v1::Group) -> Vec<(&str, bool)> {
 }
 
 /// Alice, bob and carl, each with one device, in a group that alice made.
-fn three(world: &mut World) -> (Bytes, [ConnRef; 3]) {
+pub fn three(world: &mut World) -> (Bytes, [ConnRef; 3]) {
     let conns = ["alice", "bob", "carl"].map(|name| world.open(name, "phone"));
     let group = group_of(world.answer(conns[0], create(1, &["bob", "carl"]))).group;
     for conn in conns {
@@ -107,7 +107,7 @@ fn history(world: &mut World, conn: ConnRef, group: &Bytes) -> Vec<Seq> {
     page.expect("a page").records.iter().map(|(record, _)| record.seq).collect()
 }
 
-fn unread(world: &mut World, conn: ConnRef) -> Vec<(u32, Seq)> {
+pub fn unread(world: &mut World, conn: ConnRef) -> Vec<(u32, Seq)> {
     match world.answer(conn, Request::Conversations(Box::default())) {
         Answer::ConversationPage(page) => page.entries.iter().map(|entry| (entry.unread, entry.last_seq)).collect(),
         other => panic!("{other:?}"),
