@@ -10,6 +10,7 @@ mod decide;
 mod fan_out;
 mod frozen;
 mod progress;
+mod registers;
 mod relation;
 mod rooms;
 mod slices;

@@ -1,0 +1,219 @@
+//! The registers of a conversation: what is written of its members' progress, and when.
+//!
+//! Guarantees: registers that move together are written together, soon after the first of them; what could not be written is
+//! written with the next; whoever came between a tick and its registers is told once more. Nothing waits for it: after a
+//! crash devices acknowledge again.
+
+use super::Conversation;
+use crate::Router;
+use crate::pending::Pending;
+use crate::shard::CLOCKS_MS;
+use crate::slab::Key;
+use ringpost_persist::{MemberAt, Outcome, Raise, Record, RegisterKey, StoreRequest};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Registers of a conversation are written together, this long after the first of them moved.
+const FLUSH_MS: u64 = 2_000;
+
+impl Conversation {
+    /// The write stamp of a register that refers to `seq`: that record's, or the nearest one in memory.
+    pub(super) fn stamp(&self, seq: Seq) -> u64 {
+        let nearest = if seq > self.head { self.tail.back() } else { self.tail.front() };
+        self.record(seq).or(nearest).map_or(0, |record| record.us)
+    }
+
+    /// How many records up to `seq` count for a member; `None`: what comes after it is not all in memory.
+    fn counted(&self, member: MemberAt, seq: Seq) -> Option<u64> {
+        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
+        let member = self.roster.get(member)?;
+        let end = member.end(self.head);
+        if seq + 1 < first && end > seq {
+            return None;
+        }
+        let counts = |record: &&Arc<Record>| record.counts() && record.sender != member.user && member.sees(record);
+        let after = self.tail.iter().skip((seq + 1).saturating_sub(first) as usize);
+        let unread = after.take_while(|record| record.seq <= end).filter(counts).count();
+        Some(member.counted(self.last.ordinal).saturating_sub(unread as u64))
+    }
+
+    /// Registers to write; and the reads whose count the log must tell first, with their members.
+    fn dirty_registers(&mut self) -> (Vec<Raise>, Vec<(UserKey, Seq)>) {
+        let (mut raises, mut uncounted) = (Vec::new(), Vec::new());
+        self.dirty = false;
+        for at in 0..self.progress.len() {
+            let (member, progress) = (at as MemberAt, &mut self.progress[at]);
+            let Some(user) = self.roster.get(member).map(|it| it.user.clone()) else { continue };
+            let moved: SmallVec<[(DeviceId, Seq); 1]> = progress
+                .devices
+                .iter_mut()
+                .filter_map(|it| std::mem::take(&mut it.dirty).then_some((it.device, it.delivered)))
+                .collect();
+            let (read, read_dirty) = (progress.read, std::mem::take(&mut progress.read_dirty));
+            for (device, value) in moved {
+                let key = RegisterKey::Delivered(self.id, user.clone(), device);
+                raises.push(Raise { key, value, stamp: self.stamp(value) });
+            }
+            match self.counted(member, read).filter(|_| read_dirty) {
+                Some(counted) => raises.extend(self.read_raises(member, read, counted)),
+                None if read_dirty => uncounted.push((user, read)),
+                None => {}
+            }
+        }
+        self.least_raises(&mut raises);
+        (raises, uncounted)
+    }
+
+    fn read_raises(&self, member: MemberAt, read: Seq, counted: u64) -> SmallVec<[Raise; 3]> {
+        let Some(user) = self.roster.get(member).map(|it| &it.user) else { return SmallVec::new() };
+        let (stamp, shown) = (self.stamp(read), self.progress.get(usize::from(member)).map_or(0, |it| it.shown.0));
+        let raise = |key: fn(ConversationId, UserKey) -> RegisterKey, value| {
+            Some(Raise { key: key(self.id, user.clone()), value, stamp }).filter(|_| value > 0)
+        };
+        // What is hidden is hidden before it counts as read.
+        let raises = [
+            raise(RegisterKey::ReadShown, shown),
+            raise(RegisterKey::Read, read),
+            raise(RegisterKey::ReadCounted, counted),
+        ];
+        raises.into_iter().flatten().collect()
+    }
+
+    /// What was not written is written with what moves next.
+    fn mark_dirty(&mut self, key: RegisterKey) {
+        let member = match &key {
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) | RegisterKey::ReadShown(_, user) => {
+                self.member(user)
+            }
+            _ => None,
+        };
+        match (key, member) {
+            (RegisterKey::Delivered(_, _, device), Some(member)) => self.device(member, device).dirty = true,
+            (RegisterKey::Read(..) | RegisterKey::ReadShown(..), Some(member)) => {
+                self.member_progress(member).read_dirty = true
+            }
+            (RegisterKey::Least(..), _) => self.least_dirty = true,
+            _ => return,
+        }
+        self.dirty = true;
+    }
+}
+
+impl Router {
+    /// A session that was opened after a tick and before its registers were in the store has heard neither.
+    fn tell_newcomers(&mut self, key: Key, raises: &[Raise], since_ms: u64) {
+        let Some(room) = self.conversations.get(key) else { return };
+        // The clocks of two shards are read at different times.
+        let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
+        if room.is_group() {
+            let least = raises.iter().any(|raise| matches!(raise.key, RegisterKey::Least(..)));
+            if least {
+                self.tell_group_again(key, opened_since_ms);
+            }
+            return;
+        }
+        let moved = |raise: &Raise| match &raise.key {
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => room.member(user),
+            _ => None,
+        };
+        let mut members: SmallVec<[MemberAt; 2]> = raises.iter().filter_map(moved).collect();
+        members.sort_unstable();
+        members.dedup();
+        for member in members {
+            let Some(room) = self.conversations.get_mut(key) else { return };
+            let progress = room.member_progress(member);
+            // What moved since is told again when that is written.
+            if progress.told {
+                progress.told = progress.is_dirty();
+                self.tell(key, member, opened_since_ms);
+            }
+        }
+    }
+
+    /// Registers moved: they are written soon, together.
+    pub(super) fn note_dirty(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.used_ms = now_ms;
+        if room.dirty {
+            room.ahead_ms.get_or_insert(now_ms);
+        }
+        if room.dirty && room.flush_ms.is_none() {
+            room.flush_ms = Some(now_ms + FLUSH_MS);
+            self.arm_conversation(key);
+        }
+    }
+
+    pub(super) fn flush(&mut self, key: Key) {
+        if self.conversations.get(key).is_some_and(|room| room.is_group()) {
+            // A member's own records move it as well, and with it what is written of the least.
+            self.progress_moved(key);
+        }
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.flush_ms = None;
+        let (raises, uncounted) = room.dirty_registers();
+        let (since_ms, conversation) = (room.ahead_ms.take().unwrap_or(0), room.id);
+        room.raising += uncounted.len() as u32;
+        for (user, read) in uncounted {
+            let pending = Pending::CountRead { conversation, user: user.clone(), read, since_ms };
+            self.ask(pending, |tag| StoreRequest::CountRead { tag, conversation, user, upto: read });
+        }
+        self.write_registers(key, raises, since_ms);
+    }
+
+    fn write_registers(&mut self, key: Key, raises: Vec<Raise>, since_ms: u64) {
+        let Some(room) = self.conversations.get_mut(key).filter(|_| !raises.is_empty()) else { return };
+        room.raising += 1;
+        let pending = Pending::Raise { raises: raises.clone(), since_ms };
+        self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
+    }
+
+    pub(crate) fn flush_all(&mut self) {
+        let keys: Vec<Key> = self.conversations.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.flush(key));
+    }
+
+    /// What a reader has read is counted: both are written together.
+    pub(crate) fn read_counted(
+        &mut self,
+        id: ConversationId,
+        user: UserKey,
+        read: Seq,
+        since_ms: u64,
+        outcome: Outcome,
+    ) {
+        let Some(&key) = self.by_conversation.get(&id) else { return };
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        room.raising = room.raising.saturating_sub(1);
+        if let Outcome::Counted(counted) = outcome {
+            let raises = room.member(&user).map(|member| room.read_raises(member, read, counted).into_vec());
+            let raises = raises.unwrap_or_default();
+            return self.write_registers(key, raises, since_ms);
+        }
+        room.mark_dirty(RegisterKey::Read(id, user));
+        self.ahead_since(key, since_ms);
+    }
+
+    /// Registers that could not be written are written with the next ones.
+    pub(crate) fn raised(&mut self, raises: Vec<Raise>, since_ms: u64, outcome: Outcome) {
+        let Some(id) = raises.first().map(|raise| raise.key.conversation()) else { return };
+        let Some(&key) = self.by_conversation.get(&id) else { return };
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.raising = room.raising.saturating_sub(1);
+        }
+        if matches!(outcome, Outcome::Raised) {
+            return self.tell_newcomers(key, &raises, since_ms);
+        }
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        raises.into_iter().for_each(|raise| room.mark_dirty(raise.key));
+        self.ahead_since(key, since_ms);
+    }
+
+    fn ahead_since(&mut self, key: Key, since_ms: u64) {
+        if let Some(room) = self.conversations.get_mut(key) {
+            room.ahead_ms = Some(room.ahead_ms.map_or(since_ms, |at| at.min(since_ms)));
+        }
+        self.note_dirty(key);
+    }
+}
