@@ -51,6 +51,7 @@ impl World {
             device_sends: Rate::default(),
             user_sends: Rate::default(),
             requests: Rate::default(),
+            refuse_blocked: false,
             seed: 1,
         };
         let router = Router::new(settings, now);

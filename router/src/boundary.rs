@@ -208,6 +208,8 @@ pub struct Settings {
     pub device_sends: Rate,
     pub user_sends: Rate,
     pub requests: Rate,
+    /// Who is blocked is refused, instead of being kept from the other side without a word.
+    pub refuse_blocked: bool,
     /// For session ids and jitter; the only randomness of a router.
     pub seed: u64,
 }

@@ -280,6 +280,7 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
         device_sends: Rate { per_second: config.sends_per_second, burst: config.sends_burst },
         user_sends: Rate { per_second: config.user_sends_per_second, burst: config.sends_burst.saturating_mul(2) },
         requests: Rate { per_second: config.requests_per_second, burst: config.requests_per_second.saturating_mul(2) },
+        refuse_blocked: config.refuse_blocked,
         seed,
     }
 }

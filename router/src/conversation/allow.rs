@@ -15,6 +15,14 @@ use std::sync::Arc;
 /// Names of either kind that STALE_GROUP tells.
 const STALE_NAMES: usize = 1_024;
 
+/// What a decision depends on besides the prefix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub now_ms: u64,
+    /// Who is blocked is told so.
+    pub refuse_blocked: bool,
+}
+
 /// Why a proposal is not appended now.
 pub(super) enum No {
     Refuse(Box<v1::Error>),
@@ -36,7 +44,7 @@ impl From<v1::Error> for No {
 
 impl Conversation {
     /// Whether a proposal that was not sent before may be appended.
-    pub(super) fn allows(&self, waiting: &Waiting, now_ms: u64) -> Result<(), No> {
+    pub(super) fn allows(&self, waiting: &Waiting, rules: Rules) -> Result<(), No> {
         let proposal = &waiting.proposal;
         let change = match &proposal.body {
             Body::Change(_) => decoded(&proposal.body),
@@ -54,7 +62,7 @@ impl Conversation {
         let sender = sender.ok_or_else(refusal::not_member)?;
         match change {
             Some(change) => self.allows_change(sender, &change),
-            None => self.allows_message(sender, waiting, now_ms),
+            None => self.allows_message(sender, waiting, rules),
         }
     }
 
@@ -116,10 +124,15 @@ impl Conversation {
         self.roster.current().filter(|member| member.role == ringpost_persist::Role::Admin).count()
     }
 
-    fn allows_message(&self, sender: &Member, waiting: &Waiting, now_ms: u64) -> Result<(), No> {
+    fn allows_message(&self, sender: &Member, waiting: &Waiting, rules: Rules) -> Result<(), No> {
         let proposal = &waiting.proposal;
         if sender.is_blocking() {
             return Err(refusal::forbidden("you have blocked this user").into());
+        }
+        // What was said before may be taken back all the same.
+        let blocked = rules.refuse_blocked && proposal.message_kind != Kind::Erase;
+        if blocked && !self.is_group() && self.roster.members().iter().any(Member::is_blocking) {
+            return Err(refusal::forbidden("this user has blocked you").into());
         }
         if self.is_group() && proposal.group_epoch != 0 && proposal.group_epoch < self.roster.epoch {
             return Err(refusal::stale_group(self.since(proposal.group_epoch)).into());
@@ -132,7 +145,8 @@ impl Conversation {
             |record: &Record| record.counts() || proposal.message_kind == Kind::Erase && record.kind == Kind::Edit;
         let about = self.about(waiting)?.filter(|record| sender.sees(record) && names(record));
         let about = about.ok_or_else(|| refusal::not_found("refSeq", "names no message that you can see"));
-        let allowed = about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), now_ms));
+        let allowed =
+            about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), rules.now_ms));
         // With that record it lands or does not; a refusal would be for good.
         let pending = self.batch.iter().any(|(_, record)| record.seq == proposal.ref_seq);
         allowed.map_err(|error| if pending { No::Wait } else { error.into() })?;

@@ -1,6 +1,6 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
-use super::allow::No;
+use super::allow::{No, Rules};
 use super::{Conversation, Lists, Phase, QUEUE, Reference, Search, Waiting};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
@@ -48,7 +48,7 @@ pub(super) fn sent(record: &Record, duplicate: bool) -> v1::Sent {
 }
 
 impl Conversation {
-    pub(super) fn decide(&self, waiting: &Waiting, now_ms: u64) -> Decision {
+    pub(super) fn decide(&self, waiting: &Waiting, rules: Rules) -> Decision {
         let proposal = &waiting.proposal;
         // Who is no member any more may still ask what became of a message of before.
         let member = self.member(&proposal.sender);
@@ -62,12 +62,12 @@ impl Conversation {
             return Decision::Wait;
         }
         let made_ms = proposal.cmid.uuid_v7_ms();
-        let expired = made_ms.is_some_and(|ms| ms + DEDUPE_MS < now_ms);
+        let expired = made_ms.is_some_and(|ms| ms + DEDUPE_MS < rules.now_ms);
         match waiting.search {
             Search::Asked(_) => Decision::Wait,
             Search::No if !self.covers(made_ms) => Decision::Search,
             _ if expired => Decision::Refuse(refusal::expired()),
-            _ => match self.allows(waiting, now_ms) {
+            _ => match self.allows(waiting, rules) {
                 Ok(()) => Decision::Append,
                 Err(No::Refuse(error)) => Decision::Refuse(*error),
                 Err(No::Already) => Decision::Already,
@@ -120,7 +120,7 @@ impl Router {
 
     /// Forms the next batch from what waits, if nothing is outstanding.
     pub(super) fn append_next(&mut self, key: Key) {
-        let now_ms = self.now_ms();
+        let rules = Rules { now_ms: self.now_ms(), refuse_blocked: self.settings.refuse_blocked };
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.phase != Phase::Ready {
             return;
@@ -132,7 +132,7 @@ impl Router {
         let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
         while let Some(mut waiting) = next_in_turn(room) {
             room.adopt(&waiting.proposal.kind);
-            let decision = room.decide(&waiting, now_ms);
+            let decision = room.decide(&waiting, rules);
             if let Decision::Search = decision {
                 room.tickets += 1;
                 waiting.search = Search::Asked(room.tickets);

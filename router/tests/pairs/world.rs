@@ -66,6 +66,7 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         device_sends: Rate::default(),
         user_sends: Rate::default(),
         requests: Rate::default(),
+        refuse_blocked: false,
         seed: 1 + u64::from(shard),
     }
 }

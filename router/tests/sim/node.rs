@@ -90,6 +90,7 @@ fn settings(plan: &Plan, shard: ShardId, epoch: u32) -> Settings {
         device_sends: Rate::default(),
         user_sends: Rate::default(),
         requests: Rate::default(),
+        refuse_blocked: false,
         seed: plan.seed ^ u64::from(epoch) << 32 ^ u64::from(shard),
     }
 }

@@ -1,7 +1,8 @@
 //! What is said about messages that are there, and who is not heard.
 
 use super::{about, more, say, three};
-use crate::world::{World, cmid};
+use crate::world::{World, cmid, text};
+use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::v1::code::Value as Code;
@@ -80,4 +81,19 @@ fn who_is_blocked_is_not_told_and_is_not_heard() {
     assert_eq!(last.delivered_seq, 5);
     assert_eq!(last.excluded, [v1::Skip { from_seq: 3, to_seq: 3 }], "what came meanwhile was not delivered");
     assert_eq!(world.pushed(tablet), [4, 5]);
+}
+
+#[test]
+fn where_it_is_set_so_who_is_blocked_is_refused_and_may_still_take_back_what_it_said() {
+    let mut world = World::with(2, Faults::none(), |settings| settings.refuse_blocked = true);
+    let [alice, bob] = ["alice", "bob"].map(|name| world.open(name, "phone"));
+    world.sent(alice, text("bob", cmid(1), "hi")).unwrap();
+    let block = |user: &str| v1::Block { user: user.into() };
+    world.answer(bob, more(Wire::Block(block("alice"))));
+    let refused = world.sent(alice, text("bob", cmid(2), "hello?")).unwrap_err();
+    assert_eq!(refused.code(), Code::Forbidden);
+    let erase = v1::Send { kind: Kind::Erase as i32, ref_seq: 1, body: None, ..text("bob", cmid(3), "") };
+    world.sent(alice, erase).unwrap();
+    world.answer(bob, more(Wire::Unblock(block("alice"))));
+    world.sent(alice, text("bob", cmid(2), "hello?")).unwrap();
 }
