@@ -92,11 +92,14 @@ impl Conversation {
             (least, Seq::MAX) => [least, least],
             both => [both.0, both.1],
         };
-        let [[delivered, next_delivered], [read, mut next_read]] = [delivered, read].map(known);
-        if readers == 1 && members > 1 {
+        let [[delivered, next_delivered], [read, next_read]] = [delivered, read].map(known);
+        let [read, next_read] = match readers {
+            // Nobody is counted any more: whoever was itself the least has heard of the next one, and still has.
+            0 => [self.least.read.max(self.least.next_read); 2],
             // The others hide what they read: there is nothing to show to who does not.
-            next_read = 0;
-        }
+            1 if members > 1 => [read, 0],
+            _ => [read, next_read],
+        };
         Leasts { delivered, next_delivered, read, next_read }
     }
 
