@@ -97,7 +97,8 @@ impl World {
             let at = members.iter().position(|it| *it == other);
             let at = at.ok_or_else(|| format!("info: u{other} is named for record {seq} of {of}: {info:?}"))?;
             members.swap_remove(at);
-            let (delivered, read) = self.oracle.has(other, user, of);
+            let (delivered, _) = self.oracle.has(other, user, of);
+            let (read, hid) = (self.oracle.read_shown(other, user, of), self.oracle.shown[other].hid);
             let state = member.state();
             let seen = fold.may_see(other, seq);
             let most = match () {
@@ -108,10 +109,11 @@ impl World {
             let (was_delivered, was_read) = question.marked[other];
             let least = match () {
                 () if !seen || was_delivered < seq => State::Sent,
-                () if was_read < seq => State::Delivered,
+                () if was_read < seq || hid => State::Delivered,
                 () => State::Read,
             };
-            let right = (least as i32..=most as i32).contains(&(state as i32));
+            let hidden = state == State::Hidden && hid && most != State::Sent;
+            let right = hidden || (least as i32..=most as i32).contains(&(state as i32));
             ensure(right, || format!("info: u{other} is {state:?} with {seq} of {of}, not {least:?} to {most:?}"))?;
         }
         ensure(members.is_empty(), || format!("info: {members:?} are not named for record {seq} of {of}"))

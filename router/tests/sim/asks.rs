@@ -4,6 +4,7 @@ use super::oracle::{Verdict, ensure};
 use super::plan::Ask;
 use super::world::World;
 use ringpost_proto::id::{ClientMessageId, Seq};
+use ringpost_proto::v1::member_state::state::Value as MemberIs;
 use ringpost_proto::v1::presence::state::Value as Presence;
 use ringpost_proto::v1::privacy::Value as Privacy;
 use ringpost_proto::v1::{self, client_frame::Request, code::Value as Code, server_frame::Answer};
@@ -63,9 +64,12 @@ impl World {
                 let state = if on { Presence::Away } else { Presence::Active } as i32;
                 Request::Presence(v1::Presence { state })
             }
-            Ask::Show { whom } => {
-                let last_seen = privacy(whom) as i32;
-                Request::Settings(v1::Settings { last_seen, ..Default::default() })
+            Ask::Show { whom, receipts } => {
+                let (whom, some) = (privacy(whom) as i32, v1::Settings::default());
+                Request::Settings(match receipts {
+                    true => v1::Settings { read_receipts: whom, ..some },
+                    false => v1::Settings { last_seen: whom, ..some },
+                })
             }
             Ask::Block { on } => {
                 let Some(peer) = self.oracle.users.get(of).filter(|_| of != user) else { return Ok(()) };
@@ -159,6 +163,9 @@ impl World {
             (Ask::Lookup, Answer::LookupResult(result)) => question.judge_lookup(&result),
             (Ask::Info, Answer::RecordInfo(info)) => {
                 self.coverage.mark("record info");
+                if info.members.iter().any(|member| member.state() == MemberIs::Hidden) {
+                    self.coverage.mark("read hidden");
+                }
                 self.judge_info(question, user, &info)
             }
             (Ask::Watch { on }, Answer::PresenceStates(states)) => {
@@ -166,9 +173,10 @@ impl World {
                 let right = if on { names == [&*question.name] } else { names.is_empty() };
                 ensure(right, || format!("presence: {:?} was watched: {on}, answered {names:?}", question.name))
             }
-            (Ask::Show { whom }, Answer::Settings(settings)) => {
+            (Ask::Show { whom, receipts }, Answer::Settings(settings)) => {
                 self.coverage.mark("settings");
-                let (told, right) = (settings.last_seen(), privacy(whom));
+                let told = if receipts { settings.read_receipts() } else { settings.last_seen() };
+                let right = privacy(whom);
                 ensure(told == right, || format!("settings: u{user} shows it to {told:?}, asked {right:?}"))
             }
             (Ask::Block { on }, Answer::Ok(_)) => {

@@ -34,7 +34,8 @@ const FAULTS: [&str; 20] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 73] = [
+const TRANSITIONS: [&str; 74] = [
+    "read hidden",
     "presence: online",
     "presence: offline",
     "presence: not told",

@@ -92,7 +92,7 @@ impl Plan {
 
     fn draw_traffic(&mut self, dice: &mut Dice, length: u64) {
         let (devices, users, groups) = (self.devices(), self.users.len(), self.groups.len());
-        let mut sends = dice.between(180, 380);
+        let mut sends = dice.between(160, 320);
         while sends > 0 {
             // Conversations come in bursts: the same two, close together.
             let mut at = dice.between(0, length);
@@ -192,10 +192,13 @@ impl Plan {
         for _ in 0..watches {
             some(dice, 2, &|_| Ask::Watch { on: true });
         }
+        if dice.percent(30) {
+            some(dice, 4, &|dice| Ask::Show { whom: dice.pick(3) as u8, receipts: true });
+        }
         if watches > 0 {
             some(dice, 2, &|_| Ask::Watch { on: false });
             some(dice, 6, &|dice| Ask::Away { on: dice.percent(60) });
-            some(dice, 3, &|dice| Ask::Show { whom: dice.pick(3) as u8 });
+            some(dice, 3, &|dice| Ask::Show { whom: dice.pick(3) as u8, receipts: false });
         }
     }
 

@@ -12,7 +12,7 @@ use ringpost_router::{ConnRef, Identity, Input, Output, Request, ShardId};
 use std::sync::Arc;
 
 /// One input in so many finds a router that was written out and read back.
-const SWAP_EVERY: usize = 400;
+const SWAP_EVERY: usize = 600;
 
 impl World {
     // ---- into the routers ----
@@ -68,7 +68,11 @@ impl World {
                 Request::Send(Box::new(send))
             }
             Asked::Lookup(lookup) => Request::Lookup(Box::new(lookup)),
-            Asked::Read(read) => Request::Read(Box::new(read)),
+            Asked::Read(read) => {
+                let (user, peer) = (self.devices[self.links[link].device].user, self.oracle.peer(&read.conversation)?);
+                self.oracle.says_read(&self.store, user, peer, read.seq, self.now);
+                Request::Read(Box::new(read))
+            }
             Asked::Fetch(fetch) => Request::Fetch(Box::new(fetch)),
             Asked::History(history) => Request::History(Box::new(history)),
             Asked::Conversations(page) => Request::Conversations(Box::new(page)),
@@ -82,6 +86,10 @@ impl World {
             Asked::Presence(presence) => {
                 self.says_presence(link, &presence);
                 Request::More(Box::new(Asked::Presence(presence)))
+            }
+            Asked::Settings(change) => {
+                self.oracle.sets(self.devices[self.links[link].device].user, &change);
+                Request::More(Box::new(Asked::Settings(change)))
             }
             Asked::Watch(watch) => {
                 self.watches(link, &watch, true);
@@ -271,7 +279,7 @@ impl World {
             }
             Some(Answer::PresenceState(state)) => self.presence_leaves(link, state),
             Some(Answer::Settings(settings)) => {
-                self.oracle.shows_to(self.devices[device].user, settings.last_seen(), self.now);
+                self.oracle.has_set(self.devices[device].user, settings, self.now);
                 Ok(())
             }
             _ => Ok(()),

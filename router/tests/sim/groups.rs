@@ -233,11 +233,12 @@ impl Oracle {
         let (delivered, read) = (own(tick.delivered_seq), own(tick.read_seq));
         for other in (0..self.users.len()).filter(|other| *other != user) {
             let Some(since) = self.fold(store, user, peer).since(other) else { continue };
-            let (has, has_read) = (self.delivered(store, other, peer), self.reads[other][peer]);
+            let (has, has_read) = (self.delivered(store, other, peer), self.shown[other].reads[peer]);
             ensure(delivered < since || delivered <= has, || {
                 format!("tick: u{user} hears {tick:?}, its {delivered} is not with u{other}, who has {has}")
             })?;
-            ensure(read < since || read <= has_read, || {
+            // Who hides what it reads is none of those who are counted.
+            ensure(read < since || read <= has_read || self.shown[other].hid, || {
                 format!("tick: u{user} hears {tick:?}, u{other} has read {has_read} of {read}")
             })?;
         }
@@ -271,6 +272,9 @@ impl Oracle {
                 return Some(format!("u{other} read {} of {peer}, {read} is marked", self.last_reads[other][peer]));
             }
             least = least.min(read.max(fold.first(other) - 1));
+        }
+        if (0..self.users.len()).any(|other| fold.since(other).is_some() && self.shown[other].hid) {
+            return None;
         }
         let read = own(least)?;
         (held.read_tick < read)

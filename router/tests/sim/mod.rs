@@ -23,6 +23,7 @@ mod plan;
 mod presence;
 mod queue;
 mod said;
+mod settings;
 mod shrink;
 mod typing;
 mod world;

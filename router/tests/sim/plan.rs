@@ -161,9 +161,10 @@ pub enum Ask {
     Away {
         on: bool,
     },
-    /// Who sees when one was here: everyone, contacts or nobody.
+    /// Who sees when one was here, or what one reads: everyone, contacts or nobody.
     Show {
         whom: u8,
+        receipts: bool,
     },
     /// That somebody is writing: answered only if it is wrong.
     Type,

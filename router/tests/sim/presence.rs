@@ -7,9 +7,7 @@ use super::network::{Link, LinkId};
 use super::oracle::{Oracle, Verdict, ensure};
 use super::plan::{Action, Plan, SECOND};
 use super::world::{Event, World};
-use prost::Message;
 use ringpost_persist::faulty::FaultyStore;
-use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
 use ringpost_proto::v1::{self, presence::state::Value as State, privacy::Value as Privacy};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +29,6 @@ pub struct Presence {
     active: Vec<BTreeSet<LinkId>>,
     /// By user: when it went, Unix milliseconds.
     went: Vec<Vec<u64>>,
-    /// By user: whom it shows when it was last seen, as it was answered, and when.
-    shown: Vec<Option<(u64, Privacy)>>,
     /// Who watches whom; and since when not any more.
     watched: BTreeMap<(LinkId, usize), Option<u64>>,
     views: BTreeMap<(LinkId, usize), View>,
@@ -60,7 +56,6 @@ impl Presence {
             here: vec![(0, false); users],
             active: vec![BTreeSet::new(); users],
             went: vec![Vec::new(); users],
-            shown: vec![None; users],
             rough: full || store.unknown_late > 0 || faults.iter().any(|rate| *rate > 0),
             ..Self::default()
         }
@@ -201,18 +196,9 @@ impl Oracle {
         (fold.turns(), fold.spoke(user), self.settings(store, user).0)
     }
 
-    /// The committed settings of a user.
-    fn settings(&self, store: &FaultyStore, user: usize) -> (u64, Privacy) {
-        let key = DocumentKey::Settings(self.users[user].clone());
-        let read = store.read(&StoreRequest::ReadDocument { tag: 0, key });
-        let Some(Outcome::Document(Some((version, bytes)))) = read else { return (0, Privacy::Everyone) };
-        let settings = v1::Settings::decode(bytes).unwrap_or_default();
-        (version, settings.last_seen())
-    }
-
     /// Whether a user shows an observer when it is here.
     fn shows(&mut self, store: &FaultyStore, observer: usize, user: usize) -> bool {
-        let (_, privacy) = self.settings(store, user);
+        let privacy = self.settings(store, user).1.last_seen();
         let upto = self.fold(store, observer, user).head;
         self.would_show(observer, user, privacy, upto)
     }
@@ -228,11 +214,6 @@ impl Oracle {
         observer == user || shown && !blocked
     }
 
-    /// A user has been answered whom it shows when it was last seen.
-    pub fn shows_to(&mut self, user: usize, privacy: Privacy, now: u64) {
-        self.presence.shown[user] = Some((now, privacy));
-    }
-
     /// It is shown to nobody who may not see it, and is true.
     fn may_see_presence(
         &mut self,
@@ -244,9 +225,7 @@ impl Oracle {
     ) -> Verdict {
         let known = self.known(observer, user, now);
         let head = self.fold(store, observer, user).head;
-        let answered = self.presence.shown[user];
-        let before = answered.filter(|(at, _)| at + self.under_way_us < now).map_or(Privacy::Everyone, |(_, it)| it);
-        let privacies = [self.settings(store, user).1, before];
+        let privacies = self.promised(store, user, now, v1::Settings::last_seen);
         let shown = privacies.iter().any(|it| (known..=head).any(|upto| self.would_show(observer, user, *it, upto)));
         ensure(shown, || format!("presence: u{observer} is told {state:?}, which is not shown to it"))?;
         let (since, here) = self.presence.here[user];

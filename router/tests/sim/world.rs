@@ -219,8 +219,8 @@ impl World {
         self.oracle.logs_hold(&self.store)?;
         // Everybody looks once more.
         for device in 0..self.devices.len() {
-            self.app_asks(device, 0, Ask::Conversations)?;
-            (0..self.oracle.peers()).try_for_each(|of| self.app_asks(device, of, Ask::Info))?;
+            let of = self.dice.pick(self.oracle.peers());
+            [Ask::Conversations, Ask::Info].into_iter().try_for_each(|what| self.app_asks(device, of, what))?;
         }
         self.run_until(self.now + 2 * SECOND)
     }

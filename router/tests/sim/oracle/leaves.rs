@@ -79,7 +79,7 @@ impl Oracle {
             return self.group_tick_leaves(store, device, peer, tick);
         }
         let delivered = self.delivered(store, peer, user);
-        let read = self.reads[peer][user];
+        let read = self.shown[peer].reads[user];
         ensure(tick.delivered_seq <= delivered, || {
             format!("tick: u{peer} is told to have {} of u{user}'s, has {delivered}", tick.delivered_seq)
         })?;
@@ -124,6 +124,11 @@ impl Oracle {
             let own = self.peer_of(self.devices[device].0, user, peer);
             self.prefix(store, device, own);
         }
+    }
+
+    /// What `other` has said there to have read while others might be shown it.
+    pub fn read_shown(&self, other: usize, user: usize, peer: usize) -> Seq {
+        self.shown[other].reads[self.peer_of(other, user, peer)]
     }
 
     /// How far `other` is in the conversation of `user` and `peer`, as was last counted: what it has and what it read.

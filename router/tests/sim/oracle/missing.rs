@@ -59,6 +59,9 @@ impl Oracle {
         if read < self.last_reads[peer][user] {
             return Some(format!("u{peer} read {} of u{user}'s, {read} is marked", self.last_reads[peer][user]));
         }
+        if self.shown[peer].hid {
+            return None;
+        }
         let read_own = log.iter().take(read as usize).rev().find(told)?.seq;
         (held.read_tick < read_own)
             .then(|| format!("device {device} (u{user}) heard {} read by u{peer}, {read_own} was", held.read_tick))

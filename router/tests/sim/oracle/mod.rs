@@ -12,6 +12,7 @@ mod missing;
 use super::fold::{Fold, Meant};
 use super::plan::Plan;
 use super::presence::Presence;
+use super::settings::Shown;
 use super::typing::{Typing, under_way_us};
 use ringpost_persist::Record;
 use ringpost_persist::faulty::FaultyStore;
@@ -41,6 +42,8 @@ pub struct Oracle {
     pub blocks: BTreeMap<(usize, usize, bool), usize>,
     /// Since when whoever took a record back knows that it is.
     pub(super) erasures: BTreeMap<(ConversationId, Seq), u64>,
+    /// By user.
+    pub shown: Vec<Shown>,
     pub typing: Typing,
     pub presence: Presence,
     /// How long something may be under way within the node.
@@ -139,6 +142,7 @@ impl Oracle {
             heads: BTreeMap::new(),
             blocks: BTreeMap::new(),
             erasures: BTreeMap::new(),
+            shown: vec![Shown { reads: vec![0; peers], ..Shown::default() }; users.len()],
             typing: Typing::default(),
             presence: Presence::new(users.len(), plan),
             under_way_us: under_way_us(plan),
