@@ -1,191 +1,302 @@
-// The chat page: names and rooms. Joins the wire client, the store and the view; holds which conversation is open.
+// The chat page: signing in, which conversation is open, and drawing what has changed. What a user does is in acts.js.
 
-import { Client } from './client.js';
-import { Store, deviceId } from './store.js';
-import { View } from './view.js';
+import * as session from './session.js';
+import { Acts } from './acts.js';
+import { $ } from './view/dom.js';
+import { Client } from './wire/client.js';
+import { Composer } from './view/composer.js';
+import { List, showMe } from './view/list.js';
+import { Messages } from './view/messages.js';
+import { Store, counts } from './wire/store.js';
+import { checkedKey, deviceName, isGroup, userKey, userName, userOf } from './wire/names.js';
+import { fold, status } from './wire/fold.js';
+import { presenceWords, snippet, typingWords } from './view/words.js';
+import { setUpMenu } from './view/menu.js';
+import { showClosed, showHead } from './view/header.js';
+import { showState } from './view/state.js';
+import { toast } from './view/dialog.js';
 
-const encoder = new TextEncoder();
-const NAME_BYTES = 64;
-const TEXT_BYTES = 65_536; // until welcome says otherwise, which it does not do by default
-const PAGE = 100; // records in the view; "earlier" adds as many
-
-/** A user name as the gateway accepts it, or null. */
-function userName(typed) {
-  const name = typed.normalize('NFC').trim();
-  const bytes = encoder.encode(name).length;
-  return bytes >= 1 && bytes <= NAME_BYTES && !/\p{Cc}/u.test(name) ? name : null;
-}
-
-/** A development token. `refused`: asking again would not help. */
-async function devToken(user, device) {
-  const body = JSON.stringify({ user, device });
-  const headers = { 'content-type': 'application/json' };
-  const answer = await fetch('/v1/dev/token', { method: 'POST', headers, body });
-  if (answer.ok) return (await answer.json()).token;
-  const message = answer.status === 404 ? 'this server runs without --dev' : (await answer.text()).slice(0, 200);
-  throw Object.assign(new Error(message), { refused: answer.status >= 400 && answer.status < 429 });
-}
+const PAGE = 60; // messages in the view at first; "earlier" adds as many
+const WATCHED = 50; // users whose presence the list shows
 
 class App {
-  #me;
-  #client;
-  #store;
-  #view;
-  #peer = null;
+  me;
+  client;
+  store;
+  key = null; // of the open conversation
+  messages = []; // of it, as shown
   #shown = PAGE;
-  #first = 1; // position of the first record that the server has of the open conversation, as far as known
+  #moreHere = false; // the store has older ones
+  #newFrom = 0; // the first message that was unread when the conversation was opened
+  #quotes = new Map(); // seq -> message that others answer and that is not shown; null while it is being asked for
   #due = false;
+  #list;
+  #view;
+  #composer;
+  #acts = new Acts(this);
 
   constructor() {
-    this.#view = new View({
-      signIn: (typed) => this.#signIn(typed),
-      leave: () => this.#leave(),
-      open: (typed) => this.#go(typed),
-      send: (text) => this.#send(text),
-      resend: (cmid) => this.#client.resend(cmid),
-      earlier: () => this.#earlier(),
-      again: () => location.reload(),
+    setUpMenu();
+    $('sign-in').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#signIn($('name').value, $('device').value);
     });
-    const name = sessionStorage.getItem('ringpost.name');
-    if (name) this.#enter(name);
-    else this.#view.askName(localStorage.getItem('ringpost.name') ?? '');
+    const known = session.current();
+    if (known) this.#enter(known);
+    else this.#askName(session.suggested());
   }
 
-  #signIn(typed) {
-    const name = userName(typed);
-    if (!name) return this.#view.askName(typed, `A name has 1 to ${NAME_BYTES} bytes and no control characters.`);
-    sessionStorage.setItem('ringpost.name', name);
-    localStorage.setItem('ringpost.name', name);
-    this.#enter(name);
+  #askName({ user, device }, problem = '') {
+    $('welcome').hidden = false;
+    $('name').value = user;
+    $('device').value = device;
+    $('sign-in-error').textContent = problem;
+    $('sign-in-error').hidden = !problem;
+    $('name').focus();
   }
 
-  #leave() {
-    sessionStorage.removeItem('ringpost.name');
+  #signIn(typedName, typedDevice) {
+    const asked = { user: typedName, device: typedDevice };
+    const user = userName(typedName);
+    if (!user) return this.#askName(asked, 'A name has 1 to 64 bytes and no control characters.');
+    // A device belongs to a user: the one that was suggested is of whoever was here last.
+    const others = typedDevice && typedDevice === session.suggested().device && user !== session.suggested().user;
+    const device = typedDevice.trim() && !others ? deviceName(typedDevice) : session.ownDevice(user);
+    if (!device) return this.#askName(asked, 'A device name has 1 to 32 of the letters a to z, digits and . _ -');
+    session.enter(user, device);
+    this.#enter({ user, device });
+  }
+
+  leave() {
+    session.leave();
     location.hash = '';
     location.reload();
   }
 
   async #enter(me) {
-    this.#me = me;
-    this.#view.enter(me);
-    this.#store = await Store.open(me);
-    const device = deviceId(me);
+    this.me = me;
+    $('welcome').hidden = true;
+    $('chat').hidden = false;
+    showMe({ name: '', ...me });
+    this.#list = new List((key) => this.go(key));
+    this.#view = new Messages({ ...this.#acts.ofMessages(), earlier: () => this.#earlier(), jump: (seq) => this.#jump(seq) });
+    this.#composer = new Composer(this.#acts.ofComposer());
+    this.#acts.setUp(this.#composer, this.#view);
+    this.store = await Store.open(me.user, me.device);
     const url = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/v1/connect`;
-    this.#client = new Client({ url, user: me, device, store: this.#store, token: () => devToken(me, device) });
-    this.#client.addEventListener('change', () => this.#refresh());
-    this.#client.addEventListener('state', () => this.#stateChanged());
+    const token = () => session.devToken(me.user, me.device);
+    this.client = new Client({ url, ...me, store: this.store, token });
+    this.client.addEventListener('change', () => this.refresh());
+    this.client.addEventListener('ephemera', ({ detail }) => this.#noticed(detail));
+    this.client.addEventListener('refused', ({ detail }) => toast(`That did not work: ${detail.why}.`));
+    this.client.addEventListener('state', () => this.#stateChanged());
     addEventListener('hashchange', () => this.#route());
-    addEventListener('focus', () => this.#refresh());
-    document.addEventListener('visibilitychange', () => this.#refresh());
+    addEventListener('focus', () => this.refresh());
+    document.addEventListener('visibilitychange', () => this.refresh());
     navigator.storage?.persist?.();
-    this.#client.start();
+    this.client.start();
     this.#route();
   }
 
   #stateChanged() {
-    this.#view.state(this.#client.state, this.#client.detail);
-    if (this.#client.state === 'online' && this.#peer !== null) this.#loadHistory(0);
+    showState(this.client);
+    if (this.client.state !== 'online') return this.refresh();
+    if (this.key !== null) this.#load();
+    this.#acts.online();
   }
+
+  /** Presence brings the name that a user has chosen. */
+  #noticed({ key, what }) {
+    const presence = key && what === 'presence' && this.client.ephemera.presence(userOf(key));
+    const conversation = this.store.conversations.get(key);
+    if (presence && conversation && conversation.title !== presence.name) {
+      conversation.title = presence.name;
+      this.store.put(key);
+    }
+    this.refresh();
+  }
+
+  // ---- names
+
+  nameOf(user) {
+    return this.store.conversations.get(userKey(user))?.title || user;
+  }
+
+  /** Of a conversation. */
+  titleOf(key) {
+    return isGroup(key) ? this.store.conversations.get(key)?.title || 'Group' : this.nameOf(userOf(key));
+  }
+
+  /** In a sentence. */
+  youOr = (user) => (user === this.me.user ? 'you' : this.nameOf(user));
 
   // ---- which conversation is open lives in the address, so that "back" and a reload work
 
-  #go(typed) {
-    if (typed === null) {
-      if (location.hash) location.hash = '';
-      return true;
-    }
-    const peer = userName(typed);
-    if (peer) location.hash = `u=${encodeURIComponent(peer)}`;
-    return peer !== null;
+  go(key) {
+    const hash = key === null ? '' : `#${encodeURIComponent(key)}`;
+    if (location.hash !== hash) location.hash = hash;
   }
 
   #route() {
-    const [, typed] = /^#u=(.+)$/.exec(location.hash) ?? [];
-    let peer = null;
+    let key = null;
     try {
-      peer = typed ? userName(decodeURIComponent(typed)) : null;
+      key = checkedKey(decodeURIComponent(location.hash.slice(1)));
     } catch {
       // not an address of ours
     }
-    this.#peer = peer;
+    this.client.ephemera.pause();
+    this.key = key;
+    this.messages = [];
     this.#shown = PAGE;
-    this.#first = 1;
-    this.#view.show(peer);
-    this.#refresh();
-    if (peer !== null) this.#loadHistory(0);
+    this.#quotes.clear();
+    const conversation = this.store.conversations.get(key);
+    this.#newFrom = conversation?.unread ? conversation.myRead + 1 : 0;
+    $('chat').dataset.open = String(key !== null);
+    $('open').hidden = key === null;
+    $('nothing').hidden = key !== null;
+    this.#view.clear();
+    this.#composer.open(key);
+    this.refresh();
+    if (key !== null) this.#load();
   }
 
-  async #loadHistory(beforeSeq) {
-    const peer = this.#peer;
-    const first = await this.#client.history(peer, beforeSeq, PAGE);
-    if (peer !== this.#peer) return;
-    if (first) this.#first = first;
-    this.#refresh();
+  async #load() {
+    const { key } = this;
+    this.client.refreshGroup(key);
+    await this.client.history(key, 0, PAGE);
+    this.refresh();
   }
 
   async #earlier() {
-    const [oldest] = await this.#store.records(this.#peer, this.#shown);
+    const { key } = this;
+    const conversation = this.store.conversation(key);
+    const { rows } = await this.store.window(key, this.#shown + PAGE);
+    if (rows.length < this.#shown + PAGE && !conversation.begun) await this.client.history(key, conversation.oldest ?? 0, PAGE);
+    if (key !== this.key) return;
     this.#shown += PAGE;
-    this.#refresh();
-    if (oldest) await this.#loadHistory(oldest.seq);
+    await this.#drawMessages();
   }
 
-  #send(text) {
-    if (encoder.encode(text).length > TEXT_BYTES) {
-      this.#view.state(this.#client.state, 'this message is too long');
-      return false;
+  /** Shows a message that may be far above. */
+  async #jump(seq) {
+    const { key } = this;
+    for (let pages = 0; key === this.key && !this.#view.flash(seq); pages += 1) {
+      if (pages > 50 || !this.#hasMore()) return toast('That message cannot be shown.');
+      const before = this.messages.length;
+      await this.#earlier();
+      if (this.messages.length === before && !this.#hasMore()) return toast('That message cannot be shown.');
     }
-    this.#client.send(this.#peer, text);
-    return true;
   }
 
   // ---- drawing, at most once a frame (a page in the background draws too: the title counts unread messages)
 
-  #refresh() {
+  refresh() {
     if (this.#due) return;
     this.#due = true;
     setTimeout(async () => {
       this.#due = false;
       await this.#drawMessages();
-      this.#view.list(this.#store.list(), { statusOf: (conversation) => this.#lastStatus(conversation) });
+      this.#drawHead();
+      this.#drawList();
+      this.#acts.refreshed();
     }, 16);
   }
 
+  #hasMore() {
+    return this.messages.length > 0 && (this.#moreHere || !this.store.conversations.get(this.key)?.begun);
+  }
+
   async #drawMessages() {
-    const peer = this.#peer;
-    if (peer === null) return;
-    const records = await this.#store.records(peer, this.#shown);
-    if (peer !== this.#peer) return;
-    const conversation = this.#store.conversations.get(peer);
-    const more = records.length > 0 && records[0].seq > this.#first;
-    const stored = records.map((row) => {
-      const own = row.from === this.#me;
-      const key = own && row.cmid ? row.cmid : `seq ${row.seq}`;
-      return { ...row, key, own, status: own ? this.#status(conversation, row.seq) : '' };
+    const { key } = this;
+    if (key === null) return;
+    const conversation = this.store.conversation(key);
+    const { rows, about, more } = await this.store.window(key, this.#shown);
+    if (key !== this.key) return;
+    this.#moreHere = more;
+    const waiting = [...this.store.outbox.values()].filter((entry) => entry.key === key);
+    this.messages = fold({ rows, about, waiting, me: this.me.user, conversation });
+    this.#view.show(this.messages, {
+      more: this.#hasMore(),
+      newFrom: this.#newFrom,
+      group: isGroup(key),
+      nameOf: this.youOr,
+      canReact: this.closedBecause(conversation) === null,
+      quoted: (seq) => this.#quoted(seq),
     });
-    const waiting = [...this.#store.outbox.values()]
-      .filter((entry) => entry.peer === peer)
-      .map(({ cmid, frame, ms, error }) => {
-        return { key: cmid, own: true, text: frame.text, ms, error, status: error ? 'failed' : 'waiting' };
-      });
-    this.#view.messages([...stored, ...waiting], { more });
-    const last = records.at(-1);
-    const seen = document.visibilityState === 'visible';
-    if (last && seen) this.#client.read(peer, last.seq);
+    if (document.visibilityState === 'visible' && conversation.head > 0) this.client.read(key, conversation.head);
   }
 
-  #status({ read, delivered }, seq) {
-    if (seq <= read) return 'read';
-    return seq <= delivered ? 'delivered' : 'sent';
+  /** The message that another one answers; null while it is not known. */
+  #quoted(seq) {
+    const shown = this.messages.find((message) => message.seq === seq);
+    if (shown || this.#quotes.has(seq)) return shown ?? this.#quotes.get(seq);
+    const { key } = this;
+    this.#quotes.set(seq, null);
+    const found = async () => (await this.store.record(key, seq)) ?? (await this.client.fetchOne(key, seq));
+    found().then((row) => {
+      if (!row || key !== this.key) return;
+      this.#quotes.set(seq, row);
+      this.refresh();
+    });
+    return null;
   }
 
-  /** The ticks of the last message in the list of conversations, if it is one's own. */
-  #lastStatus(conversation) {
-    if (conversation.lastFrom !== this.#me) return '';
-    const waiting = [...this.#store.outbox.values()].filter((entry) => entry.peer === conversation.peer);
+  #drawHead() {
+    const { key } = this;
+    if (key === null) return;
+    const conversation = this.store.conversation(key);
+    const group = isGroup(key);
+    const presence = group ? undefined : this.client.ephemera.presence(userOf(key));
+    const typing = typingWords(this.client.ephemera.typing(key).map((user) => this.nameOf(user)), group);
+    const shared = { name: this.titleOf(key), id: key.slice(2), group, typing, online: presence?.online };
+    showHead({ ...shared, sub: group ? membersWords(conversation) : directWords(conversation, presence, userOf(key)) });
+    showClosed(this.closedBecause(conversation));
+  }
+
+  /** Why nothing can be written to a conversation, or null. */
+  closedBecause({ key, left, blocked }) {
+    if (left) return { words: 'You are no longer a member of this group.' };
+    if (!blocked) return null;
+    return { words: `You have blocked ${this.titleOf(key)}.`, offer: 'Unblock' };
+  }
+
+  #drawList() {
+    const conversations = this.store.list();
+    const unsent = [...this.store.outbox.values()];
+    this.#list.show(conversations.map((conversation) => this.#entry(conversation, unsent)));
+    const users = conversations.slice(0, WATCHED).map(({ key }) => userOf(key));
+    this.client.ephemera.watch([...new Set([this.key && userOf(this.key), ...users])].filter(Boolean));
+  }
+
+  #entry(conversation, unsent) {
+    const { key, last, unread, muted, lastMs } = conversation;
+    const group = isGroup(key);
+    const own = last?.from === this.me.user;
+    const words = snippet(last, this.youOr);
+    const by = group && last?.from && last.kind !== 'CHANGE' && !last.erased ? `${own ? 'You' : this.nameOf(last.from)}: ` : '';
+    const typing = typingWords(this.client.ephemera.typing(key).map((user) => this.nameOf(user)), group);
+    const ticks = own && counts(last.kind) && !last.erased ? this.#lastStatus(conversation, unsent) : '';
+    const online = !group && this.client.ephemera.presence(userOf(key))?.online === true;
+    const shared = { key, group, unread, muted, typing, online, ms: lastMs, current: key === this.key };
+    return { ...shared, name: this.titleOf(key), words: words && by + words, status: ticks };
+  }
+
+  /** The ticks of the last message, which is one's own. */
+  #lastStatus(conversation, unsent) {
+    const waiting = unsent.filter((entry) => entry.key === conversation.key);
     if (waiting.some((entry) => entry.error)) return 'failed';
-    return waiting.length ? 'waiting' : this.#status(conversation, conversation.lastSeq);
+    return waiting.length ? 'waiting' : status(conversation, conversation.last.seq);
   }
+}
+
+function membersWords({ members, left, description }) {
+  if (left || !members) return description;
+  return `${members.length} member${members.length === 1 ? '' : 's'}${description ? ` · ${description}` : ''}`;
+}
+
+/** The name by which one writes to somebody stands beside the name that was chosen. */
+function directWords({ title, muted }, presence, user) {
+  return [title && title !== user ? user : '', presenceWords(presence), muted ? 'muted' : ''].filter(Boolean).join(' · ');
 }
 
 new App();

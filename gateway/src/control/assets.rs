@@ -34,13 +34,34 @@ const SVG: &str = "image/svg+xml";
 
 assets! {
     "/" "index.html" HTML;
+    "/acts.js" "acts.js" JS;
     "/app.js" "app.js" JS;
-    "/client.js" "client.js" JS;
-    "/outbox.js" "outbox.js" JS;
-    "/store.js" "store.js" JS;
-    "/view.js" "view.js" JS;
-    "/style.css" "style.css" CSS;
+    "/dialog.css" "dialog.css" CSS;
     "/icon.svg" "icon.svg" SVG;
+    "/session.js" "session.js" JS;
+    "/style.css" "style.css" CSS;
+    "/talk.css" "talk.css" CSS;
+    "/view/bubble.js" "view/bubble.js" JS;
+    "/view/composer.js" "view/composer.js" JS;
+    "/view/dialog.js" "view/dialog.js" JS;
+    "/view/dom.js" "view/dom.js" JS;
+    "/view/group-dialog.js" "view/group-dialog.js" JS;
+    "/view/header.js" "view/header.js" JS;
+    "/view/list.js" "view/list.js" JS;
+    "/view/menu.js" "view/menu.js" JS;
+    "/view/messages.js" "view/messages.js" JS;
+    "/view/settings-dialog.js" "view/settings-dialog.js" JS;
+    "/view/state.js" "view/state.js" JS;
+    "/view/words.js" "view/words.js" JS;
+    "/wire/client.js" "wire/client.js" JS;
+    "/wire/connection.js" "wire/connection.js" JS;
+    "/wire/ephemera.js" "wire/ephemera.js" JS;
+    "/wire/fold.js" "wire/fold.js" JS;
+    "/wire/inbox.js" "wire/inbox.js" JS;
+    "/wire/names.js" "wire/names.js" JS;
+    "/wire/outbox.js" "wire/outbox.js" JS;
+    "/wire/requests.js" "wire/requests.js" JS;
+    "/wire/store.js" "wire/store.js" JS;
 }
 
 /// The page loads its own modules, styles and images, talks to its own origin, and is framed by nobody.
@@ -81,14 +102,16 @@ mod tests {
 
     #[test]
     fn every_file_of_the_page_is_embedded() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            let shown = [".html", ".js", ".css", ".svg", ".png", ".webmanifest"].iter().any(|end| name.ends_with(end));
-            if shown && !name.ends_with(".test.js") {
-                let bytes = std::fs::read(entry.path()).unwrap();
-                assert!(ASSETS.iter().any(|asset| asset.bytes == bytes), "{name} is not embedded");
+        let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/web").into()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir::<std::path::PathBuf>(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(ASSETS.iter().any(|asset| asset.bytes == bytes), "{} is not embedded", path.display());
             }
         }
     }

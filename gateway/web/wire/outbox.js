@@ -3,51 +3,56 @@
 // Guarantees: a message survives a reload; it is sent again with the same id and the same bytes until it has its place in
 // the log, so that it is stored once; messages go out in the order in which they were typed. Never reads the socket.
 
-import { account, touch } from './store.js';
+import { peerOf, uuid7 } from './names.js';
+import { account, isAbout, touch } from './store.js';
 
 const RETRY_MS = 5_000; // no SENT after this: send the same again
 const PIPELINE = 16; // unanswered sends; the gateway stops reading at 32 requests
 const ID_LIFE_MS = 24 * 3_600_000; // an older id is not retried blindly
 
-/** A version 7 UUID (RFC 9562, section 5.7): 48 bits of Unix milliseconds, the rest random. */
-export function uuid7(ms = Date.now()) {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  for (let i = 5, rest = ms; i >= 0; i--, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
-  bytes[6] = 0x70 | (bytes[6] & 0x0f);
-  bytes[8] = 0x80 | (bytes[8] & 0x3f);
-  return bytes;
+/** The record that a send becomes. */
+export function rowOf({ key, frame, cmid, ms }, user, seq) {
+  const { kind = 'TEXT', text = '', refSeq } = frame;
+  return { key, seq, from: user, kind, text, cmid, ms, ref: refSeq ? Number(refSeq) : undefined };
 }
-
-const base64 = (bytes) => btoa(String.fromCharCode(...bytes));
 
 export class Outbox {
   #user;
   #store;
   #request;
   #changed;
+  #refusedAbout;
   #online = false;
   #flying = new Map(); // client message id -> retry timer
   #lastOrder = 0;
   #hold = 0; // a timer: the gateway asked to wait
 
-  /** `request(body, answer)`: sends a frame, false if it cannot; `changed(peer)`: something to show. */
-  constructor({ user, store, request, changed }) {
+  /** `request(body, answer)`: sends a frame, false if it cannot; `changed(key)`: something to show; `refused(key, why)`: an
+   *  edit, erasure or reaction will not be. */
+  constructor({ user, store, request, changed, refused }) {
     this.#user = user;
     this.#store = store;
     this.#request = request;
     this.#changed = changed;
+    this.#refusedAbout = refused;
     for (const entry of store.outbox.values()) this.#lastOrder = Math.max(this.#lastOrder, entry.order);
   }
 
-  async add(peer, text) {
+  /** `ref`: the seq that an edit, erasure or reaction is about, or that a text answers. */
+  async add(key, { kind = 'TEXT', text = '', ref = 0 }) {
     const now = Date.now();
-    const cmid = base64(uuid7(now));
+    const cmid = uuid7(now);
     this.#lastOrder = Math.max(now, this.#lastOrder + 1);
-    const frame = { to: { user: peer }, clientMessageId: cmid, text, clientTimeMs: String(now) };
-    const conversation = this.#store.conversation(peer);
-    Object.assign(conversation, { lastText: text, lastFrom: this.#user, lastMs: Math.max(now, conversation.lastMs) });
-    await this.#store.putOutbox({ order: this.#lastOrder, cmid, peer, frame, ms: now, error: '' });
-    this.#changed(peer);
+    const frame = { to: peerOf(key), clientMessageId: cmid, text, clientTimeMs: String(now) };
+    if (kind !== 'TEXT') frame.kind = kind;
+    if (ref) frame.refSeq = String(ref);
+    const entry = { order: this.#lastOrder, cmid, key, frame, ms: now, error: '' };
+    const conversation = this.#store.conversation(key);
+    // Until it has its place, it stands where the last one does.
+    const seq = conversation.last?.seq ?? 0;
+    if (!isAbout(kind)) touch(conversation, { ...rowOf(entry, this.#user, seq), ms: Math.max(now, conversation.lastMs) });
+    await this.#store.putOutbox(entry);
+    this.#changed(key);
     this.#pump();
   }
 
@@ -55,8 +60,17 @@ export class Outbox {
   async resend(cmid) {
     const entry = this.#store.outbox.get(cmid);
     if (!entry) return;
+    const { kind, text, refSeq } = entry.frame;
     await this.#store.dropOutbox(entry);
-    await this.add(entry.peer, entry.frame.text);
+    await this.add(entry.key, { kind, text, ref: Number(refSeq ?? 0) });
+  }
+
+  /** Gives a refused message up. */
+  async drop(cmid) {
+    const entry = this.#store.outbox.get(cmid);
+    if (!entry) return;
+    await this.#store.dropOutbox(entry);
+    this.#changed(entry.key);
   }
 
   connected() {
@@ -98,15 +112,14 @@ export class Outbox {
   async #settle(entry, sent) {
     this.#landed(entry);
     if (!this.#store.outbox.has(entry.cmid)) return;
-    const { peer, cmid, frame } = entry;
-    const conversation = this.#store.conversation(peer);
+    const conversation = this.#store.conversation(entry.key);
     const seq = Number(sent.seq);
     if (conversation.have === null) conversation.above.push(seq);
     else account(conversation, seq);
-    const row = { peer, seq, id: sent.id, from: this.#user, text: frame.text, cmid, ms: Number(sent.serverTimeMs) };
+    const row = { ...rowOf(entry, this.#user, seq), id: sent.id, ms: Number(sent.serverTimeMs) };
     touch(conversation, row);
-    await this.#store.put(peer, [row], [entry]);
-    this.#changed(peer);
+    await this.#store.put(entry.key, [row], [entry]);
+    this.#changed(entry.key);
     this.#pump();
   }
 
@@ -114,9 +127,15 @@ export class Outbox {
     this.#landed(entry);
     if (error.code === 'EXPIRED') return this.#askFirst(entry);
     if (error.retryable) return this.#wait(Number(error.retryAfterMs ?? 0) || 1_000);
-    entry.error = error.message || error.code;
-    await this.#store.putOutbox(entry);
-    this.#changed(entry.peer);
+    const why = error.message || error.code;
+    if (isAbout(entry.frame.kind)) {
+      await this.#store.dropOutbox(entry);
+      this.#refusedAbout(entry.key, why);
+    } else {
+      entry.error = why;
+      await this.#store.putOutbox(entry);
+    }
+    this.#changed(entry.key);
     this.#pump();
   }
 
@@ -137,7 +156,7 @@ export class Outbox {
   /** The id is too old to be retried: ask whether it arrived, and only then send anew under a new one. */
   #askFirst(entry) {
     this.#flying.set(entry.cmid, 0);
-    const ask = { conversation: { user: entry.peer }, clientMessageIds: [entry.cmid] };
+    const ask = { conversation: peerOf(entry.key), clientMessageIds: [entry.cmid] };
     this.#request({ lookup: ask }, async ({ lookupResult }) => {
       this.#landed(entry);
       if (!lookupResult) return;
