@@ -243,6 +243,7 @@ impl Coverage {
         self.mark(match known {
             Some(CloseCode::Draining) => "closed 4000",
             Some(CloseCode::SlowConsumer) => "closed 4002",
+            Some(CloseCode::Overloaded) => "closed 4003",
             Some(CloseCode::Replaced) => "closed 4500",
             Some(CloseCode::TokenExpired) => "closed 4502",
             Some(CloseCode::DeviceInUse) => "closed 4504",
