@@ -9,7 +9,10 @@ use ringpost_proto::id::ClientMessageId;
 /// Makes and recognises the texts of one worker of one run.
 #[derive(Clone, Debug)]
 pub struct Texts {
+    /// The run's number, its worker's, and a dot after each.
     tag: String,
+    /// Length of the run's part of the tag.
+    run: usize,
     seed: u64,
     bytes: usize,
 }
@@ -19,7 +22,8 @@ pub struct Texts {
 pub enum Recognised {
     /// Message number n of this worker and run, complete and unchanged.
     Ours(u32),
-    /// It says that it is ours, but its bytes are not what was sent.
+    /// It says that it is of this run, but its bytes are not what was sent, or it is of another worker, whose users are
+    /// none of ours.
     Damaged,
     /// Of another run or somebody else.
     Foreign,
@@ -28,7 +32,8 @@ pub enum Recognised {
 impl Texts {
     /// `run` tells runs apart. A text is `bytes` long, or as long as its tag and number if that is more.
     pub fn new(run: u64, worker: u32, bytes: usize) -> Self {
-        Self { tag: format!("{run:016x}.{worker}."), seed: mix(run ^ u64::from(worker) << 48), bytes }
+        let (tag, seed) = (format!("{run:016x}.{worker}."), mix(run ^ u64::from(worker) << 48));
+        Self { tag, run: "0123456789abcdef.".len(), seed, bytes }
     }
 
     /// The text of message `number`: its tag, the number, and letters that follow from both.
@@ -43,12 +48,31 @@ impl Texts {
         text
     }
 
+    /// What a text is, judged by every byte of it.
     pub fn recognise(&self, text: &str) -> Recognised {
-        let Some(rest) = text.strip_prefix(&self.tag) else { return Recognised::Foreign };
-        match rest.split_once(' ').and_then(|(number, _)| number.parse().ok()) {
-            Some(number) if self.text(number) == text => Recognised::Ours(number),
+        match self.number(text) {
+            Some(number) if self.is_whole(number, text) => Recognised::Ours(number),
+            None if !text.starts_with(self.tag.get(..self.run).unwrap_or_default()) => Recognised::Foreign,
             _ => Recognised::Damaged,
         }
+    }
+
+    /// The number that a text of this worker and run claims to have; its other bytes are not looked at.
+    pub fn number(&self, text: &str) -> Option<u32> {
+        text.strip_prefix(&self.tag)?.split_once(' ')?.0.parse().ok()
+    }
+
+    /// Whether a text that begins with the tag and this number is the one that [`Texts::text`] makes; without making it.
+    fn is_whole(&self, number: u32, text: &str) -> bool {
+        let head = self.tag.len() + number.checked_ilog10().unwrap_or(0) as usize + 2;
+        let Some(letters) = text.as_bytes().get(head..) else { return false };
+        let mut state = self.seed ^ u64::from(number);
+        text.len() == self.bytes.max(head)
+            && text.as_bytes().get(head - 1) == Some(&b' ')
+            && letters.chunks(8).all(|chunk| {
+                state = mix(state);
+                chunk.iter().zip(state.to_le_bytes()).all(|(&letter, b)| letter == b'a' + b % 26)
+            })
     }
 
     /// A version 7 UUID (RFC 9562 section 5.7) that follows from the number and the time of sending, `unix_ms`.
@@ -78,6 +102,7 @@ mod tests {
             let text = texts.text(number);
             assert_eq!(text.len(), 200);
             assert_eq!(texts.recognise(&text), Recognised::Ours(number));
+            assert_eq!(texts.number(&text), Some(number));
         }
         assert!(Texts::new(7, 1, 1).text(5).ends_with("5 "), "a number is never cut off");
     }
@@ -88,8 +113,16 @@ mod tests {
         let mut damaged = texts.text(3);
         damaged.pop();
         assert_eq!(texts.recognise(&damaged), Recognised::Damaged);
+        for at in [0, 17, 19, 20, 21, 100, 199] {
+            let mut changed = texts.text(3).into_bytes();
+            changed[at] ^= 1;
+            let changed = String::from_utf8(changed).unwrap();
+            assert_ne!(texts.recognise(&changed), Recognised::Ours(3), "{changed}");
+        }
+        let padded = texts.text(3).replacen("3 ", "03 ", 1);
+        assert_eq!(texts.recognise(&padded[..200]), Recognised::Damaged);
         assert_eq!(texts.recognise(&Texts::new(8, 1, 200).text(3)), Recognised::Foreign);
-        assert_eq!(texts.recognise(&Texts::new(7, 2, 200).text(3)), Recognised::Foreign);
+        assert_eq!(texts.recognise(&Texts::new(7, 2, 200).text(3)), Recognised::Damaged, "another worker's");
         assert_eq!(texts.recognise(""), Recognised::Foreign);
     }
 
