@@ -26,10 +26,18 @@ impl Metrics {
 
     /// The sum of all samples of `name`, whatever their labels. 0 if there is none.
     pub fn sum(&self, name: &str) -> f64 {
+        self.sum_where(name, "")
+    }
+
+    /// The sum of the samples of `name` whose labels hold this text, such as `direction="out"`.
+    pub fn sum_where(&self, name: &str, label: &str) -> f64 {
         let value = |line: &str| {
             let rest = line.strip_prefix(name)?;
-            let rest = if rest.starts_with('{') { rest.rsplit_once('}')?.1 } else { rest.strip_prefix(' ')? };
-            rest.split_ascii_whitespace().next()?.parse::<f64>().ok()
+            let (labels, rest) = match rest.strip_prefix('{') {
+                Some(rest) => rest.rsplit_once('}')?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            labels.contains(label).then(|| rest.split_ascii_whitespace().next()?.parse::<f64>().ok())?
         };
         self.0.lines().filter_map(value).sum()
     }
@@ -44,6 +52,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE a_total counter\na_total{x=\"} 9\"} 2\na_total{x=\"b\"} 3.5\na_total_more 7\na 1\n";
         let metrics = Metrics(text.to_owned());
         assert_eq!(metrics.sum("a_total"), 5.5);
+        assert_eq!(metrics.sum_where("a_total", "x=\"b\""), 3.5);
         assert_eq!(metrics.sum("a"), 1.0);
         assert_eq!(metrics.sum("b"), 0.0);
     }

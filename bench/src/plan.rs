@@ -50,6 +50,8 @@ pub struct Wanted {
     pub sources: Vec<IpAddr>,
     /// 0: as many as needed.
     pub rings: u64,
+    /// So many connections belong together, and are on one ring.
+    pub unit: u64,
 }
 
 /// How the connections are spread.
@@ -97,7 +99,7 @@ pub fn plan(wanted: &Wanted, limits: &Limits) -> Result<Plan, Impossible> {
         return Err(Impossible::Nothing);
     }
     let (sources, port_capacity) = sources(wanted, limits)?;
-    let (rings, slots) = rings(wanted, limits)?;
+    let (rings, per_ring) = rings(wanted, limits)?;
     let needed = wanted.connections.saturating_mul(BYTES_PER_PAIR);
     if needed > limits.memory {
         let (available, needed) = (limits.memory >> 20, needed >> 20);
@@ -108,7 +110,7 @@ pub fn plan(wanted: &Wanted, limits: &Limits) -> Result<Plan, Impossible> {
         let free = limits.tracked.unwrap_or(0);
         notes.push(format!("net.netfilter.nf_conntrack_max admits only {free} more tracked connections"));
     }
-    let per_ring = wanted.connections.div_ceil(rings);
+    let slots = (per_ring + SPARE_SLOTS).min(limits.descriptors) as u32;
     Ok(Plan { sources, rings, slots, per_ring, port_capacity, notes })
 }
 
@@ -151,19 +153,20 @@ fn loopback_source(index: u64) -> Option<IpAddr> {
 
 /// RLIMIT_NOFILE bounds the direct descriptors of each ring by itself, and direct descriptors cost no process descriptor,
 /// so more rings hold more connections.
-fn rings(wanted: &Wanted, limits: &Limits) -> Result<(u64, u32), Impossible> {
+fn rings(wanted: &Wanted, limits: &Limits) -> Result<(u64, u64), Impossible> {
     let most_rings = (limits.descriptors.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_RING).min(MOST_RINGS);
-    let per_ring = limits.descriptors.min(MOST_PER_RING).saturating_sub(SPARE_SLOTS);
-    let fewest = wanted.connections.checked_div(per_ring).map_or(u64::MAX, |_| wanted.connections.div_ceil(per_ring));
-    let rings =
-        if wanted.rings > 0 { wanted.rings } else { fewest.max(limits.cores.min(wanted.connections.div_ceil(64))) };
+    let unit = wanted.unit.max(1);
+    let units = wanted.connections.div_ceil(unit);
+    let units_per_ring = limits.descriptors.min(MOST_PER_RING).saturating_sub(SPARE_SLOTS) / unit;
+    let fewest = units.checked_div(units_per_ring).map_or(u64::MAX, |_| units.div_ceil(units_per_ring));
+    let usual = limits.cores.min(wanted.connections.div_ceil(64)).min(units);
+    let rings = if wanted.rings > 0 { wanted.rings } else { fewest.max(usual) };
     if rings > most_rings || rings < fewest {
         let rings = rings.min(most_rings);
-        let capacity = rings * per_ring;
+        let capacity = rings.saturating_mul(units_per_ring * unit);
         return Err(Impossible::Descriptors { limit: limits.descriptors, rings, capacity, wanted: wanted.connections });
     }
-    let slots = (wanted.connections.div_ceil(rings) + SPARE_SLOTS).min(limits.descriptors);
-    Ok((rings, slots as u32))
+    Ok((rings, units.div_ceil(rings) * unit))
 }
 
 impl fmt::Display for Plan {
@@ -192,7 +195,7 @@ mod tests {
     }
 
     fn wanted(connections: u64) -> Wanted {
-        Wanted { connections, destination: Ipv4Addr::LOCALHOST.into(), sources: Vec::new(), rings: 0 }
+        Wanted { connections, destination: Ipv4Addr::LOCALHOST.into(), sources: Vec::new(), rings: 0, unit: 2 }
     }
 
     #[test]
@@ -203,6 +206,16 @@ mod tests {
         assert!(u64::from(plan.slots) <= limits().descriptors);
         assert!(u64::from(plan.slots) > plan.per_ring);
         assert!(plan.per_ring * plan.rings >= 100_000);
+    }
+
+    #[test]
+    fn what_belongs_together_is_on_one_ring() {
+        let plan = plan(&Wanted { unit: 901, ..wanted(64 * 901) }, &limits()).unwrap();
+        assert_eq!((plan.rings, plan.per_ring), (3, 22 * 901)); // 22 fit on a ring
+        let one = super::plan(&Wanted { unit: 1_200, ..wanted(1_200) }, &limits()).unwrap();
+        assert_eq!((one.rings, one.per_ring), (1, 1_200));
+        let refused = super::plan(&Wanted { unit: 30_000, ..wanted(30_000) }, &limits()).unwrap_err();
+        assert!(matches!(refused, Impossible::Descriptors { capacity: 0, .. }), "{refused}");
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl Report {
         self.figures.push(Figure { name, value, unit });
     }
 
+    /// A figure that can be told only where the gateway was asked.
+    pub fn figure_if_known(&mut self, name: &'static str, value: Option<f64>, unit: &'static str) {
+        self.figures.extend(value.map(|value| Figure { name, value, unit }));
+    }
+
     /// Adds `sentence` to what was missed unless `reached`.
     pub fn target(&mut self, reached: bool, sentence: impl FnOnce() -> String) {
         if !reached {
@@ -203,13 +208,22 @@ fn connection_rows(table: &mut Table, c: &Connections) {
 
 fn message_rows(table: &mut Table, t: &Totals) {
     let counts = format!(
-        "{} sent, {} acknowledged, {} delivered, {} refused, {} unanswered",
-        t.sent, t.acknowledged, t.delivered, t.refused, t.unanswered
+        "{} sent, {} acknowledged, {} deliveries owed, {} delivered, {} refused, {} unanswered",
+        t.sent, t.acknowledged, t.owed, t.delivered, t.refused, t.unanswered
     );
     table.add_row(["messages".to_owned(), counts]);
     let faults = format!(
-        "{} missing, {} duplicated, {} out of order, {} contradicted, {} damaged ({} redelivered, {} foreign)",
-        t.missing, t.duplicated, t.out_of_order, t.contradicted, t.damaged, t.redelivered, t.foreign
+        "{} missing, {} duplicated, {} out of order, {} contradicted, {} damaged, {} synced early, {} older first \
+         ({} redelivered, {} foreign)",
+        t.missing,
+        t.duplicated,
+        t.out_of_order,
+        t.contradicted,
+        t.damaged,
+        t.synced_early,
+        t.older_first,
+        t.redelivered,
+        t.foreign
     );
     table.add_row(["verification".to_owned(), faults]);
 }

@@ -27,11 +27,19 @@ struct Line<'a> {
     sha256: &'a str,
 }
 
+/// To whom a message went.
+#[derive(Clone, Copy, Debug)]
+pub enum To<'a> {
+    User(&'a str),
+    /// By the id on the wire.
+    Group(&'a [u8]),
+}
+
 /// A message that the server has acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledged<'a> {
     pub from: &'a str,
-    pub to: &'a str,
+    pub to: To<'a>,
     pub seq: Seq,
     pub id: RecordId,
     pub cmid: ClientMessageId,
@@ -80,9 +88,15 @@ impl SentLog {
     /// Enters one acknowledged message.
     pub fn push(&mut self, message: &Acknowledged<'_>, now: Instant) {
         let Acknowledged { from, to, seq, id, cmid, text } = *message;
-        let conversation = format!("{:?}", ConversationId::direct(ringpost_gateway::auth::DEFAULT_TENANT, from, to));
+        let (conversation, to) = match to {
+            To::User(to) => {
+                let id = ConversationId::direct(ringpost_gateway::auth::DEFAULT_TENANT, from, to);
+                (format!("{id:?}"), to.to_owned())
+            }
+            To::Group(id) => (format!("g:{}", hex(id)), format!("g:{}", hex(id))),
+        };
         let (cmid, sha256) = (hex(&cmid.0), hex(&Sha256::digest(text.as_bytes())));
-        let line = Line { conversation: &conversation, from, to, seq, id, cmid: &cmid, sha256: &sha256 };
+        let line = Line { conversation: &conversation, from, to: &to, seq, id, cmid: &cmid, sha256: &sha256 };
         if serde_json::to_writer(&mut self.lines, &line).is_ok() {
             self.lines.push(b'\n');
         }
@@ -123,12 +137,19 @@ mod tests {
         let file = SentFile::create(&path).unwrap();
         let mut log = file.log();
         let cmid = ClientMessageId([0xab; 16]);
-        log.push(&Acknowledged { from: "u1", to: "u0", seq: 7, id: 99, cmid, text: "hello" }, Instant::now());
+        log.push(&Acknowledged { from: "u1", to: To::User("u0"), seq: 7, id: 99, cmid, text: "hello" }, Instant::now());
+        log.push(
+            &Acknowledged { from: "u1", to: To::Group(&[0xcd; 16]), seq: 7, id: 99, cmid, text: "hello" },
+            Instant::now(),
+        );
         drop(log);
         file.close().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let line = lines.next().unwrap();
+        let group = format!("g:{}", "cd".repeat(16));
+        assert!(lines.all(|line| line["conversation"] == group && line["to"] == group));
         let conversation = line["conversation"].as_str().unwrap();
         assert_eq!(conversation, format!("{:?}", ConversationId::direct("default", "u0", "u1")));
         assert_eq!((line["from"].as_str(), line["to"].as_str()), (Some("u1"), Some("u0")));
@@ -144,7 +165,7 @@ mod tests {
         let mut log = file.log();
         let start = Instant::now();
         let cmid = ClientMessageId([0; 16]);
-        log.push(&Acknowledged { from: "a", to: "b", seq: 1, id: 1, cmid, text: "x" }, start);
+        log.push(&Acknowledged { from: "a", to: To::User("b"), seq: 1, id: 1, cmid, text: "x" }, start);
         log.flush(start);
         assert!(!log.lines.is_empty(), "a fresh line waits for company");
         log.flush(start + HAND_OVER);

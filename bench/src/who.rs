@@ -21,15 +21,16 @@ pub struct Names {
 }
 
 impl Names {
-    /// Splits `users` among `workers` in an order that `seed` shuffles, in even shares (each a multiple of two but for the
-    /// last), so that neighbours make random pairs.
-    pub fn split(prefix: &str, users: u32, workers: u32, seed: u64) -> Vec<Names> {
+    /// Splits `users` among `workers` in an order that `seed` shuffles, in like shares (each a multiple of `unit` but for
+    /// the last), so that neighbours make random pairs and groups.
+    pub fn split(prefix: &str, users: u32, workers: u32, unit: u32, seed: u64) -> Vec<Names> {
         let mut numbers: Vec<u32> = (0..users).collect();
         // Fisher-Yates; the modulo's bias is far below what a load could show.
         for at in (1..numbers.len()).rev() {
             numbers.swap(at, (mix(seed ^ at as u64) % (at as u64 + 1)) as usize);
         }
-        let share = (users.div_ceil(workers.max(1)).div_ceil(2) * 2).max(2) as usize;
+        let unit = unit.max(1);
+        let share = (users.div_ceil(workers.max(1)).div_ceil(unit) * unit).max(unit) as usize;
         let mut shares: Vec<Names> =
             numbers.chunks(share).map(|part| Names { prefix: prefix.to_owned(), numbers: part.to_vec() }).collect();
         shares.resize(workers.max(1) as usize, Names { prefix: prefix.to_owned(), numbers: Vec::new() });
@@ -42,6 +43,17 @@ impl Names {
 
     pub fn name(&self, user: u32) -> String {
         format!("{}{}", self.prefix, self.numbers.get(user as usize).copied().unwrap_or(u32::MAX))
+    }
+
+    /// Whether this is the name of `user`.
+    pub fn is(&self, user: u32, name: &str) -> bool {
+        let number = name.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
+        number.is_some() && number.as_ref() == self.numbers.get(user as usize)
+    }
+
+    /// A name that belongs to no user of the run: member `index` of a group that never connects.
+    pub fn absent(&self, index: u32) -> String {
+        format!("{}-absent-{index}", self.prefix)
     }
 
     pub fn peer(&self, user: u32) -> Peer {
@@ -87,7 +99,7 @@ mod tests {
     #[test]
     fn every_user_is_in_exactly_one_share() {
         for (users, workers) in [(1, 1), (10, 3), (1_000, 6), (5, 8)] {
-            let shares = Names::split("u", users, workers, 42);
+            let shares = Names::split("u", users, workers, 2, 42);
             assert_eq!(shares.len(), workers as usize);
             let names: Vec<String> = shares.iter().flat_map(|s| (0..s.len() as u32).map(|u| s.name(u))).collect();
             assert_eq!(names.len(), users as usize);
@@ -98,9 +110,18 @@ mod tests {
 
     #[test]
     fn pairs_are_not_split_and_differ_from_run_to_run() {
-        let shares = Names::split("u", 1_000, 3, 1);
+        let shares = Names::split("u", 1_000, 3, 2, 1);
         assert!(shares.iter().all(|share| share.len() % 2 == 0));
-        assert_ne!(shares[0].numbers, Names::split("u", 1_000, 3, 2)[0].numbers);
+        assert_ne!(shares[0].numbers, Names::split("u", 1_000, 3, 2, 2)[0].numbers);
+    }
+
+    #[test]
+    fn shares_hold_whole_units_and_names_are_known_again() {
+        let shares = Names::split("u", 100, 3, 20, 1);
+        assert_eq!(shares.iter().map(Names::len).collect::<Vec<_>>(), [40, 40, 20]);
+        let names = &shares[1];
+        assert!(names.is(7, &names.name(7)) && !names.is(7, &names.name(8)) && !names.is(7, "v1"));
+        assert!(!names.is(40, "u"), "nobody has no name");
     }
 
     #[test]

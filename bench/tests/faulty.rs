@@ -98,34 +98,151 @@ fn users_who_cannot_be_paired_are_refused_before_anything_is_opened() {
     }
 }
 
-/// A run against a gateway with this fault: its status and its account of the messages.
-fn chat_against(fault: Fault) -> (i32, Value) {
+/// A run against a gateway with this fault: its status and its account.
+fn against(fault: Fault, arguments: &str) -> (i32, Value) {
     let dir = Dir::new();
     let url = format!("ws://{}", faulty::start(fault));
-    flood(&dir, &url, "chat --users 20 --rate 200 --duration 1s --settle 1s")
+    flood(&dir, &url, arguments)
 }
+
+/// Every fault is told by its name, among the counts of messages, and the run has failed. All at once: most of the time is
+/// waiting for what does not come.
+fn each_is_told(arguments: &str, faults: &[(Fault, &str)]) {
+    std::thread::scope(|scope| {
+        for &(fault, name) in faults {
+            scope.spawn(move || {
+                let (status, report) = against(fault, arguments);
+                assert_eq!(status, 1, "{fault:?}: {report}");
+                assert!(report["messages"][name].as_u64().unwrap() > 0, "{fault:?}: {report}");
+            });
+        }
+    });
+}
+
+/// A target that was missed says this.
+fn misses(fault: Fault, arguments: &str, sentence: &str) -> Value {
+    let (status, report) = against(fault, arguments);
+    assert_eq!(status, 1, "{fault:?}: {report}");
+    assert!(report["missed"].to_string().contains(sentence), "{fault:?}: {report}");
+    report
+}
+
+const PAIRS: &str = "chat --users 20 --rate 200 --duration 1s --settle 1s";
+const GROUPS: &str = "chat --users 20 --rate 200 --duration 1s --settle 1s --groups 100% --group-size 10";
+const MIX: &str = "chat --users 40 --rate 200 --duration 2s --groups 30 --group-size 10 --offline 20 --away 300ms";
+const STORM: &str = "storm --users 20 --group-size 6 --messages 40 --rate 400 --away 100ms --within 2s";
+const BACKLOG: &str = "backlog --devices 3 --conversations 5 --records 50 --within 2s";
+const FANOUT: &str = "fanout --members 40 --online 20 --groups 2 --rate 50 --duration 1s --settle 1s";
 
 #[test]
 fn an_honest_gateway_passes() {
-    let (status, report) = chat_against(Fault::None);
+    let (status, report) = against(Fault::None, PAIRS);
     assert_eq!(status, 0, "{report}");
     assert_eq!((&report["messages"]["sent"], &report["messages"]["delivered"]), (&200.into(), &200.into()));
+    for arguments in [GROUPS, MIX, STORM, BACKLOG, FANOUT] {
+        let (status, report) = against(Fault::None, arguments);
+        assert_eq!(status, 0, "{arguments}: {report}");
+        assert_eq!(report["messages"]["delivered"], report["messages"]["owed"]);
+    }
 }
 
 #[test]
 fn every_breach_of_the_delivery_contract_is_told_by_its_name() {
-    for (fault, name) in [
+    let faults = [
         (Fault::Lost, "missing"),
         (Fault::PushedTwice, "duplicated"),
         (Fault::StoredTwice, "duplicated"),
         (Fault::Swapped, "out_of_order"),
         (Fault::Changed, "damaged"),
+        (Fault::Misplaced, "damaged"),
+        (Fault::Forged, "damaged"),
+        (Fault::Leaked, "damaged"),
         (Fault::WrongPosition, "contradicted"),
         (Fault::Ignored, "unanswered"),
         (Fault::Refused, "refused"),
+    ];
+    each_is_told(PAIRS, &faults);
+}
+
+#[test]
+fn one_member_of_a_group_is_enough_for_a_breach() {
+    let faults = [
+        (Fault::Lost, "missing"),
+        (Fault::PushedTwice, "duplicated"),
+        (Fault::StoredTwice, "duplicated"),
+        (Fault::Swapped, "out_of_order"),
+        (Fault::Changed, "damaged"),
+        (Fault::Misplaced, "damaged"),
+        (Fault::Forged, "damaged"),
+        (Fault::Leaked, "damaged"),
+    ];
+    each_is_told(GROUPS, &faults);
+    each_is_told(FANOUT, &faults[..4]);
+}
+
+#[test]
+fn groups_that_do_not_come_to_be_are_a_failure_and_not_waited_for() {
+    misses(Fault::NoGroups, GROUPS, "2 groups were not created");
+    misses(Fault::SilentGroups, &format!("{GROUPS} --connect-within 1s"), "18 members were not told of their group");
+}
+
+#[test]
+fn whoever_comes_back_must_be_given_what_was_missed() {
+    let faults = [
+        (Fault::LostOnReturn, "missing"),
+        (Fault::LostOnReturn, "synced_early"),
+        (Fault::TwiceOnReturn, "duplicated"),
+        (Fault::SwappedOnReturn, "out_of_order"),
+        (Fault::ChangedOnReturn, "damaged"),
+        (Fault::EarlySync, "synced_early"),
+    ];
+    each_is_told(STORM, &faults);
+    each_is_told(BACKLOG, &[(Fault::OldestFirst, "older_first"), (Fault::LostOnReturn, "missing")]);
+    each_is_told(MIX, &[(Fault::LostOnReturn, "missing"), (Fault::TwiceOnReturn, "duplicated")]);
+}
+
+#[test]
+fn whoever_is_told_not_to_come_back_is_named_with_the_close_code() {
+    let report = misses(Fault::NoReturn, STORM, "20 users did not come back");
+    assert_eq!(report["connections"]["reasons"]["close 4503: "], 20, "{report}");
+    assert_eq!((&report["connections"]["refused"], &report["connections"]["lost"]), (&20.into(), &0.into()));
+}
+
+#[test]
+fn a_push_with_a_number_that_does_not_follow_costs_the_server_its_session() {
+    let report = misses(Fault::Misnumbered, PAIRS, "sessions were lost");
+    let reasons = report["connections"]["reasons"].to_string();
+    assert!(reasons.contains("given up by the client"), "{reasons}");
+}
+
+#[test]
+fn a_server_that_never_says_welcome_has_lost_nobody() {
+    let dir = Dir::new();
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", mute.local_addr().unwrap());
+    let (status, report) = flood(&dir, &url, "chat --users 4 --patience 300ms --duration 0s --settle 0s");
+    assert_eq!(status, 1, "{report}");
+    let connections = &report["connections"];
+    assert_eq!((&connections["timed_out"], &connections["lost"]), (&4.into(), &0.into()), "{report}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_opened() {
+    for (arguments, why) in [
+        ("chat --users 10 --mix", "--users"),
+        ("chat --mix --offline 3%", "--mix"),
+        ("chat --groups 101%", "a share in percent"),
+        ("fanout --members 10 --online 11", "--online 11"),
+        ("fanout --members 1025", "1025"),
+        ("storm --users 0", "0"),
+        ("backlog --devices 1024", "1024"),
     ] {
-        let (status, report) = chat_against(fault);
-        assert_eq!(status, 1, "{fault:?}: {report}");
-        assert!(report["messages"][name].as_u64().unwrap() > 0, "{fault:?}: {report}");
+        let output = Command::new(env!("CARGO_BIN_EXE_flood"))
+            .args(arguments.split_whitespace())
+            .args(["--url", "ws://127.0.0.1:1"])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains(why), "{arguments}: {stderr}");
     }
 }

@@ -12,7 +12,14 @@ use support::{Dir, figure, flood};
 
 fn gateway(dir: &Dir) -> Server {
     let data = dir.path("data");
-    let pairs = [("dev", "true"), ("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0"), ("data", data.as_str())];
+    let pairs = [
+        ("dev", "true"),
+        ("listen", "127.0.0.1:0"),
+        ("admin", "127.0.0.1:0"),
+        ("data", data.as_str()),
+        // Sends are not refused because the machine's disk is rather full.
+        ("disk_floor", "1"),
+    ];
     Server::start(Config::from_pairs(&pairs).unwrap()).unwrap()
 }
 
@@ -48,6 +55,80 @@ fn every_message_of_a_chat_is_acknowledged_delivered_and_on_file() {
         .map(|line| (line["conversation"].as_str().unwrap().to_owned(), line["seq"].as_u64().unwrap()))
         .collect();
     assert_eq!(positions.len(), 1_500, "each acknowledged message has a position of its own");
+    server.stop();
+}
+
+#[test]
+fn a_mix_of_pairs_and_groups_is_whole_though_users_come_and_go() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    let arguments = "chat --users 200 --rate 400 --duration 3s --mix --away 500ms --settle 30s";
+    let (status, report) = flood(&dir, &url, arguments);
+    assert_eq!(status, 0, "{report}");
+    let messages = &report["messages"];
+    assert_eq!((&messages["sent"], &messages["acknowledged"]), (&1_200.into(), &1_200.into()));
+    assert_eq!(messages["delivered"], messages["owed"]);
+    // 30 % of 1,200 to 19 others each, within six standard deviations of a fair draw.
+    let owed = messages["owed"].as_u64().unwrap();
+    assert!((840 + 265 * 19..=840 + 455 * 19).contains(&owed), "{owed}");
+    for latency in ["send_to_push_direct", "send_to_push_group", "send_to_sent_direct", "send_to_sent_group"] {
+        assert!(report["latencies"][latency]["count"].as_u64().unwrap() > 0, "{latency}: {report}");
+    }
+    // Ten at a time for half a second each.
+    assert!(report["latencies"]["return_to_synced"]["count"].as_u64().unwrap() >= 20, "{report}");
+    server.stop();
+}
+
+#[test]
+fn all_who_drop_at_once_come_back_to_everything_that_they_missed() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    for spread in ["0s", "500ms"] {
+        let arguments = format!("storm --users 190 --messages 300 --rate 1000 --away 200ms --spread {spread}");
+        let (status, report) = flood(&dir, &url, &arguments);
+        assert_eq!(status, 0, "{report}");
+        assert_eq!(report["messages"]["delivered"], 300 * 19);
+        assert_eq!(report["latencies"]["return_to_synced"]["count"], 190);
+        assert_eq!(report["connections"]["reconnected"], 190);
+        assert!(figure(&report, "all_synced") > 0.0);
+    }
+    let (status, report) = flood(&dir, &url, "storm --users 100 --away 0s");
+    assert_eq!((status, &report["messages"]["sent"]), (0, &0.into()), "{report}");
+    server.stop();
+}
+
+#[test]
+fn devices_that_were_away_are_given_their_backlog_newest_conversation_first() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    let (status, report) = flood(&dir, &url, "backlog --devices 4 --conversations 20 --records 1000");
+    assert_eq!(status, 0, "{report}");
+    assert_eq!((&report["messages"]["delivered"], figure(&report, "records_on_return")), (&4_000.into(), 4_000.0));
+    server.stop();
+}
+
+#[test]
+fn every_online_member_of_a_large_group_is_pushed_every_message() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    let admin = server.ready().admin;
+    for (arguments, pushes) in [
+        ("--members 300 --online 101 --rate 20 --duration 1s", Some(20 * 100)),
+        ("--members 60 --online 50 --groups 4 --rate 40 --duration 1s", Some(40 * 49)),
+        ("--members 60 --online 50 --groups 4 --shared --duration 500ms", None),
+    ] {
+        let (status, report) = flood(&dir, &url, &format!("fanout {arguments} --admin {admin}"));
+        assert_eq!(status, 0, "{arguments}: {report}");
+        let delivered = report["messages"]["delivered"].as_u64().unwrap();
+        assert!(delivered > 0 && pushes.is_none_or(|pushes| delivered == pushes), "{arguments}: {report}");
+        assert_eq!(report["latencies"]["send_to_last_push"]["count"], report["messages"]["sent"]);
+        assert!(figure(&report, "log_bytes_per_message") > 200.0 && figure(&report, "socket_bytes_per_push") > 200.0);
+        assert!(figure(&report, "server_cpu_per_recipient") > 0.0);
+    }
     server.stop();
 }
 

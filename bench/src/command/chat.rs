@@ -1,24 +1,27 @@
-//! `flood chat`: open-loop load between pairs of users, every message accounted for.
+//! `flood chat`: open-loop load between users, every message accounted for at every receiver.
 
-use super::run::{Common, Cpu, Run, RunError, Speak};
+use super::messages::{self, Moment};
+use super::run::{Common, Run, RunError, Speak};
 use crate::load::Stage;
-use crate::metrics::Metrics;
 use crate::report::{Latencies, Report};
-use crate::scenario::chat::{Chat as Scenario, Settings};
+use crate::scenario::chat::{Chat as Lead, Settings};
+use crate::scenario::crowd::{self, Crowd, Scene};
 use crate::sent::SentFile;
 use crate::text::Texts;
-use crate::verify::Totals;
+use crate::who::Names;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const EXAMPLES: &str = "Examples:
   flood chat --users 1000 --rate 5000 --duration 30s
+  flood chat --users 2000 --rate 5000 --duration 60s --mix
+  flood chat --users 400 --rate 200 --duration 30s --groups 50% --group-size 100 --offline 10% --away 5s
   flood chat --users 200 --rate 500 --duration 60s --sent sent.jsonl --reconnect
   flood chat --users 2000 --rate 20000 --duration 30s --server-pid 4711 --admin 127.0.0.1:7601";
 
-/// Users in random pairs write to each other on a fixed schedule that no answer and no stall moves; every message is
-/// verified, and latencies count from the scheduled time.
+/// Users write to each other on a fixed schedule that no answer and no stall moves: in random pairs and, if asked for, in
+/// random groups, while some of them leave and come back. Every message is verified at every receiver, and latencies count
+/// from the scheduled time, where both sides are there from then on.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Chat {
@@ -33,9 +36,25 @@ pub struct Chat {
     /// How long to send.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
+    /// The usual mix: --bytes 200 --groups 30% --group-size 20 --offline 5%.
+    #[arg(long, conflicts_with_all = ["bytes", "groups", "group_size", "offline"])]
+    pub mix: bool,
     /// Bytes of a text.
     #[arg(long, default_value_t = 200)]
     pub bytes: usize,
+    /// Share of the messages that go to groups.
+    #[arg(long, default_value = "0%", value_parser = messages::percent)]
+    pub groups: f64,
+    /// Members of a group, who are drawn at random; each user is in one group.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1_024))]
+    pub group_size: u32,
+    /// Share of the users who are offline at any time: their connections are cut, they come back after --away, and others
+    /// go.
+    #[arg(long, default_value = "0%", value_parser = messages::percent)]
+    pub offline: f64,
+    /// How long a user is offline.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub away: Duration,
     /// How long to wait for what is outstanding at the end.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub settle: Duration,
@@ -73,114 +92,106 @@ pub struct Outcome {
     pub within: f64,
 }
 
-/// One end of the load itself: what comes before and after (connecting, what is outstanding at the end) does not count.
-struct Moment {
-    at: Instant,
-    cpu: Cpu,
-    acknowledged: u64,
-    metrics: Option<Metrics>,
-}
-
-impl Moment {
-    fn of(run: &Run) -> Self {
-        let acknowledged = run.shared.counters.acknowledged.load(Ordering::Relaxed);
-        // A gateway that cannot be asked has no figures of its own; the run goes on.
-        Self { at: Instant::now(), cpu: run.cpu(), acknowledged, metrics: run.metrics().unwrap_or_default() }
-    }
-
-    fn figures(&self, before: &Moment, report: &mut Report) {
-        let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
-        let acknowledged = self.acknowledged - before.acknowledged;
-        report.figure("acknowledged_rate", acknowledged as f64 / seconds, "messages/s");
-        self.cpu.figures(&before.cpu, acknowledged, report);
-        let used = self.cpu.own.saturating_sub(before.cpu.own).as_secs_f64();
-        report.figure("own_cpu", 100.0 * used / seconds, "% of one core");
-        if let (Some(now), Some(then)) = (&self.metrics, &before.metrics) {
-            let grown = |name| now.sum(name) - then.sum(name);
-            let syncs = grown("ringpost_store_fdatasyncs_total");
-            report.figure("records_per_fdatasync", grown("ringpost_store_records_total") / syncs.max(1.0), "records");
-            report.figure("fdatasyncs", syncs / seconds, "/s");
-        }
-    }
-}
-
 impl Chat {
     pub fn run(self) -> Result<bool, RunError> {
-        let run = Run::prepare(&self.common, self.users, &Speak::Sessions)?;
+        let run = self.prepare()?;
         let outcome = self.measure(&run)?;
         run.conclude(&outcome.report)
+    }
+
+    /// A run that is ready to start, its groups each on one thread.
+    pub fn prepare(&self) -> Result<Run, RunError> {
+        let (groups, _) = self.shares();
+        let size = if groups > 0.0 { self.group_size } else { 2 };
+        if self.users < size {
+            return Err(RunError::Usage(format!("groups of {size} need so many --users at least")));
+        }
+        // Neither pairs nor groups are split.
+        Run::prepare(&self.common, self.users, if size % 2 == 0 { size } else { 2 * size }, &Speak::Sessions)
+    }
+
+    /// Shares of the messages to groups and of the users who are away.
+    fn shares(&self) -> (f64, f64) {
+        if self.mix { (0.30, 0.05) } else { (self.groups, self.offline) }
+    }
+
+    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names, file: Option<&SentFile>) -> Scene<'r, Lead> {
+        let (group_share, offline) = self.shares();
+        let settings = crowd::Settings {
+            reconnect: self.reconnect.then_some(self.reconnect_within),
+            seed: run.seed,
+            worker: u64::from(worker),
+        };
+        let texts = Texts::new(run.seed, worker, self.bytes);
+        let mut crowd = Crowd::new(&run.shared, names, settings, texts, file.map(SentFile::log));
+        let lead = Lead::new(
+            &mut crowd,
+            Settings {
+                rate: self.rate,
+                duration: self.duration,
+                group_share,
+                group_size: self.group_size,
+                offline,
+                away: self.away,
+                seed: run.seed,
+                worker: u64::from(worker),
+            },
+        );
+        Scene { crowd, lead }
     }
 
     /// One run from connecting to the report.
     pub fn measure(&self, run: &Run) -> Result<Outcome, RunError> {
         let file_error = |error| RunError::File { path: self.sent.clone().unwrap_or_default(), error };
         let sent_file = self.sent.as_deref().map(SentFile::create).transpose().map_err(file_error)?;
-        let settings = |worker: u32| Settings {
-            rate: self.rate,
-            duration: self.duration,
-            reconnect: self.reconnect.then_some(self.reconnect_within),
-            seed: run.seed,
-            worker: u64::from(worker),
-        };
-        let make = |worker, names| {
-            let texts = Texts::new(run.seed, worker, self.bytes);
-            Scenario::new(&run.shared, names, settings(worker), texts, sent_file.as_ref().map(SentFile::log))
-        };
+        let (groups, offline) = self.shares();
         let mut load = Vec::new();
-        let (mut scenarios, connections) = run.go(make, |shared, progress| {
-            shared.run(Stage::Connect, self.connect_within, progress, "connect");
+        let mut settled = true;
+        let make = |worker, names| self.scene(run, worker, names, sent_file.as_ref());
+        let (mut scenes, connections) = run.go(make, |shared, progress| {
+            settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
+            if groups > 0.0 {
+                shared.run(Stage::Groups, self.connect_within, progress, "groups");
+            }
             load.push(Moment::of(run));
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
             load.push(Moment::of(run));
+            if offline > 0.0 {
+                shared.run(Stage::Return, self.settle, progress, "return");
+            }
             shared.run(Stage::Settle, self.settle, progress, "settle");
         })?;
         let mut report = run.report("chat");
         report.connections = connections;
-        let within = self.add_messages(&scenarios, &mut report);
+        let crowds = || scenes.iter().map(|scene| &scene.crowd);
+        let to_sent = messages::add(crowds(), &mut report);
+        let within = self.in_time(crowds(), &to_sent, &mut report);
         if let [before, after] = load.as_slice() {
             after.figures(before, &mut report);
         }
-        self.targets(within, &mut report);
-        // The workers' ends of the file close with their scenarios.
-        scenarios.clear();
-        sent_file.map_or(Ok(()), SentFile::close).map_err(file_error)?;
-        Ok(Outcome { report, within })
-    }
-
-    fn add_messages(&self, scenarios: &[Scenario<'_>], report: &mut Report) -> f64 {
-        let (mut to_sent, mut to_push, mut lag) = (Latencies::default(), Latencies::default(), Latencies::default());
-        let mut totals = Totals::default();
-        for scenario in scenarios {
-            to_sent.add(&scenario.to_sent);
-            to_push.add(&scenario.to_push);
-            lag.add(&scenario.lag);
-            totals.add(&scenario.totals());
-            for (why, count) in &scenario.errors {
-                *report.connections.reasons.entry(format!("message refused: {why}")).or_default() += count;
-            }
-        }
-        report.latency("send_to_sent", &to_sent);
-        report.latency("send_to_push", &to_push);
-        report.latency("schedule_lag", &lag);
-        let within = to_sent.within(self.within) as f64 / totals.sent.max(1) as f64;
-        report.figure("acknowledged_in_time", 100.0 * within, "%");
-        report.messages = Some(totals);
-        within
-    }
-
-    fn targets(&self, within: f64, report: &mut Report) {
-        let wanted = u64::from(self.users);
-        let c = &report.connections;
-        let (established, lost) = (c.established, c.lost);
-        report.target(established == wanted, || format!("only {established} of {wanted} users were established"));
-        report.target(lost == 0 || self.reconnect, || format!("{lost} sessions were lost"));
-        let Some(totals) = report.messages else { return };
-        report.missed.extend(totals.violations());
-        report.target(totals.unanswered == 0, || format!("{} messages have no answer", totals.unanswered));
-        report.target(totals.refused == 0, || format!("{} messages were refused", totals.refused));
+        report.target(settled, || "not all users were told that they are synced".to_owned());
+        messages::targets(crowds(), self.users, self.reconnect, &mut report);
         report.target(100.0 * within >= self.percent, || {
             let limit = humantime::format_duration(self.within);
             format!("only {:.2} % acknowledged within {limit}, {} % wanted", 100.0 * within, self.percent)
         });
+        // The workers' ends of the file close with their scenes.
+        scenes.clear();
+        sent_file.map_or(Ok(()), SentFile::close).map_err(file_error)?;
+        Ok(Outcome { report, within })
+    }
+
+    /// The share of the messages that was acknowledged in time; those whose sender went away meanwhile do not count.
+    fn in_time<'c>(
+        &self,
+        crowds: impl Iterator<Item = &'c Crowd<'c>>,
+        to_sent: &Latencies,
+        report: &mut Report,
+    ) -> f64 {
+        let unmeasured: u64 = crowds.map(|crowd| crowd.unmeasured).sum();
+        let sent = report.messages.map_or(0, |totals| totals.sent).saturating_sub(unmeasured);
+        let within = to_sent.within(self.within) as f64 / sent.max(1) as f64;
+        report.figure("acknowledged_in_time", 100.0 * within, "%");
+        within
     }
 }

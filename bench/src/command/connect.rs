@@ -56,7 +56,7 @@ struct Marks {
 
 impl Connect {
     pub fn run(self) -> Result<bool, RunError> {
-        let run = Run::prepare(&self.common, self.connections, &Speak::Sessions)?;
+        let run = Run::prepare(&self.common, self.connections, 2, &Speak::Sessions)?;
         let mut marks = Marks { rss_before: run.server_rss(), ..Marks::default() };
         let workers = run.names.len() as u32;
         let make = |worker, names| {

@@ -1,10 +1,14 @@
 //! The command line: one file per command.
 
+mod backlog;
 mod chat;
 mod connect;
+mod fanout;
+mod messages;
 mod ping;
 mod run;
 mod search;
+mod storm;
 
 use clap::{Parser, Subcommand};
 use run::RunError;
@@ -26,6 +30,9 @@ enum Command {
     Chat(chat::Chat),
     Search(search::Search),
     Ping(ping::Ping),
+    Storm(storm::Storm),
+    Backlog(backlog::Backlog),
+    Fanout(fanout::Fanout),
 }
 
 impl Cli {
@@ -36,6 +43,9 @@ impl Cli {
             Command::Chat(command) => command.run(),
             Command::Search(command) => command.run(),
             Command::Ping(command) => command.run(),
+            Command::Storm(command) => command.run(),
+            Command::Backlog(command) => command.run(),
+            Command::Fanout(command) => command.run(),
         }
     }
 }

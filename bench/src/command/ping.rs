@@ -43,7 +43,7 @@ impl Ping {
     pub fn run(self) -> Result<bool, RunError> {
         let speak = if self.echo { Speak::Echo } else { Speak::Sessions };
         let question = if self.echo { Question::Echo { bytes: self.bytes.max(1) } } else { Question::Wire };
-        let run = Run::prepare(&self.common, self.connections, &speak)?;
+        let run = Run::prepare(&self.common, self.connections, 2, &speak)?;
         let workers = run.names.len() as u32;
         let active = self.active.min(self.connections);
         let make = |worker: u32, names| {

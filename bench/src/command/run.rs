@@ -71,6 +71,8 @@ pub enum RunError {
     File { path: PathBuf, error: io::Error },
     #[error("--admin {admin}: {error}")]
     Admin { admin: SocketAddr, error: io::Error },
+    #[error("{0}")]
+    Usage(String),
     #[error("a load thread ended early")]
     Thread,
 }
@@ -98,8 +100,8 @@ pub enum Speak {
 }
 
 impl Run {
-    /// Resolves, plans, and says what is planned.
-    pub fn prepare(common: &Common, connections: u32, speak: &Speak) -> Result<Self, RunError> {
+    /// Resolves, plans, and says what is planned. Neighbours are together on one thread in units of `unit`.
+    pub fn prepare(common: &Common, connections: u32, unit: u32, speak: &Speak) -> Result<Self, RunError> {
         let (scheme, host) = common.url.split_once("://").ok_or_else(|| RunError::Url(common.url.clone()))?;
         let host = host.trim_end_matches('/').to_owned();
         let dialect = match (scheme, speak) {
@@ -121,6 +123,7 @@ impl Run {
             destination: address.ip(),
             sources: common.source.clone(),
             rings: common.rings,
+            unit: u64::from(unit),
         };
         limits::raise_descriptors();
         let plan = plan(&wanted, &limits::read())?;
@@ -137,7 +140,7 @@ impl Run {
             }
             Speak::Echo => None,
         };
-        let names = Names::split(&common.prefix, connections, plan.rings as u32, seed);
+        let names = Names::split(&common.prefix, connections, plan.rings as u32, unit, seed);
         Ok(Self { common: common.clone(), shared, names, seed, plan, address, host, dialect, tokens })
     }
 

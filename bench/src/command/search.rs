@@ -1,7 +1,7 @@
 //! `flood search`: the highest open-loop rate that is acknowledged in time.
 
 use super::chat::Chat;
-use super::run::{Run, RunError, Speak};
+use super::run::RunError;
 
 const EXAMPLES: &str = "Examples:
   flood search --users 2000 --from 5000 --to 80000 --duration 10s
@@ -53,7 +53,7 @@ impl Search {
         let mut best = None;
         while let Some(rate) = bracket.next(self.from, self.to, self.precision) {
             let chat = Chat { rate, ..self.chat.clone() };
-            let run = Run::prepare(&chat.common, chat.users, &Speak::Sessions)?;
+            let run = chat.prepare()?;
             let outcome = chat.measure(&run)?;
             let is_good = outcome.report.missed.is_empty();
             println!(

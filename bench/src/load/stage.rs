@@ -17,19 +17,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub enum Stage {
     /// Open all connections; done when each is established or has failed.
     Connect,
+    /// Create the groups; done when every member knows of its own.
+    Groups,
     /// Keep them; never done by itself.
     Hold,
     /// Every session asks for a pong; done when all have answered.
     PingAll,
     /// The load itself; done when everything was sent (and, where the load is closed, answered).
     Load,
+    /// Those who are to be away leave; done when what is sent meanwhile is acknowledged.
+    Away,
+    /// Those who are away come back; done when all have synced.
+    Return,
     /// Wait for what is outstanding.
     Settle,
     /// Leave.
     Finish,
 }
 
-const STAGES: [Stage; 6] = [Stage::Connect, Stage::Hold, Stage::PingAll, Stage::Load, Stage::Settle, Stage::Finish];
+const STAGES: [Stage; 9] = [
+    Stage::Connect,
+    Stage::Groups,
+    Stage::Hold,
+    Stage::PingAll,
+    Stage::Load,
+    Stage::Away,
+    Stage::Return,
+    Stage::Settle,
+    Stage::Finish,
+];
 
 /// What the threads of a run share.
 #[derive(Debug)]

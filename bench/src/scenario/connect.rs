@@ -8,7 +8,7 @@ use crate::load::{Down, Links, Scenario, Shared, Stage};
 use crate::progress::Counters;
 use crate::report::Latencies;
 use crate::text::{Recognised, Texts};
-use crate::verify::{Event, Ledger, Totals};
+use crate::verify::{Event, Ledger, Room, Totals};
 use bytes::Bytes;
 use ringpost_proto::v1::{self, client_frame::Request, push::Item, record::Body, send, server_frame::Answer};
 use ringpost_proto::wire::{Encoding, decode_server};
@@ -56,6 +56,10 @@ impl<'a> Connect<'a> {
     /// `names` has one name per user of this worker.
     pub fn new(shared: &'a Shared, names: &'a crate::who::Names, pairs: Vec<(User, User)>, texts: Texts) -> Self {
         let users = names.len();
+        let mut ledger = Ledger::default();
+        pairs.iter().for_each(|&(a, b)| {
+            ledger.room(&[a, b]);
+        });
         Self {
             shared,
             names,
@@ -66,7 +70,7 @@ impl<'a> Connect<'a> {
             next_ping: 0,
             pinging: 0,
             pairs,
-            ledger: Ledger::new(users),
+            ledger,
             texts,
             sent_all: false,
             connecting: Latencies::default(),
@@ -118,7 +122,8 @@ impl<'a> Connect<'a> {
         let Some(Body::Text(text)) = &record.body else { return self.ledger.foreign() };
         match self.texts.recognise(text) {
             Recognised::Ours(number) => {
-                if let Event::First { scheduled } = self.ledger.delivered(number, user, 1, record.seq) {
+                self.ledger.pushed(number, user, 1, record.seq);
+                if let Event::First { scheduled, .. } = self.ledger.delivered(number, user, record.seq) {
                     self.to_push.record(scheduled, now);
                 }
                 Counters::raise(&self.shared.counters.delivered);
@@ -130,7 +135,7 @@ impl<'a> Connect<'a> {
 
     fn sent(&mut self, re: u64, sent: &v1::Sent, now: u64) {
         let number = u32::try_from(re.wrapping_sub(FIRST_SEND)).unwrap_or(u32::MAX);
-        if let Event::First { scheduled } = self.ledger.acknowledged(number, sent.seq) {
+        if let Event::First { scheduled, .. } = self.ledger.acknowledged(number, sent.seq, sent.id) {
             self.to_sent.record(scheduled, now);
         }
         Counters::raise(&self.shared.counters.acknowledged);
@@ -149,16 +154,16 @@ impl<'a> Connect<'a> {
     }
 
     fn send_pairs(&mut self, links: &mut Links<'_>) {
-        for (a, b) in std::mem::take(&mut self.pairs) {
-            self.say(links, a, b);
-            self.say(links, b, a);
+        for (room, (a, b)) in (0..).zip(std::mem::take(&mut self.pairs)) {
+            self.say(links, room, a, b);
+            self.say(links, room, b, a);
         }
         self.sent_all = true;
     }
 
-    fn say(&mut self, links: &mut Links<'_>, from: User, to: User) {
+    fn say(&mut self, links: &mut Links<'_>, room: Room, from: User, to: User) {
         let now = self.shared.clock.now();
-        let Some(number) = self.ledger.send(to, now) else { return };
+        let Some(number) = self.ledger.send(room, from, now) else { return };
         let send = v1::Send {
             to: Some(self.names.peer(to)),
             client_message_id: self.texts.id(number, self.shared.clock.unix_ms(now)).to_bytes(),
@@ -188,7 +193,7 @@ impl Scenario for Connect<'_> {
             Some(Answer::Sent(sent)) => self.sent(frame.re, &sent, now),
             Some(Answer::Error(error)) => {
                 if frame.re >= FIRST_SEND {
-                    self.ledger.refused();
+                    self.ledger.refused(u32::try_from(frame.re - FIRST_SEND).unwrap_or(u32::MAX));
                 }
                 links.complain(user, &format!("error {:?}: {}", error.code(), error.message));
             }
@@ -229,7 +234,7 @@ impl Scenario for Connect<'_> {
                 }
                 self.ledger.is_settled()
             }
-            Stage::Hold | Stage::Settle | Stage::Finish => false,
+            _ => false,
         };
         (done, u64::MAX)
     }

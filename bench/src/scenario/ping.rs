@@ -213,7 +213,7 @@ impl Scenario for Ping<'_> {
             Stage::Connect => (self.unsettled == 0, u64::MAX),
             Stage::Load => self.load(links, began),
             Stage::Settle => (self.outstanding == 0, u64::MAX),
-            Stage::Hold | Stage::PingAll | Stage::Finish => (false, u64::MAX),
+            _ => (false, u64::MAX),
         }
     }
 }

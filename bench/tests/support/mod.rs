@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 pub mod faulty;
+mod log;
 
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener, TcpStream};

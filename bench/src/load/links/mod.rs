@@ -70,6 +70,8 @@ pub enum Down {
     Lost {
         code: Option<u16>,
     },
+    /// This side left on purpose, without a word.
+    Left,
 }
 
 impl Down {
@@ -77,7 +79,7 @@ impl Down {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code } | Self::Lost { code } => *code,
-            Self::Local(_) | Self::TimedOut => None,
+            Self::Local(_) | Self::TimedOut | Self::Left => None,
         }
     }
 }
@@ -224,9 +226,14 @@ impl<'a> Links<'a> {
         self.connections.reason(what);
     }
 
-    /// Gives the connection up; `Down` follows.
+    /// Gives the connection up, as refused or lost by whether welcome had come; `Down` follows.
     pub fn give_up(&mut self, user: User, why: &str) {
-        self.down(user, why, Some(Down::Lost { code: None }));
+        self.down(user, why, None);
+    }
+
+    /// Cuts the connection, as a device that loses its network does; `Down` follows.
+    pub fn leave(&mut self, user: User) {
+        self.down(user, "", Some(Down::Left));
     }
 
     /// Submits what is to be sent and opened, waits at most `wait` for something to happen, and gives what did.
@@ -271,6 +278,7 @@ impl<'a> Links<'a> {
         let connections = &mut self.connections;
         match why {
             Down::Local(name) => return *connections.local_errors.entry(name).or_default() += 1,
+            Down::Left => return,
             Down::Refused { .. } => connections.refused += 1,
             Down::TimedOut => connections.timed_out += 1,
             Down::Lost { .. } => connections.lost += 1,

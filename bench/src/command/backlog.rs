@@ -1,0 +1,57 @@
+//! `flood backlog`: devices that were away while much was written, and all come back.
+
+use super::run::{Common, RunError};
+use super::storm::{Shape, Storming};
+use std::time::Duration;
+
+const EXAMPLES: &str = "Examples:
+  flood backlog --admin 127.0.0.1:7601
+  flood backlog --devices 1000 --admin 127.0.0.1:7601
+  flood backlog --devices 10 --records 2000 --conversations 50 --within 10s --json backlog.json";
+
+/// Has records written in many conversations while the devices that read them are away, then brings all devices back at
+/// once. Verifies that each is given everything, in order within a conversation, the newest conversation first, and before
+/// its syncDone. The conversations are groups of all devices and of one writer each.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Backlog {
+    #[command(flatten)]
+    common: Common,
+    /// Devices that are away, each of a user of its own; a group has 1,024 members at most, its writer included.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_023))]
+    devices: u32,
+    /// Records that each device misses.
+    #[arg(long, default_value_t = 10_000)]
+    records: u64,
+    /// Conversations that they are in, in equal parts.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    conversations: u32,
+    /// Records per second while the devices are away.
+    #[arg(long, default_value_t = 5_000.0)]
+    rate: f64,
+    /// All must have synced within this time.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
+    within: Duration,
+    /// How long opening all sessions may take at first, and creating the groups, each.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    connect_within: Duration,
+}
+
+impl Backlog {
+    pub fn run(self) -> Result<bool, RunError> {
+        let (leavers, writers) = (self.devices, self.conversations);
+        Storming {
+            command: "backlog",
+            common: &self.common,
+            shape: Shape { leavers, writers, users: leavers + writers },
+            messages: self.records,
+            rate: self.rate,
+            away: Duration::ZERO,
+            spread: Duration::ZERO,
+            within: self.within,
+            connect_within: self.connect_within,
+            in_order: true,
+        }
+        .run()
+    }
+}

@@ -1,0 +1,122 @@
+//! `flood fanout`: large groups, every online member of which must be pushed every message.
+
+use super::messages::{self, Moment, Span};
+use super::run::{Common, Run, RunError, Speak};
+use crate::load::Stage;
+use crate::report::{Latencies, Report};
+use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::scenario::fanout::{Fanout as Lead, Settings};
+use crate::text::Texts;
+use crate::who::Names;
+use std::time::Duration;
+
+const EXAMPLES: &str = "Examples:
+  flood fanout --admin 127.0.0.1:7601
+  flood fanout --members 1024 --online 900 --rate 20 --duration 30s --admin 127.0.0.1:7601
+  flood fanout --groups 64 --shared --rate 64 --duration 30s --prefix crowd";
+
+/// Creates groups of which some members are online, writes to them at a fixed rate or one message after the other, and
+/// verifies that every online member is pushed every message. With --admin also tells what a recipient and a message cost
+/// the gateway. For what it does to others, run `flood chat` beside it, with another --prefix.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Fanout {
+    #[command(flatten)]
+    common: Common,
+    /// Members of a group, its writer included.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(2..=1_024))]
+    members: u32,
+    /// Of them, those who connect, the writer included.
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(2..=1_024))]
+    online: u32,
+    /// Groups.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    groups: u32,
+    /// All groups have the same members, and each a writer of its own; otherwise each has members of its own.
+    #[arg(long)]
+    shared: bool,
+    /// Messages per second to all groups in turn; without it each group is written to again when all have the one before.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long to send.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Bytes of a text.
+    #[arg(long, default_value_t = 200)]
+    bytes: usize,
+    /// How long to wait for what is outstanding at the end.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    settle: Duration,
+    /// How long opening all sessions may take, and creating the groups, each.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    connect_within: Duration,
+}
+
+impl Fanout {
+    pub fn run(self) -> Result<bool, RunError> {
+        if self.online > self.members {
+            return Err(RunError::Usage(format!("--online {} of --members {}", self.online, self.members)));
+        }
+        let sharing = if self.shared { self.groups } else { 1 };
+        let unit = self.online - 1 + sharing;
+        let users = unit * (self.groups / sharing);
+        let run = Run::prepare(&self.common, users, unit, &Speak::Sessions)?;
+        let make = |worker, names| self.scene(&run, worker, names, sharing);
+        let (mut settled, mut moments) = (true, Vec::new());
+        let (scenes, connections) = run.go(make, |shared, progress| {
+            settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
+            shared.run(Stage::Groups, self.connect_within, progress, "groups");
+            moments.push(Moment::of(&run));
+            shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "fanout");
+            shared.run(Stage::Settle, self.settle, progress, "settle");
+            moments.push(Moment::of(&run));
+        })?;
+        let mut report = run.report("fanout");
+        report.connections = connections;
+        let crowds = || scenes.iter().map(|scene| &scene.crowd);
+        messages::add(crowds(), &mut report);
+        let mut to_last = Latencies::default();
+        crowds().for_each(|crowd| to_last.add(&crowd.to_last));
+        report.latency("send_to_last_push", &to_last);
+        if let [before, after] = moments.as_slice() {
+            add_costs(&after.since(before), &mut report);
+        }
+        let sent = report.messages.map_or(0, |totals| totals.sent);
+        report.target(sent > 0, || "nothing was sent".to_owned());
+        report.target(settled, || "not all users were told that they are synced".to_owned());
+        messages::targets(crowds(), users, false, &mut report);
+        run.conclude(&report)
+    }
+
+    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names, sharing: u32) -> Scene<'r, Lead> {
+        let number = u64::from(worker);
+        let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: number };
+        let mut crowd = Crowd::new(&run.shared, names, settings, Texts::new(run.seed, worker, self.bytes), None);
+        let settings = Settings {
+            online: self.online - 1,
+            absent: self.members - self.online,
+            sharing,
+            rate: self.rate,
+            duration: self.duration,
+            worker: number,
+        };
+        let lead = Lead::new(&mut crowd, settings);
+        Scene { crowd, lead }
+    }
+}
+
+/// What a recipient and a message cost, acks and the sync of their registers included.
+fn add_costs(span: &Span, report: &mut Report) {
+    let (messages, pushes) = (span.acknowledged.max(1) as f64, span.delivered.max(1) as f64);
+    report.figure("push_rate", span.delivered as f64 / span.seconds, "pushes/s");
+    report.figure("pushes_per_message", span.delivered as f64 / messages, "pushes");
+    report.figure_if_known("server_cpu_per_recipient", span.server_micros.map(|us| us / pushes), "us");
+    report.figure_if_known("server_cpu_per_message", span.server_micros.map(|us| us / messages), "us");
+    let grown = |counter, label| span.grown(counter, label);
+    let log = grown("ringpost_store_wal_bytes_total", "").map(|bytes| bytes / messages);
+    report.figure_if_known("log_bytes_per_message", log, "B");
+    let registers = grown("ringpost_store_registers_total", "").map(|registers| registers / messages);
+    report.figure_if_known("registers_per_message", registers, "registers");
+    let socket = grown("ringpost_bytes_total", "direction=\"out\"").map(|bytes| bytes / pushes);
+    report.figure_if_known("socket_bytes_per_push", socket, "B");
+}

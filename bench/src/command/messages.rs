@@ -1,0 +1,157 @@
+//! What the commands that send messages report alike.
+
+use super::run::{Cpu, Run};
+use crate::metrics::Metrics;
+use crate::report::{Latencies, Report};
+use crate::scenario::crowd::Crowd;
+use crate::verify::Totals;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// A share such as `30%` or `30`, from 0 to 1.
+pub fn percent(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("a share in percent, 0 to 100".to_owned()),
+    }
+}
+
+/// Enters what became of the messages of all crowds. Gives the times from send to SENT.
+pub fn add<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, report: &mut Report) -> Latencies {
+    let mut sums: [Latencies; 7] = Default::default();
+    let [direct_sent, direct_push, group_sent, group_push, lag, to_welcome, to_synced] = &mut sums;
+    let (mut totals, mut setbacks) = (Totals::default(), 0);
+    for crowd in crowds {
+        direct_sent.add(&crowd.direct.to_sent);
+        direct_push.add(&crowd.direct.to_push);
+        group_sent.add(&crowd.group.to_sent);
+        group_push.add(&crowd.group.to_push);
+        lag.add(&crowd.lag);
+        to_welcome.add(&crowd.to_welcome);
+        to_synced.add(&crowd.to_synced);
+        totals.add(&crowd.totals());
+        setbacks += crowd.setbacks;
+        for (why, count) in &crowd.errors {
+            *report.connections.reasons.entry(format!("message refused: {why}")).or_default() += count;
+        }
+    }
+    if direct_sent.percentiles().is_some() && group_sent.percentiles().is_some() {
+        report.latency("send_to_sent_direct", direct_sent);
+        report.latency("send_to_sent_group", group_sent);
+        report.latency("send_to_push_direct", direct_push);
+        report.latency("send_to_push_group", group_push);
+    }
+    direct_sent.add(group_sent);
+    direct_push.add(group_push);
+    report.latency("send_to_sent", direct_sent);
+    report.latency("send_to_push", direct_push);
+    report.latency("schedule_lag", lag);
+    report.latency("return_to_welcome", to_welcome);
+    report.latency("return_to_synced", to_synced);
+    if to_synced.percentiles().is_some() || setbacks > 0 {
+        report.figure("returns_tried_again", setbacks as f64, "openings");
+    }
+    report.messages = Some(totals);
+    let [to_sent, ..] = sums;
+    to_sent
+}
+
+/// What every run with messages must reach: all established, nobody lost, back and in its groups, every message answered,
+/// and the delivery contract kept.
+pub fn targets<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, users: u32, reconnect: bool, report: &mut Report) {
+    let (mut absent, mut uncreated, mut untold) = (0, 0, 0);
+    for crowd in crowds {
+        absent += crowd.absent();
+        let (groups, members) = crowd.ungrouped();
+        (uncreated, untold) = (uncreated + groups, untold + members);
+    }
+    let (established, lost) = (report.connections.established, report.connections.lost);
+    report.target(established == u64::from(users), || format!("only {established} of {users} users were established"));
+    report.target(lost == 0 || reconnect, || format!("{lost} sessions were lost"));
+    report.target(absent == 0, || format!("{absent} users did not come back"));
+    report.target(uncreated == 0, || format!("{uncreated} groups were not created"));
+    report.target(untold == 0 || uncreated > 0, || format!("{untold} members were not told of their group"));
+    let Some(totals) = report.messages else { return };
+    report.missed.extend(totals.violations());
+    report.target(totals.unanswered == 0, || format!("{} messages have no answer", totals.unanswered));
+    report.target(totals.refused == 0, || format!("{} messages were refused", totals.refused));
+    // Nothing is missing, so this can only differ where something was delivered that nobody acknowledged.
+    let is_whole = totals.missing == 0 && totals.unanswered == 0 && totals.refused == 0;
+    report.target(!is_whole || totals.delivered == totals.owed, || {
+        format!("{} deliveries were owed and {} made", totals.owed, totals.delivered)
+    });
+}
+
+/// One end of the load itself: what comes before and after (connecting, what is outstanding at the end) does not count.
+pub struct Moment {
+    at: Instant,
+    cpu: Cpu,
+    acknowledged: u64,
+    delivered: u64,
+    metrics: Option<Metrics>,
+}
+
+/// What there was between two moments.
+pub struct Span {
+    pub seconds: f64,
+    pub acknowledged: u64,
+    pub delivered: u64,
+    /// Processor time of the gateway in microseconds, where it is told.
+    pub server_micros: Option<f64>,
+    metrics: Option<(Metrics, Metrics)>,
+}
+
+impl Moment {
+    pub fn of(run: &Run) -> Self {
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &run.shared.counters;
+        let (acknowledged, delivered) = (count(&counters.acknowledged), count(&counters.delivered));
+        // A gateway that cannot be asked has no figures of its own; the run goes on.
+        let metrics = run.metrics().unwrap_or_default();
+        Self { at: Instant::now(), cpu: run.cpu(), acknowledged, delivered, metrics }
+    }
+
+    pub fn since(&self, before: &Moment) -> Span {
+        let server = self.cpu.server.zip(before.cpu.server).map(|(now, then)| now.saturating_sub(then));
+        Span {
+            seconds: self.at.duration_since(before.at).as_secs_f64().max(1e-9),
+            acknowledged: self.acknowledged - before.acknowledged,
+            delivered: self.delivered - before.delivered,
+            server_micros: server.map(|used| used.as_secs_f64() * 1e6),
+            metrics: self.metrics.clone().zip(before.metrics.clone()),
+        }
+    }
+
+    /// Enters the rate, processor time and syncs since `before`.
+    pub fn figures(&self, before: &Moment, report: &mut Report) {
+        let span = self.since(before);
+        report.figure("acknowledged_rate", span.acknowledged as f64 / span.seconds, "messages/s");
+        self.cpu.figures(&before.cpu, span.acknowledged, report);
+        let used = self.cpu.own.saturating_sub(before.cpu.own).as_secs_f64();
+        report.figure("own_cpu", 100.0 * used / span.seconds, "% of one core");
+        if let (Some(syncs), Some(records)) =
+            (span.grown("ringpost_store_fdatasyncs_total", ""), span.grown("ringpost_store_records_total", ""))
+        {
+            report.figure("records_per_fdatasync", records / syncs.max(1.0), "records");
+            report.figure("fdatasyncs", syncs / span.seconds, "/s");
+        }
+    }
+}
+
+impl Span {
+    /// How much a counter of the gateway has grown, where it can be asked; of the samples whose labels hold `label`.
+    pub fn grown(&self, name: &str, label: &str) -> Option<f64> {
+        self.metrics.as_ref().map(|(now, then)| now.sum_where(name, label) - then.sum_where(name, label))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn a_share_is_a_number_of_percent() {
+        assert_eq!((percent("30%"), percent("0"), percent("100 %")), (Ok(0.3), Ok(0.0), Ok(1.0)));
+        assert!(["-1", "101%", "", "x"].into_iter().all(|text| percent(text).is_err()));
+    }
+}

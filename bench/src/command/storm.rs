@@ -1,0 +1,171 @@
+//! `flood storm`: all sessions drop at once and come back.
+
+use super::messages::{self, Moment};
+use super::run::{Common, Run, RunError, Speak};
+use crate::load::Stage;
+use crate::report::Report;
+use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::scenario::storm::{Settings, Storm as Lead};
+use crate::text::Texts;
+use crate::who::Names;
+use std::time::Duration;
+
+const EXAMPLES: &str = "Examples:
+  flood storm --users 10000
+  flood storm --users 10000 --messages 20000 --rate 5000 --admin 127.0.0.1:7601
+  flood storm --users 30000 --spread 10s --away 5s --within 30s --json storm.json";
+
+/// Opens a session for each user, cuts all of them at once without a close, has them written to while they are away, and
+/// brings them back at once or spread over a time. Reports how long it took until each was welcome and synced, and verifies
+/// that nothing was lost, doubled or out of order, and that no sync was called done too early.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Storm {
+    #[command(flatten)]
+    common: Common,
+    /// Users who drop and come back, one session each.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    users: u32,
+    /// Messages that are sent while they are away, to groups of --group-size; 0: none. Each group has one member more, who
+    /// stays and writes.
+    #[arg(long, default_value_t = 0)]
+    messages: u64,
+    /// Messages per second while they are away.
+    #[arg(long, default_value_t = 2_000.0)]
+    rate: f64,
+    /// Members of a group, its writer included.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1_024))]
+    group_size: u32,
+    /// They are away for so long at least, and until every message is acknowledged.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    away: Duration,
+    /// They come back evenly spread over this time. A ring opens at most --at-once at a time.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    spread: Duration,
+    /// All must have synced within this time of the first one's return.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    within: Duration,
+    /// How long opening all sessions may take at first, and creating the groups, each.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    connect_within: Duration,
+}
+
+impl Storm {
+    pub fn run(self) -> Result<bool, RunError> {
+        let shape = match self.messages {
+            0 => Shape { leavers: 1, writers: 0, users: self.users },
+            _ => {
+                let leavers = self.group_size - 1;
+                Shape { leavers, writers: 1, users: self.users + self.users.div_ceil(leavers) }
+            }
+        };
+        Storming {
+            command: "storm",
+            common: &self.common,
+            shape,
+            messages: self.messages,
+            rate: self.rate,
+            away: self.away,
+            spread: self.spread,
+            within: self.within,
+            connect_within: self.connect_within,
+            in_order: false,
+        }
+        .run()
+    }
+}
+
+/// Units of users: those who leave, and writers who each have a group with all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub leavers: u32,
+    pub writers: u32,
+    /// In all.
+    pub users: u32,
+}
+
+/// What `storm` and `backlog` do alike.
+pub struct Storming<'a> {
+    pub command: &'static str,
+    pub common: &'a Common,
+    pub shape: Shape,
+    pub messages: u64,
+    pub rate: f64,
+    pub away: Duration,
+    pub spread: Duration,
+    pub within: Duration,
+    pub connect_within: Duration,
+    pub in_order: bool,
+}
+
+impl Storming<'_> {
+    pub fn run(&self) -> Result<bool, RunError> {
+        let unit = self.shape.leavers + self.shape.writers;
+        let run = Run::prepare(self.common, self.shape.users, unit, &Speak::Sessions)?;
+        let writing = Duration::from_secs_f64((self.messages as f64 / self.rate.max(0.001)).min(1e9));
+        let (mut settled, mut written, mut moments) = (true, true, Vec::new());
+        let make = |worker, names| self.scene(&run, worker, names);
+        let (scenes, connections) = run.go(make, |shared, progress| {
+            settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
+            if self.messages > 0 {
+                shared.run(Stage::Groups, self.connect_within, progress, "groups");
+            }
+            let limit = self.away + 2 * writing + Duration::from_secs(30);
+            written = shared.run(Stage::Away, limit, progress, "away");
+            moments.push(Moment::of(&run));
+            shared.run(Stage::Return, self.within, progress, "return");
+            moments.push(Moment::of(&run));
+            // Only what was pushed beside a sync is still on its way.
+            shared.run(Stage::Settle, Duration::from_secs(10).min(self.within), progress, "settle");
+        })?;
+        let mut report = run.report(self.command);
+        report.connections = connections;
+        let crowds = || scenes.iter().map(|scene| &scene.crowd);
+        messages::add(crowds(), &mut report);
+        self.add_return(&scenes, &moments, &mut report);
+        report.target(settled, || "not all users were told that they are synced when they first connected".to_owned());
+        report.target(written, || "not every message was acknowledged before the return".to_owned());
+        messages::targets(crowds(), self.shape.users, false, &mut report);
+        run.conclude(&report)
+    }
+
+    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names) -> Scene<'r, Lead> {
+        let number = u64::from(worker);
+        let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: number };
+        let texts = Texts::new(run.seed, worker, 200);
+        let mut crowd = Crowd::new(&run.shared, names, settings, texts, None);
+        // Shares of the messages by shares of the users, their borders rounded alike, so that the sum is exact.
+        let before: usize = run.names.iter().take(worker as usize).map(Names::len).sum();
+        let part = |users: usize| users as f64 / f64::from(self.shape.users);
+        let border = |users: usize| (self.messages as f64 * part(users)).round() as u64;
+        let settings = Settings {
+            leavers: self.shape.leavers,
+            writers: self.shape.writers,
+            messages: border(before + names.len()) - border(before),
+            rate: self.rate * part(names.len()),
+            away: self.away,
+            spread: self.spread,
+            in_order: self.in_order,
+        };
+        let lead = Lead::new(&mut crowd, settings);
+        Scene { crowd, lead }
+    }
+
+    fn add_return(&self, scenes: &[Scene<'_, Lead>], moments: &[Moment], report: &mut Report) {
+        let began = scenes.iter().map(|scene| scene.lead.began).filter(|&at| at > 0).min().unwrap_or(0);
+        let ended = scenes.iter().map(|scene| scene.lead.ended).max().unwrap_or(0);
+        let seconds = ended.saturating_sub(began) as f64 / 1e9;
+        report.figure("all_synced", seconds, "s");
+        let returned = report.latencies.get("return_to_synced").map_or(0, |times| times.count);
+        report.figure("sync_rate", returned as f64 / seconds.max(1e-9), "users/s");
+        let [before, after] = moments else { return };
+        let span = after.since(before);
+        let records = span.delivered as f64;
+        report.figure_if_known("server_cpu_per_user", span.server_micros.map(|us| us / returned.max(1) as f64), "us");
+        if records > 0.0 {
+            report.figure("records_on_return", records, "records");
+            report.figure("record_rate", records / seconds.max(1e-9), "records/s");
+            report.figure_if_known("server_cpu_per_record", span.server_micros.map(|us| us / records), "us");
+        }
+    }
+}
