@@ -27,8 +27,8 @@ pub struct Presence {
     here: Vec<(u64, bool)>,
     /// By user: its sessions that make it be here.
     active: Vec<BTreeSet<LinkId>>,
-    /// By user: when it went, Unix milliseconds.
-    went: Vec<Vec<u64>>,
+    /// By user: from when to when it was here, Unix milliseconds; the last may go on.
+    was_here: Vec<Vec<(u64, u64)>>,
     /// Who watches whom; and since when not any more.
     watched: BTreeMap<(LinkId, usize), Option<u64>>,
     views: BTreeMap<(LinkId, usize), View>,
@@ -55,7 +55,7 @@ impl Presence {
         Self {
             here: vec![(0, false); users],
             active: vec![BTreeSet::new(); users],
-            went: vec![Vec::new(); users],
+            was_here: vec![Vec::new(); users],
             rough: full || store.unknown_late > 0 || faults.iter().any(|rate| *rate > 0),
             ..Self::default()
         }
@@ -76,8 +76,9 @@ impl World {
         let here = !presence.active[user].is_empty();
         if here != presence.here[user].1 {
             presence.here[user] = (now, here);
-            if !here {
-                presence.went[user].push(unix_ms);
+            match presence.was_here[user].last_mut() {
+                Some((_, until)) if !here => *until = unix_ms,
+                _ => presence.was_here[user].push((unix_ms, u64::MAX)),
             }
         }
     }
@@ -235,8 +236,10 @@ impl Oracle {
                 format!("presence: u{observer} is told {state:?}, who is not here since {since} us")
             });
         }
-        let near = |at: &u64| at.abs_diff(state.last_seen_ms) <= slack / 1_000;
-        let right = !self.steady || self.presence.went[user].iter().any(near);
-        ensure(right, || format!("presence: u{observer} is told {state:?}, who went at {:?}", self.presence.went[user]))
+        // What was written down of it may be a while old, and is never later than the truth.
+        let (at, slack, times) = (state.last_seen_ms, slack / 1_000, &self.presence.was_here[user]);
+        let was_here =
+            times.iter().any(|(from, to)| from.saturating_sub(slack) <= at && at <= to.saturating_add(slack));
+        ensure(!self.steady || was_here, || format!("presence: u{observer} is told {state:?}, who was here {times:?}"))
     }
 }
