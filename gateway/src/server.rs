@@ -15,7 +15,7 @@ use crate::config::{Config, Retention};
 use crate::control::health::Phase;
 use crate::control::metrics::tokens::Tokens;
 use crate::control::metrics::{ShardStats, Sources};
-use crate::control::{Control, Health, Shared};
+use crate::control::{Control, Health, Shared, operator};
 use crate::mesh::{Inbox, Message};
 use crate::shard::stats::{Board, Snapshot};
 use crate::shard::{Clock, Setup, listen};
@@ -72,7 +72,8 @@ impl Server {
         let Listening { listeners, listen, proxied } = Listening::on(&config)?;
         let rings = Rings::make(&config)?;
         let inboxes = Arc::clone(&rings.inboxes);
-        let Opened { store, ports, incarnation, .. } = open_store(&config)?;
+        let Opened { store, mut ports, incarnation, .. } = open_store(&config)?;
+        let (operator, outcomes) = mpsc::channel(operator::OUTCOMES);
         let (health, tickets) = (Arc::new(Health::default()), Arc::new(Tickets::default()));
         let (edge, requests) = mpsc::channel(config.edge_requests as usize);
         let boards: Vec<_> = inboxes.iter().map(|_| Arc::new(Board::default())).collect();
@@ -82,19 +83,25 @@ impl Server {
         });
         let addresses = Arc::new(Table::new(&config));
         let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started });
+        let counters = Arc::new(operator::Counters::default());
         let sources = Sources {
             shards: shards.collect(),
             store: Some(Arc::clone(store.stats())),
             tokens,
             addresses: Some(Arc::clone(&addresses)),
+            operator: Some(Arc::clone(&counters)),
         };
+        let desk = ports.pop().map(|store| {
+            let inboxes = Arc::clone(&inboxes);
+            operator::Parts { store, inboxes, outcomes, counters }
+        });
         let shared = Shared {
             verifier: Arc::clone(&verifier),
             tickets: Arc::clone(&tickets),
             health: Arc::clone(&health),
             dev: config.dev,
         };
-        let control = Control::start(&config, shared, sources, (keyring, started), requests)?;
+        let control = Control::start(&config, shared, sources, (keyring, started), desk, requests)?;
         let ready =
             Ready { listen, proxied, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
         health.set_shards(config.derived.shards);
@@ -105,6 +112,7 @@ impl Server {
             health: Arc::clone(&health),
             addresses,
             edge,
+            operator,
             clock: Clock::default(),
             store_incarnation: incarnation,
             room: inboxes.iter().map(|_| AtomicU32::new(config.derived.descriptors_per_shard)).collect(),
@@ -200,7 +208,8 @@ fn post(inbox: &Inbox, message: impl Fn() -> Message) {
 }
 
 fn open_store(config: &Config) -> Result<Opened, OpenError> {
-    let mut options = embedded::Options::new(&config.data, usize::from(config.derived.shards));
+    // One end for each shard, and one for the operator.
+    let mut options = embedded::Options::new(&config.data, usize::from(config.derived.shards) + 1);
     options.queue = config.store_queue as usize;
     options.segment_bytes = config.segment_bytes;
     options.memory_bytes = config.store_memory_bytes;

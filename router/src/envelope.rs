@@ -152,6 +152,13 @@ pub enum Envelope {
         excluded: Ranges,
         opened_since_ms: u64,
     },
+    /// To a user's home, from the operator: its sessions end, and what it has set, and which devices it has, is forgotten.
+    /// Lost: asked again; a second time changes nothing.
+    Forget {
+        user: UserKey,
+        from: SessionRef,
+        re: u64,
+    },
     /// To the shard that holds a connection: do this there.
     Conn(Output),
 }

@@ -8,6 +8,7 @@ pub mod boundary;
 mod conversation;
 pub mod envelope;
 mod frozen;
+pub mod operator;
 mod pending;
 mod rate;
 mod refusal;

@@ -189,6 +189,7 @@ impl Router {
             }
             Envelope::Related { user, by, relation } => self.related(&user, by, relation),
             Envelope::Relates { user, other, relation } => self.relates(&user, &other, relation),
+            Envelope::Forget { user, from, re } => self.erase_user(user, from, re),
             Envelope::Conn(output) => self.outputs.push_back(output),
         }
     }

@@ -19,6 +19,7 @@ pub fn command() -> Command {
         .subcommand(config())
         .subcommand(super::chat::command())
         .subcommand(super::check_client::command())
+        .subcommand(super::user::command())
 }
 
 fn serve() -> Command {
@@ -91,7 +92,7 @@ fn config() -> Command {
     )
 }
 
-fn with_settings(command: Command, wanted: fn(&Setting) -> bool) -> Command {
+pub fn with_settings(command: Command, wanted: fn(&Setting) -> bool) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")

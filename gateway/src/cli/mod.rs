@@ -9,6 +9,7 @@ mod check_client;
 mod config;
 mod serve;
 mod token;
+mod user;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::fmt::Display;
@@ -31,7 +32,8 @@ pub fn main() -> ExitCode {
         Some(("config", matches)) => config::run(matches),
         Some(("chat", matches)) => chat::run(matches),
         Some(("check-client", matches)) => check_client::run(matches),
-        _ => return fail("say what to do: serve, token, config, chat or check-client (ringpost --help)"),
+        Some(("user", matches)) => user::run(matches),
+        _ => return fail("say what to do: serve, token, config, chat, check-client or user (ringpost --help)"),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,9 @@
-//! The admin port: /metrics, /healthz, /readyz. Plain HTTP without authentication: it belongs on loopback or a private
+//! The admin port: /metrics, /healthz, /readyz, exports and erasures of users. Plain HTTP without authentication: it belongs on loopback or a private
 //! network, never on the public port.
 
 use super::health::Health;
 use super::metrics::{self, Sources};
+use super::operator::{self, Operator};
 use super::routes::{health_routes, with_fallbacks};
 use axum::Router;
 use axum::extract::State;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub fn routes(health: Arc<Health>, sources: Arc<Sources>) -> Router {
+pub fn routes(health: Arc<Health>, sources: Arc<Sources>, operator: Option<Operator>) -> Router {
     let metrics = Router::new().route("/metrics", get(exposition)).with_state(sources);
-    with_fallbacks(metrics.merge(health_routes(health)))
+    let users = operator.map(|operator| operator::routes::routes(operator, Arc::clone(&health)));
+    with_fallbacks(metrics.merge(users.unwrap_or_default()).merge(health_routes(health)))
 }
 
 /// Serves until told to stop.

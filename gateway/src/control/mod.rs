@@ -1,8 +1,8 @@
-//! The control plane of one process: HTTP on the public port, the admin port, health, metrics.
+//! The control plane of one process: HTTP on the public port, the admin port, health, metrics, what operators ask for users.
 //!
 //! Owns: the `edge` runtime (tokio, on threads of its own), its routes and its admin listener. Guarantees: whatever happens
 //! here never delays a shard: requests come through a bounded queue, answers go back with credit, and a full queue is a 503.
-//! Never does: touch a client's socket, or know anything about messages.
+//! Never does: touch a client's socket, or decide about messages.
 
 pub mod admin;
 pub mod assets;
@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod health;
 pub mod keys;
 pub mod metrics;
+pub mod operator;
 pub mod problem;
 pub mod readiness;
 pub mod routes;
@@ -21,6 +22,7 @@ use crate::auth::{Keyring, Tickets, Verifier};
 use crate::config::Config;
 use crate::shard::edge::EdgeRequest;
 use metrics::Sources;
+use operator::Operator;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +63,7 @@ impl Control {
         shared: Shared,
         sources: Sources,
         keys: (Keyring, Instant),
+        operator: Option<operator::Parts>,
         requests: mpsc::Receiver<EdgeRequest>,
     ) -> Result<Self, ControlError> {
         let listener = bind(config.admin)?;
@@ -83,7 +86,8 @@ impl Control {
         let (keyring, started) = keys;
         runtime.spawn(keys::run(keyring, started));
         runtime.spawn(readiness::run(Arc::clone(&shared.health), Arc::clone(&sources), config.max_sessions));
-        runtime.spawn(admin::serve(listener, admin::routes(shared.health, sources), stopped));
+        let operator = operator.map(|parts| Operator::start(parts, &runtime));
+        runtime.spawn(admin::serve(listener, admin::routes(shared.health, sources, operator), stopped));
         Ok(Self { runtime: Some(runtime), stop, admin })
     }
 

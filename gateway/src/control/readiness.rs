@@ -43,7 +43,8 @@ mod tests {
         let shard = ShardStats { board: Arc::clone(&board), wake: Box::new(|| {}) };
         let verifier = Arc::new(Verifier::new(KeySet::default().with_dev(), "ringpost"));
         let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started: Instant::now() });
-        let sources = Sources { shards: vec![shard], store: Some(Arc::clone(&store)), tokens, addresses: None };
+        let sources =
+            Sources { shards: vec![shard], store: Some(Arc::clone(&store)), tokens, addresses: None, operator: None };
         let health = Health::default();
         health.enter(Phase::Serving);
         let ready = || {

@@ -28,6 +28,7 @@ use crate::address::table::{Origin, Table};
 use crate::auth::{Tickets, Verifier};
 use crate::config::Config;
 use crate::control::Health;
+use crate::control::operator::Outcomes;
 use crate::mesh::{Bell, Mesh};
 use crate::ring::{Completion, Handle, Ring};
 use conn::Slab;
@@ -52,6 +53,8 @@ pub struct Setup {
     pub health: Arc<Health>,
     pub addresses: Arc<Table>,
     pub edge: EdgeQueue,
+    /// Where answers to the operator go.
+    pub operator: Outcomes,
     pub clock: Clock,
     /// Tells clients whether their positions are of this store.
     pub store_incarnation: [u8; 16],

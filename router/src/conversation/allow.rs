@@ -58,6 +58,9 @@ impl Conversation {
         if of_group != self.is_group() || of_group && self.head == 0 {
             return Err(refusal::not_found("group", "there is no such group").into());
         }
+        if waiting.from.is_operator() && proposal.message_kind == Kind::Erase {
+            return self.allows_operator(waiting);
+        }
         let sender = self.roster.member(&proposal.sender).filter(|member| member.is_current());
         let sender = sender.ok_or_else(refusal::not_member)?;
         match change {
@@ -151,6 +154,19 @@ impl Conversation {
         let pending = self.batch.iter().any(|(_, record)| record.seq == proposal.ref_seq);
         allowed.map_err(|error| if pending { No::Wait } else { error.into() })?;
         self.allows_slices(waiting)
+    }
+
+    /// Whatever the user sent that has a body, however long ago, and whether it is still a member or not.
+    fn allows_operator(&self, waiting: &Waiting) -> Result<(), No> {
+        let proposal = &waiting.proposal;
+        let about = self.about(waiting)?.ok_or_else(|| refusal::not_found("refSeq", "names no record"))?;
+        if about.seq > self.head {
+            return Err(No::Wait);
+        }
+        if about.sender != proposal.sender || matches!(about.kind, Kind::Change | Kind::Erase) {
+            return Err(refusal::forbidden("is no message of this user").into());
+        }
+        if matches!(about.body, Body::Erased(_)) { Err(No::Already) } else { Ok(()) }
     }
 
     /// The record that an edit, erasure or reaction is about.

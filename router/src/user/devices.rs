@@ -161,6 +161,19 @@ impl DeviceList {
         dormant.iter().filter(|device| self.unlink(**device, now_ms)).count()
     }
 
+    /// What is left of a list once its user is erased: no device, no name, and that tokens of until now do not count. `None`:
+    /// nothing is left to forget. Bytes that cannot be read are forgotten as well.
+    pub fn forgotten(stored: &[u8], now_ms: u64) -> Option<Bytes> {
+        let old = Self::decode(stored).unwrap_or_default();
+        let unread = !stored.is_empty() && old == Self::default();
+        if old.devices.is_empty() && old.unlinked.is_empty() && !unread {
+            return None;
+        }
+        let floors = old.devices.iter().map(|it| it.floor_ms).chain(old.unlinked.iter().map(|it| it.at_ms));
+        let floor_ms = floors.fold(old.floor_ms.max(now_ms), u64::max);
+        Some(Self { version: old.version + 1, floor_ms, ..Self::default() }.encode())
+    }
+
     /// A linked device is here now; never moves back.
     pub fn seen(&mut self, device: DeviceId, now_ms: u64) {
         if let Some(known) = self.devices.iter_mut().find(|it| it.device == device) {

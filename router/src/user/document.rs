@@ -4,14 +4,17 @@
 //! lost to another one; after an outcome that is not known the document says what became of it, and a change that is applied
 //! twice is as one. Never does: hold a document, decide what is in it.
 
+use super::devices::DeviceList;
 use super::settings;
 use crate::Router;
+use crate::envelope::{Envelope, SendOutcome, SessionRef};
 use crate::frozen::{frozen, frozen_enum};
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
 use bytes::Bytes;
 use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
+use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::UserKey;
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
@@ -24,6 +27,15 @@ const TRIES: u32 = 8;
 pub(crate) enum Edit {
     /// `by`: the session that asks, in its request `re`. A change of nothing only reads.
     Settings { by: Key, re: u64, change: Box<v1::Settings> },
+    /// Nothing of the document stays; the operator asks.
+    Forget { what: Forgotten, by: SessionRef, re: u64 },
+}
+
+/// Which document is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    Settings,
+    Devices,
 }
 
 /// A change that is under way.
@@ -40,7 +52,10 @@ pub(crate) struct Editing {
 impl Edit {
     fn key(&self, user: &UserKey) -> DocumentKey {
         match self {
-            Self::Settings { .. } => DocumentKey::Settings(user.clone()),
+            Self::Settings { .. } | Self::Forget { what: Forgotten::Settings, .. } => {
+                DocumentKey::Settings(user.clone())
+            }
+            Self::Forget { what: Forgotten::Devices, .. } => DocumentKey::Devices(user.clone()),
         }
     }
 
@@ -48,11 +63,22 @@ impl Edit {
     fn apply(&self, user: &UserKey, bytes: &Bytes, now_ms: u64) -> Result<Option<Bytes>, v1::Error> {
         match self {
             Self::Settings { change, .. } => settings::apply(user, bytes, change, now_ms),
+            Self::Forget { what: Forgotten::Settings, .. } => Ok((!bytes.is_empty()).then(Bytes::new)),
+            Self::Forget { what: Forgotten::Devices, .. } => Ok(DeviceList::forgotten(bytes, now_ms)),
         }
     }
 }
 
 impl Router {
+    /// The operator erases a user: its sessions end, its documents are emptied.
+    pub(crate) fn erase_user(&mut self, user: UserKey, by: SessionRef, re: u64) {
+        let sessions = self.users.get(&user).map(|entry| entry.sessions.clone()).unwrap_or_default();
+        for session in sessions {
+            self.end(session, CloseCode::DeviceRevoked, "the user was erased");
+        }
+        self.edit(user, Edit::Forget { what: Forgotten::Settings, by, re });
+    }
+
     pub(crate) fn edit(&mut self, user: UserKey, edit: Edit) {
         self.read_to_edit(Box::new(Editing { user, edit, tries: 0, bytes: Bytes::new(), expected: 0 }));
     }
@@ -104,15 +130,29 @@ impl Router {
                 self.tell_watchers(&editing.user);
                 self.answer(by, re, Answer::Settings(settings::to_wire(&bytes, self.now_ms())));
             }
+            Edit::Forget { what: Forgotten::Settings, by, re } => {
+                self.settings_are(&editing.user, version, &bytes);
+                self.tell_watchers(&editing.user);
+                self.edit(editing.user, Edit::Forget { what: Forgotten::Devices, by, re });
+            }
+            Edit::Forget { what: Forgotten::Devices, by, re } => {
+                let outcome = SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {})));
+                self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
+            }
         }
     }
 
     fn edit_failed(&mut self, editing: Editing, error: v1::Error) {
         match editing.edit {
             Edit::Settings { by, re, .. } => self.answer(by, re, Answer::Error(error)),
+            Edit::Forget { by, re, .. } => {
+                let outcome = SendOutcome::Refused(Box::new(error));
+                self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
+            }
         }
     }
 }
 
 frozen!(Editing { user, edit, tries, bytes, expected });
-frozen_enum!(Edit { 0 = Settings { by: by, re: re, change: change } });
+frozen_enum!(Edit { 0 = Settings { by: by, re: re, change: change }, 1 = Forget { what: what, by: by, re: re } });
+frozen_enum!(Forgotten { 0 = Settings {}, 1 = Devices {} });

@@ -5,6 +5,7 @@ mod bounds;
 mod delivery;
 mod ephemera;
 mod groups;
+mod operator;
 mod presence;
 mod progress;
 mod receipts;

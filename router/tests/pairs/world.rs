@@ -8,7 +8,8 @@ use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::push::Item;
 use ringpost_proto::v1::server_frame::Answer;
 use ringpost_proto::v1::{self, peer::Peer};
-use ringpost_router::envelope::Envelope;
+use ringpost_router::envelope::{Envelope, SendOutcome};
+use ringpost_router::operator::OPERATOR;
 use ringpost_router::{
     ConnRef, DeviceList, Identity, Input, Now, Output, Rate, RecordPage, Request, Router, Settings, home_of_user,
 };
@@ -40,6 +41,8 @@ pub struct World {
     tags: Tag,
     envelopes: VecDeque<(u16, Box<Envelope>)>,
     got: BTreeMap<(u16, u32, u32), Vec<Got>>,
+    /// What the operator was answered, by its request numbers.
+    pub operator: BTreeMap<u64, SendOutcome>,
     conns: u32,
     ids: u64,
     /// Answers are held back while set.
@@ -131,6 +134,7 @@ impl World {
             tags: 0,
             envelopes: VecDeque::new(),
             got: BTreeMap::new(),
+            operator: BTreeMap::new(),
             conns: 0,
             ids: 100,
             hold_store: false,
@@ -373,7 +377,10 @@ impl World {
 
     fn deliver(&mut self) {
         while let Some((shard, envelope)) = self.envelopes.pop_front() {
-            self.input(shard, Input::Envelope(envelope));
+            match *envelope {
+                Envelope::Outcome { re, outcome, .. } if shard == OPERATOR => drop(self.operator.insert(re, outcome)),
+                envelope => self.input(shard, Input::Envelope(Box::new(envelope))),
+            }
         }
     }
 

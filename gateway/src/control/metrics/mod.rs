@@ -4,6 +4,7 @@
 //! makes a shard or the store wait.
 
 pub mod help;
+pub mod operator;
 pub mod process;
 pub mod store;
 pub mod text;
@@ -12,6 +13,7 @@ pub mod tokens;
 pub use text::{Kind, Text};
 
 use crate::address::table::Table;
+use crate::control::operator::Counters;
 use crate::shard::stats::{self, Board, Snapshot, Stat};
 use ringpost_persist::embedded::Stats;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub struct Sources {
     pub tokens: Option<tokens::Tokens>,
     /// Absent where nobody limits addresses.
     pub addresses: Option<Arc<Table>>,
+    /// Absent where no operator can ask.
+    pub operator: Option<Arc<Counters>>,
 }
 
 pub async fn gather(sources: &Sources) -> String {
@@ -86,6 +90,9 @@ pub fn render(sources: &Sources) -> String {
     if let Some(addresses) = &sources.addresses {
         text.sample(Kind::Gauge, "ringpost_addresses", "", addresses.addresses() as f64);
     }
+    if let Some(counters) = &sources.operator {
+        operator::add(&mut text, counters);
+    }
     process::add(&mut text);
     text.finish()
 }
@@ -107,7 +114,8 @@ mod tests {
         let verifier = Arc::new(Verifier::new(KeySet::default(), "ringpost"));
         let tokens = Some(tokens::Tokens { verifier, started: Instant::now() });
         let addresses = Arc::new(Table::new(&crate::config::Config::from_pairs(&[("dev", "true")]).unwrap()));
-        Sources { shards: shards.collect(), store: Some(Arc::default()), tokens, addresses: Some(addresses) }
+        let (store, operator) = (Some(Arc::default()), Some(Arc::default()));
+        Sources { shards: shards.collect(), store, tokens, addresses: Some(addresses), operator }
     }
 
     #[test]
