@@ -19,6 +19,8 @@ mod port;
 pub mod prng;
 pub mod record;
 pub mod roster;
+#[cfg(feature = "cluster")]
+pub mod scylla;
 mod view;
 
 pub use port::{StorePort, Waker};
@@ -137,6 +139,10 @@ pub enum Least {
     NextDelivered,
     Read,
     NextRead,
+}
+
+impl Least {
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::NextDelivered, Self::Read, Self::NextRead];
 }
 
 impl RegisterKey {

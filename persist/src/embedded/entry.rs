@@ -65,7 +65,7 @@ pub(super) fn encode_append(
     }
 }
 
-pub(super) fn encode_kind(kind: &ConversationKind, out: &mut Vec<u8>) {
+pub(crate) fn encode_kind(kind: &ConversationKind, out: &mut Vec<u8>) {
     match kind {
         ConversationKind::Direct(both) => {
             out.push(DIRECT);
@@ -168,7 +168,7 @@ fn decode_append(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
     Ok(Entry::Append { conversation, kind, expected_head, records })
 }
 
-pub(super) fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, RecordError> {
+pub(crate) fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, RecordError> {
     match from.array()? {
         [DIRECT] => Ok(ConversationKind::Direct([decode_user(from)?, decode_user(from)?])),
         [GROUP] => Ok(ConversationKind::Group),

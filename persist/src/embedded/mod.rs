@@ -15,8 +15,12 @@ mod tree;
 mod wal;
 
 pub use crate::port::{StorePort, Waker};
+#[cfg(feature = "cluster")]
+pub(crate) use entry::{decode_kind, encode_kind};
 pub use stats::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
 pub use tree::{Checkpoint, Compaction, Retention, TreeError, Trees};
+#[cfg(feature = "cluster")]
+pub(crate) use tree::{Group, MemberRow};
 pub use wal::{Entropy, Failure, OpenError, segment_name};
 
 use crate::files::Files;

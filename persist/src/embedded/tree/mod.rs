@@ -20,6 +20,8 @@ pub use bucket::Retention;
 pub use checkpoint::Checkpoint;
 pub use compact::Compaction;
 pub(super) use staging::Staging;
+#[cfg(feature = "cluster")]
+pub(crate) use state::{Group, MemberRow};
 
 use super::identity::Lock;
 use super::wal::OpenError;

@@ -9,8 +9,8 @@ use super::{LATEST, TreeError, Trees, record_key};
 use crate::record::RecordError;
 use crate::view::{self, Others, View};
 use crate::{
-    ConversationKind, ConversationState, Member, Outcome, ReadRange, Record, RegisterKey, Roster, Shown, StoreRequest,
-    UserEntry, UserPage,
+    ConversationKind, ConversationState, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster, Shown,
+    StoreRequest, UserEntry, UserPage,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
@@ -161,8 +161,7 @@ impl Trees {
             registers.push((RegisterKey::ReadShown(*id, user), row.shown));
         }
         let least = self.least(id)?;
-        registers
-            .extend(LeastRow::ORDER.into_iter().zip(least.0).map(|(which, seq)| (RegisterKey::Least(*id, which), seq)));
+        registers.extend(Least::ALL.into_iter().zip(least.0).map(|(which, seq)| (RegisterKey::Least(*id, which), seq)));
         registers.retain(|(_, value)| *value > 0);
         Ok(registers)
     }

@@ -23,7 +23,7 @@
 use super::bucket::{Bucket, Class};
 use crate::embedded::entry;
 use crate::record::{Cursor, RecordError};
-use crate::{ConversationKind, DocumentKey, ItemKey, Least, Member, MemberAt, Role, Roster};
+use crate::{ConversationKind, DocumentKey, ItemKey, Member, MemberAt, Role, Roster};
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey};
 use smallvec::SmallVec;
 
@@ -249,10 +249,10 @@ impl Head {
 
 /// A member and where it stands in its roster: position u16, role u8 (1: admin), join and leave u64, join and leave epoch
 /// u32, aside, ordinal when it left, last own record u64, and the hidden ranges, two u64 each. The user is in the key.
-pub(super) struct MemberRow;
+pub(crate) struct MemberRow;
 
 impl MemberRow {
-    pub(super) fn encode(at: MemberAt, member: &Member) -> Vec<u8> {
+    pub(crate) fn encode(at: MemberAt, member: &Member) -> Vec<u8> {
         let mut out = vec![VERSION];
         out.extend_from_slice(&at.to_le_bytes());
         out.push(u8::from(member.role == Role::Admin));
@@ -269,7 +269,7 @@ impl MemberRow {
         out
     }
 
-    pub(super) fn decode(user: UserKey, stored: &[u8]) -> Result<(MemberAt, Member), RecordError> {
+    pub(crate) fn decode(user: UserKey, stored: &[u8]) -> Result<(MemberAt, Member), RecordError> {
         let mut from = versioned(stored)?;
         let (at, [admin]) = (u16::from_le_bytes(from.array()?), from.array()?);
         let (join, leave) = (from.number()?, from.number()?);
@@ -287,19 +287,19 @@ impl MemberRow {
 
 /// What a group's roster knows beside its members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Group {
-    pub(super) epoch: u32,
+pub(crate) struct Group {
+    pub(crate) epoch: u32,
     /// Name, description, avatar.
-    pub(super) texts: [String; 3],
+    pub(crate) texts: [String; 3],
 }
 
 impl Group {
-    pub(super) fn of(roster: &Roster) -> Self {
+    pub(crate) fn of(roster: &Roster) -> Self {
         let texts = [roster.name.clone(), roster.description.clone(), roster.avatar.clone()];
         Self { epoch: roster.epoch, texts }
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         out.extend_from_slice(&self.epoch.to_le_bytes());
         for text in &self.texts {
@@ -309,7 +309,7 @@ impl Group {
         out
     }
 
-    pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
         let mut from = versioned(stored)?;
         let epoch = u32::from_le_bytes(from.array()?);
         let mut text = || String::from_utf8(from.long()?.to_vec()).map_err(|_| RecordError::Field("text"));
@@ -342,8 +342,6 @@ impl Progress {
 pub(super) struct LeastRow(pub(super) [Seq; 4]);
 
 impl LeastRow {
-    pub(super) const ORDER: [Least; 4] = [Least::Delivered, Least::NextDelivered, Least::Read, Least::NextRead];
-
     pub(super) fn encode(&self) -> Vec<u8> {
         numbers(&self.0)
     }

@@ -1,0 +1,203 @@
+//! Registers: cells of `member`, each written with the stamp of the record that its value refers to, so that of two writes
+//! the larger value stays, in whatever order they arrive and however often.
+
+use super::db::{Db, each};
+use super::failure::Failed;
+use super::rows::{bigint, blob, unsigned};
+use crate::{Least, Raise, RegisterKey, Shown};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlValue;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Writes of one batch at most.
+const BATCH: usize = 256;
+
+/// The registers of a user in a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) read: Seq,
+    pub(super) read_counted: Seq,
+    read_shown: Seq,
+    pub(super) delivered: BTreeMap<DeviceId, Seq>,
+    tick_delivered: BTreeMap<DeviceId, Seq>,
+    tick_read: BTreeMap<DeviceId, Seq>,
+}
+
+impl Progress {
+    pub(super) fn most_delivered(&self) -> Seq {
+        self.delivered.values().copied().max().unwrap_or(0)
+    }
+
+    /// What others are shown of what it has read.
+    pub(super) fn shown(&self) -> Shown {
+        Shown(self.read_shown)
+    }
+
+    /// Of each device that has heard a tick: delivered, read.
+    pub(super) fn ticks(&self) -> Vec<(DeviceId, Seq, Seq)> {
+        let mut ticks: BTreeMap<DeviceId, (Seq, Seq)> = BTreeMap::new();
+        self.tick_delivered.iter().for_each(|(device, seq)| ticks.entry(*device).or_default().0 = *seq);
+        self.tick_read.iter().for_each(|(device, seq)| ticks.entry(*device).or_default().1 = *seq);
+        ticks.into_iter().map(|(device, (delivered, read))| (device, delivered, read)).collect()
+    }
+}
+
+/// Those of a conversation.
+#[derive(Debug, Default)]
+pub(super) struct Registers {
+    pub(super) of: BTreeMap<UserKey, Progress>,
+    /// In the order of [`Least`].
+    pub(super) least: [Seq; 4],
+}
+
+impl Registers {
+    /// What a room is told: no ticks, which are the sessions' own.
+    pub(super) fn of_room(&self, id: ConversationId) -> Vec<(RegisterKey, Seq)> {
+        let mut registers = Vec::new();
+        for (user, progress) in &self.of {
+            let delivered = progress.delivered.iter();
+            registers.extend(delivered.map(|(device, seq)| (RegisterKey::Delivered(id, user.clone(), *device), *seq)));
+            registers.push((RegisterKey::Read(id, user.clone()), progress.read));
+            registers.push((RegisterKey::ReadCounted(id, user.clone()), progress.read_counted));
+            registers.push((RegisterKey::ReadShown(id, user.clone()), progress.read_shown));
+        }
+        registers
+            .extend(Least::ALL.into_iter().zip(self.least).map(|(which, seq)| (RegisterKey::Least(id, which), seq)));
+        registers.retain(|(_, value)| *value > 0);
+        registers
+    }
+}
+
+type Devices = Option<HashMap<String, i64>>;
+/// Absent where no user has a register: then the row is what all share.
+type Cells = (Option<Vec<u8>>, Option<i64>, Option<i64>, Option<i64>, Devices, Devices, Devices);
+
+fn progress(cells: Cells) -> Result<Option<(UserKey, Progress)>, Failed> {
+    let (Some(user), read, read_counted, read_shown, delivered, tick_delivered, tick_read) = cells else {
+        return Ok(None);
+    };
+    let user = UserKey::from_bytes(&user).ok_or_else(|| Failed::unreadable("the name of a member"))?;
+    let number = |cell: Option<i64>| cell.map_or(0, unsigned);
+    let progress = Progress {
+        read: number(read),
+        read_counted: number(read_counted),
+        read_shown: number(read_shown),
+        delivered: devices(delivered)?,
+        tick_delivered: devices(tick_delivered)?,
+        tick_read: devices(tick_read)?,
+    };
+    Ok(Some((user, progress)))
+}
+
+/// A register of 0 is none.
+fn devices(cells: Devices) -> Result<BTreeMap<DeviceId, Seq>, Failed> {
+    let cells = cells.into_iter().flatten().filter(|(_, value)| *value > 0);
+    let device = |(name, value): (String, i64)| {
+        let device = DeviceId::new(&name).map_err(|_| Failed::unreadable("the name of a device"))?;
+        Ok((device, unsigned(value)))
+    };
+    cells.map(device).collect()
+}
+
+impl Db {
+    /// All of one conversation are one write; those of different conversations land each for itself.
+    pub(super) async fn raise(self: Arc<Self>, raises: Vec<Raise>) -> Result<(), Failed> {
+        let mut by_conversation: BTreeMap<ConversationId, Vec<Raise>> = BTreeMap::new();
+        for raise in raises {
+            by_conversation.entry(raise.key.conversation()).or_default().push(raise);
+        }
+        let batches = by_conversation.into_values().flat_map(|raises| {
+            let batches: Vec<Vec<Raise>> = raises.chunks(BATCH).map(<[_]>::to_vec).collect();
+            batches
+        });
+        each(batches.collect(), |raises| {
+            let db = Arc::clone(&self);
+            async move { db.write_all(raises.iter().map(|raise| db.cell(raise)).collect()).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    fn cell(&self, Raise { key, value, stamp }: &Raise) -> (&PreparedStatement, Vec<CqlValue>) {
+        let statements = &self.statements;
+        let (statement, user, device) = match key {
+            RegisterKey::Delivered(_, user, device) => (&statements.member_delivered, Some(user), Some(device)),
+            RegisterKey::Read(_, user) => (&statements.member_read, Some(user), None),
+            RegisterKey::ReadCounted(_, user) => (&statements.member_read_counted, Some(user), None),
+            RegisterKey::ReadShown(_, user) => (&statements.member_read_shown, Some(user), None),
+            RegisterKey::TickDelivered(_, user, device) => {
+                (&statements.member_tick_delivered, Some(user), Some(device))
+            }
+            RegisterKey::TickRead(_, user, device) => (&statements.member_tick_read, Some(user), Some(device)),
+            RegisterKey::Least(_, which) => (&statements.member_least[*which as usize], None, None),
+        };
+        let mut values = vec![bigint(*stamp)];
+        values.extend(device.map(|device| CqlValue::Text(device.as_str().to_owned())));
+        values.extend([bigint(*value), blob(&key.conversation().0)]);
+        values.extend(user.map(|user| blob(user.as_bytes())));
+        (statement, values)
+    }
+
+    pub(super) async fn registers(&self, id: &ConversationId) -> Result<Registers, Failed> {
+        let rows = self.all::<Cells>(&self.statements.members_of, &[blob(&id.0)]).await?;
+        let of = rows.into_iter().filter_map(|cells| progress(cells).transpose());
+        Ok(Registers { of: of.collect::<Result<_, _>>()?, least: self.leasts(id).await? })
+    }
+
+    pub(super) async fn progress(&self, id: &ConversationId, user: &UserKey) -> Result<Progress, Failed> {
+        let key = [blob(&id.0), blob(user.as_bytes())];
+        let cells: Option<Cells> = self.first(&self.statements.member_of, &key).await?;
+        let found = cells.map(progress).transpose()?.flatten();
+        Ok(found.map(|(_, progress)| progress).unwrap_or_default())
+    }
+
+    pub(super) async fn leasts(&self, id: &ConversationId) -> Result<[Seq; 4], Failed> {
+        type Leasts = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+        let found: Option<Leasts> = self.first(&self.statements.member_leasts, &[blob(&id.0)]).await?;
+        let (_, a, b, c, d) = found.unwrap_or_default();
+        Ok([a, b, c, d].map(|cell| cell.map_or(0, unsigned)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nothing_is_no_register() {
+        let name = UserKey::new("t", "ann").unwrap();
+        let map = |cells: &[(&str, i64)]| Some(cells.iter().map(|(name, seq)| ((*name).to_owned(), *seq)).collect());
+        let cells = (
+            Some(name.as_bytes().to_vec()),
+            None,
+            Some(3),
+            Some(9),
+            map(&[("phone", 7), ("old", 0)]),
+            None,
+            map(&[("tv", 2)]),
+        );
+        let (user, progress) = progress(cells).unwrap().unwrap();
+        assert_eq!(user, name);
+        let device = |name| DeviceId::new(name).unwrap();
+        assert_eq!(progress.most_delivered(), 7);
+        assert_eq!(progress.ticks(), [(device("tv"), 0, 2)]);
+        let registers = Registers { of: [(user.clone(), progress)].into(), least: [0, 5, 0, 0] };
+        let id = ConversationId([1; 16]);
+        let expected = [
+            (RegisterKey::Delivered(id, user.clone(), device("phone")), 7),
+            (RegisterKey::ReadCounted(id, user.clone()), 3),
+            (RegisterKey::ReadShown(id, user), 9),
+            (RegisterKey::Least(id, Least::NextDelivered), 5),
+        ];
+        assert_eq!(registers.of_room(id), expected);
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        assert!(progress((Some(vec![0xff]), None, None, None, None, None, None)).is_err());
+        assert!(devices(Some([(String::new(), 1)].into())).is_err());
+        assert!(progress((None, None, None, None, None, None, None)).unwrap().is_none());
+    }
+}
