@@ -235,7 +235,7 @@ fn what_cannot_be_is_refused_before_anything_is_opened() {
         ("fanout --members 10 --online 11", "--online 11"),
         ("fanout --members 1025", "1025"),
         ("storm --users 0", "0"),
-        ("backlog --devices 1024", "1024"),
+        ("backlog --together 1024", "1024"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_flood"))
             .args(arguments.split_whitespace())

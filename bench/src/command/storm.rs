@@ -53,10 +53,10 @@ pub struct Storm {
 impl Storm {
     pub fn run(self) -> Result<bool, RunError> {
         let shape = match self.messages {
-            0 => Shape { leavers: 1, writers: 0, users: self.users },
+            0 => Shape { leavers: 1, writers: 0, groups: 0, users: self.users },
             _ => {
                 let leavers = self.group_size - 1;
-                Shape { leavers, writers: 1, users: self.users + self.users.div_ceil(leavers) }
+                Shape { leavers, writers: 1, groups: 1, users: self.users + self.users.div_ceil(leavers) }
             }
         };
         Storming {
@@ -75,12 +75,13 @@ impl Storm {
     }
 }
 
-/// Units of users: those who leave, and writers who each have a group with all of them.
+/// Units of users: those who leave, and groups of all of them and a writer each.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub leavers: u32,
     pub writers: u32,
-    /// In all.
+    pub groups: u32,
+    /// Of all units; the last one may have fewer leavers.
     pub users: u32,
 }
 
@@ -134,15 +135,18 @@ impl Storming<'_> {
         let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: number };
         let texts = Texts::new(run.seed, worker, 200);
         let mut crowd = Crowd::new(&run.shared, names, settings, texts, None);
-        // Shares of the messages by shares of the users, their borders rounded alike, so that the sum is exact.
-        let before: usize = run.names.iter().take(worker as usize).map(Names::len).sum();
-        let part = |users: usize| users as f64 / f64::from(self.shape.users);
-        let border = |users: usize| (self.messages as f64 * part(users)).round() as u64;
+        // Every unit has as many messages, the borders between the workers' shares rounded alike, so that the sum is exact.
+        let units = |users: usize| users.div_ceil((self.shape.leavers + self.shape.writers) as usize);
+        let before: usize = run.names.iter().take(worker as usize).map(|names| units(names.len())).sum();
+        let share = |units_so_far: usize| units_so_far as f64 / units(self.shape.users as usize) as f64;
+        let border = |units_so_far: usize| (self.messages as f64 * share(units_so_far)).round() as u64;
+        let own = units(names.len());
         let settings = Settings {
             leavers: self.shape.leavers,
             writers: self.shape.writers,
-            messages: border(before + names.len()) - border(before),
-            rate: self.rate * part(names.len()),
+            groups: self.shape.groups,
+            messages: border(before + own) - border(before),
+            rate: self.rate * share(own),
             away: self.away,
             spread: self.spread,
             in_order: self.in_order,

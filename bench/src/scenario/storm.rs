@@ -16,8 +16,10 @@ use std::time::Duration;
 pub struct Settings {
     /// Users of a unit: those who leave.
     pub leavers: u32,
-    /// Users of a unit who stay. Each writes to a group of its own, of itself and all leavers of the unit.
+    /// Users of a unit who stay and write.
     pub writers: u32,
+    /// Groups of a unit, each of all its leavers and one of its writers, in turn.
+    pub groups: u32,
     /// Written while they are away, by this worker's writers in turn.
     pub messages: u64,
     /// Messages per second of this worker.
@@ -57,8 +59,9 @@ impl Storm {
         let unit = (settings.leavers + settings.writers).max(1);
         for first in (0..users).step_by(unit as usize) {
             let (writers, end) = (first + settings.writers, (first + unit).min(users));
-            let read = (rooms.len() as u32, rooms.len() as u32 + settings.writers);
-            for writer in first..writers.min(end) {
+            let read = (rooms.len() as u32, rooms.len() as u32 + settings.groups);
+            for group in 0..settings.groups {
+                let writer = first + group % settings.writers.max(1);
                 let members: Vec<User> = std::iter::once(writer).chain(writers..end).collect();
                 rooms.push((crowd.group(&members, 0), writer));
             }

@@ -16,14 +16,17 @@ use std::collections::HashMap;
 const FIRST_REQUEST: u64 = 1 << 40;
 /// No group.
 const DIRECT: u32 = u32::MAX;
-/// Creations on their way: each is news to up to 1,023 members, with all their names.
-const AT_ONCE: usize = 4;
+/// Members of the groups whose creation is on its way: each is told the names of all of its group.
+const MEMBERS_AT_ONCE: usize = 4_096;
+/// Creations on their way, of one founder too: the wire's most is 32.
+const MOST_AT_ONCE: usize = 32;
 
 #[derive(Debug)]
 struct Group {
     room: Room,
     founder: User,
     absent: u32,
+    members: usize,
     cmid: ClientMessageId,
     id: Bytes,
     created: bool,
@@ -63,7 +66,8 @@ impl Groups {
         }
         self.by_id.insert(id.clone(), room);
         self.listeners += listeners;
-        self.groups.push(Group { room, founder, absent, cmid, id, created: false });
+        let members = listeners as usize + absent as usize + 1;
+        self.groups.push(Group { room, founder, absent, members, cmid, id, created: false });
     }
 
     /// Asks for the next groups to be created. `members` gives the names of a group's members, without its founder's. A group
@@ -74,8 +78,11 @@ impl Groups {
         members: impl Fn(Room, User, u32) -> Vec<String>,
         mut send: impl FnMut(User, &v1::ClientFrame),
     ) {
-        while self.asked < self.created + self.refused + AT_ONCE {
-            let Some(group) = self.groups.get(self.asked) else { return };
+        while let Some(group) = self.groups.get(self.asked) {
+            let at_once = (MEMBERS_AT_ONCE / group.members.max(1)).clamp(1, MOST_AT_ONCE);
+            if self.asked >= self.created + self.refused + at_once {
+                return;
+            }
             if !is_online(group.founder) {
                 (self.asked, self.refused) = (self.asked + 1, self.refused + 1);
                 continue;
