@@ -42,6 +42,12 @@ impl LateAcks {
         }
     }
 
+    /// The last position of this conversation; 0: there is none.
+    pub fn upto(&self, conversation: ConversationId) -> Seq {
+        let of = self.acks.iter().filter(|ack| ack.conversation == conversation);
+        of.map(|ack| ack.seq).max().unwrap_or(0)
+    }
+
     pub fn forget(&mut self, now_ms: u64) {
         while self.acks.front().is_some_and(|oldest| oldest.at_ms + LINGER_MS <= now_ms) {
             self.acks.pop_front();

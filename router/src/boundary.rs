@@ -227,6 +227,9 @@ pub struct Counters {
     pub acks: u64,
     pub ticks: u64,
     pub syncs: u64,
+    /// Sessions that looked whether they have everything, and conversations in which they had not.
+    pub reconciles: u64,
+    pub reconcile_found: u64,
     pub takeovers: u64,
     pub slow_consumers: u64,
     /// Requests over a rate.

@@ -120,6 +120,8 @@ frozen!(Counters {
     acks,
     ticks,
     syncs,
+    reconciles,
+    reconcile_found,
     takeovers,
     slow_consumers,
     rate_limited,

@@ -134,6 +134,8 @@ impl Shard {
             (Stat::Acks, counters.acks),
             (Stat::Ticks, counters.ticks),
             (Stat::Syncs, counters.syncs),
+            (Stat::Reconciles, counters.reconciles),
+            (Stat::ReconcileFound, counters.reconcile_found),
             (Stat::Takeovers, counters.takeovers),
             (Stat::SlowConsumers, counters.slow_consumers),
             (Stat::RateLimited, counters.rate_limited),

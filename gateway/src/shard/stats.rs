@@ -101,6 +101,8 @@ stats! {
     Acks: Counter "ringpost_acks_total" "",
     Ticks: Counter "ringpost_ticks_total" "",
     Syncs: Counter "ringpost_syncs_total" "",
+    Reconciles: Counter "ringpost_reconciles_total" "",
+    ReconcileFound: Counter "ringpost_reconcile_found_total" "",
     Takeovers: Counter "ringpost_takeovers_total" "",
     SlowConsumers: Counter "ringpost_slow_consumers_total" "",
     RateLimited: Counter "ringpost_rate_limited_total" "",

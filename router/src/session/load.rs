@@ -30,6 +30,8 @@ const RETRY_MS: u64 = 500;
 #[derive(Debug)]
 pub(crate) struct Loading {
     hello_id: u64,
+    /// Not hello's: the session is open, and only what it lacks is wanted.
+    reconciles: bool,
     have: BTreeMap<ConversationId, (Peer, Seq)>,
     resuming: bool,
     after: Option<(RecordId, ConversationId)>,
@@ -61,6 +63,7 @@ impl Loading {
         let after = None;
         Self {
             hello_id,
+            reconciles: false,
             have,
             resuming,
             after,
@@ -76,6 +79,19 @@ impl Loading {
             listed,
             held,
         }
+    }
+
+    /// The same for a session that is open.
+    pub fn reconcile() -> Self {
+        Self { reconciles: true, ..Self::new(0, BTreeMap::new(), false) }
+    }
+
+    /// What the device lacks, what the other sides have progressed, and what was committed meanwhile.
+    #[allow(clippy::type_complexity)] // three maps by conversation
+    pub fn found(
+        self,
+    ) -> (BTreeMap<ConversationId, Behind>, BTreeMap<ConversationId, TickPush>, BTreeMap<ConversationId, Behind>) {
+        (self.read, self.ticks, self.noted)
     }
 
     /// A record was committed while the conversations are read.
@@ -126,7 +142,8 @@ impl Loading {
 
     /// Whether everything noted can be placed: it was read, or it began with the first record.
     fn is_complete(&self) -> bool {
-        self.noted.iter().all(|(conversation, noted)| noted.next == 1 || self.read.contains_key(conversation))
+        self.reconciles
+            || self.noted.iter().all(|(conversation, noted)| noted.next == 1 || self.read.contains_key(conversation))
     }
 }
 
@@ -147,7 +164,7 @@ impl Router {
         }
     }
 
-    fn list_conversations(&mut self, key: Key) {
+    pub(super) fn list_conversations(&mut self, key: Key) {
         let now_ms = self.now_ms();
         let Some(session) = self.sessions.get_mut(key) else { return };
         let user = session.identity.user.clone();
@@ -174,7 +191,7 @@ impl Router {
             return self.list_conversations(key);
         }
         loading.listed = true;
-        self.welcome_if_loaded(key);
+        if loading.reconciles { self.reconciled(key) } else { self.welcome_if_loaded(key) }
     }
 
     /// The settings of a user were read, or could not be.
@@ -197,6 +214,9 @@ impl Router {
         let Some(work) = self.sessions.get_mut(key).and_then(|session| session.work.as_mut()) else { return };
         let Some(loading) = &mut work.loading else { return };
         loading.failures += 1;
+        if loading.failures > RETRIES && loading.reconciles {
+            return self.reconciled(key);
+        }
         if loading.failures > RETRIES {
             return self.end(key, CloseCode::Overloaded, "the store does not answer");
         }
@@ -317,6 +337,7 @@ impl Router {
 
 frozen!(Loading {
     hello_id,
+    reconciles,
     have,
     resuming,
     after,

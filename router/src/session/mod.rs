@@ -9,6 +9,7 @@ mod group;
 mod load;
 mod open;
 mod query;
+mod reconcile;
 pub(crate) mod request;
 mod slices;
 mod watch;
@@ -65,6 +66,8 @@ pub(crate) struct Session {
     pub window_bytes: u32,
     /// Monotonic milliseconds at which the token expires, leeway not included.
     expires_ms: u64,
+    /// Monotonic milliseconds at which it looks whether it has everything.
+    reconcile_ms: u64,
     pub work: Option<Box<Work>>,
     pub watching: Option<Box<Watching>>,
 }
@@ -269,6 +272,7 @@ impl Session {
         let renew = self.expires_ms.saturating_sub(RENEW_SOON_MS);
         let told = self.told_renew || self.state == State::Loading;
         let token = if told { self.expires_ms.saturating_add(TOKEN_LEEWAY_MS) } else { renew };
+        let token = if self.state == State::Open { token.min(self.reconcile_ms) } else { token };
         let Some(work) = &self.work else { return token };
         // Who is not read cannot acknowledge.
         let progress =
@@ -322,6 +326,9 @@ impl Router {
             }
         }
         self.tell_renew(key);
+        if self.sessions.get(key).is_some_and(|session| now_ms >= session.reconcile_ms) {
+            self.reconcile(key);
+        }
         self.settle_session(key);
     }
 
@@ -444,6 +451,7 @@ frozen!(Session {
     window_pushes,
     window_bytes,
     expires_ms,
+    reconcile_ms,
     work,
     watching,
 });

@@ -39,6 +39,7 @@ impl Router {
             return self.emit(conn, Output::Close { conn, code: CloseCode::Unauthenticated, reason });
         }
         let window = hello.window.unwrap_or_default();
+        let reconcile_ms = self.next_reconcile_ms();
         let key = self.sessions.insert(Session {
             conn,
             state: State::Loading,
@@ -54,6 +55,7 @@ impl Router {
             window_pushes: at_most(self.settings.window_pushes, window.pushes),
             window_bytes: at_most(self.settings.window_bytes, window.bytes),
             expires_ms: self.monotonic(identity.exp_ms),
+            reconcile_ms,
             identity: identity.clone(),
             work: None,
             watching: None,

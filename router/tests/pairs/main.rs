@@ -9,6 +9,7 @@ mod operator;
 mod presence;
 mod progress;
 mod receipts;
+mod reconcile;
 mod sends;
 mod sessions;
 mod settings;

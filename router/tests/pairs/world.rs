@@ -45,6 +45,8 @@ pub struct World {
     pub operator: BTreeMap<u64, SendOutcome>,
     conns: u32,
     ids: u64,
+    /// Envelopes between shards that are lost.
+    pub loses: fn(&Envelope) -> bool,
     /// Answers are held back while set.
     pub hold_store: bool,
     /// A router is written out and read back before every so many inputs; 0: never.
@@ -137,6 +139,7 @@ impl World {
             operator: BTreeMap::new(),
             conns: 0,
             ids: 100,
+            loses: |_| false,
             hold_store: false,
             swap: 0,
             inputs: 0,
@@ -379,6 +382,7 @@ impl World {
         while let Some((shard, envelope)) = self.envelopes.pop_front() {
             match *envelope {
                 Envelope::Outcome { re, outcome, .. } if shard == OPERATOR => drop(self.operator.insert(re, outcome)),
+                envelope if (self.loses)(&envelope) => {}
                 envelope => self.input(shard, Input::Envelope(Box::new(envelope))),
             }
         }

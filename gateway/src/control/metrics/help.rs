@@ -27,6 +27,8 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_acks_total", "Ack frames from sessions."),
     ("ringpost_ticks_total", "Delivered and read ticks pushed to senders."),
     ("ringpost_syncs_total", "Syncs after a hello."),
+    ("ringpost_reconciles_total", "Sessions of more than half a day that looked whether they have everything."),
+    ("ringpost_reconcile_found_total", "Conversations in which they lacked something that no hint had told them of."),
     ("ringpost_takeovers_total", "Sessions replaced by a newer one of the same device."),
     ("ringpost_slow_consumers_total", "Sessions closed because they acknowledged nothing for too long."),
     ("ringpost_rate_limited_total", "Requests answered RATE_LIMITED."),
