@@ -18,7 +18,7 @@ const OVERHANG: u64 = crate::index::APPEND_RECORDS as u64 - 1;
 /// Bodies up to this size lie in the log itself.
 pub(super) const INLINE_BYTES: usize = 4 << 10;
 /// Parts of the sweep; fixed for ever, they are in the keys of `recent`.
-const VNODES: u64 = 1_024;
+const VNODES: u16 = 1_024;
 
 /// The bucket into which an append on this head is written.
 pub(super) fn bucket_after(head: Seq) -> i64 {
@@ -40,9 +40,10 @@ pub(super) fn buckets(from: Seq, to: Seq) -> std::ops::Range<i64> {
     earliest as i64..last as i64
 }
 
-/// The part of the sweep that a conversation belongs to.
+/// The part of the sweep that a conversation belongs to: the first bits of its id, which is a hash.
 pub(super) fn vnode(conversation: &ConversationId) -> i32 {
-    (conversation.spread() % VNODES) as i32
+    let [first, second, ..] = conversation.0;
+    i32::from(u16::from_be_bytes([first, second]) % VNODES)
 }
 
 /// A position or a count. None that exists is beyond 2^63.
@@ -246,6 +247,16 @@ mod tests {
         }
         let written = Written::new(&ConversationId([1; 16]), &record(5, Body::Text("x".into())));
         assert!(Row { bucket: 0, seq: 6, record: written.record, body: None }.shell().is_err(), "at another place");
+    }
+
+    #[test]
+    fn the_part_of_the_sweep_is_fixed_for_ever() {
+        let vnode_of = |first, second| {
+            let mut id = [0xff; 16];
+            (id[0], id[1]) = (first, second);
+            vnode(&ConversationId(id))
+        };
+        assert_eq!([vnode_of(0, 0), vnode_of(1, 2), vnode_of(0xff, 0xff), vnode_of(0xfc, 7)], [0, 258, 1_023, 7]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What the store counts; plain atomics, written by the store's thread, read by whoever exports metrics.
 
+use super::failure::Failed;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// Failures that are printed; the rest is only counted.
-const NAMED: u64 = 100;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Totals since the store was opened.
 #[derive(Debug, Default)]
@@ -28,17 +27,29 @@ pub struct Stats {
     /// Snapshots written, and those that could not be.
     pub snapshots: AtomicU64,
     pub snapshot_errors: AtomicU64,
-    failures: AtomicU64,
+    /// The second in which a failure was last printed, and how many were not since then.
+    named_s: AtomicU64,
+    unnamed: AtomicU64,
 }
 
 impl Stats {
-    /// Says why a request was not served; the first such reasons only.
-    pub(super) fn name(&self, what: &str, why: &super::failure::Failed) {
-        if matches!(why, super::failure::Failed::Unreadable(_)) {
+    /// Says on stderr why a request was not served: one line a second at most, so that an outage is seen and does not fill a
+    /// disk.
+    pub(super) fn name(&self, what: &str, why: &Failed) {
+        if matches!(why, Failed::Unreadable(_)) {
             self.unreadable.fetch_add(1, Relaxed);
         }
-        if self.failures.fetch_add(1, Relaxed) < NAMED {
-            eprintln!("store: {what}: {why}");
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.named_s.swap(now_s, Relaxed) == now_s {
+            self.unnamed.fetch_add(1, Relaxed);
+            return;
+        }
+        let why = why.to_string();
+        // The driver writes some of its reasons on several lines.
+        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        match self.unnamed.swap(0, Relaxed) {
+            0 => eprintln!("store: {what}: {why}"),
+            more => eprintln!("store: {what}: {why} (and {more} failures before it)"),
         }
     }
 }

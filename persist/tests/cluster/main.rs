@@ -1,6 +1,6 @@
 //! The store of several boxes on a real node. `.ci/test cluster` starts one; by hand: `persist/tests/cassandra start DIR`, then
 //! RINGPOST_TEST_CQL=127.0.0.1:9042 and RINGPOST_TEST_CASSANDRA=DIR (an absolute path) for these tests, and at the end
-//! `persist/tests/cassandra stop DIR`.
+//! `persist/tests/cassandra stop DIR`. With three nodes (`start DIR 3`) also RINGPOST_TEST_REPLICATION=3.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../common/mod.rs"]

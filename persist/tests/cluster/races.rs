@@ -42,7 +42,8 @@ fn an_append_is_found_by_the_sweep_before_it_is_answered() {
     for n in 1..4 {
         assert!(matches!(store.append(n, 0, vec![note(n, 1, 1)]), Outcome::Appended { .. }));
         assert!(matches!(store.append(n, 1, vec![note(n, 2, 2)]), Outcome::Appended { .. }));
-        let vnode = conversation(n).spread() % 1_024;
+        let id = conversation(n).0;
+        let vnode = u16::from_be_bytes([id[0], id[1]]) % 1_024;
         let minute = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 60;
         let row = |minute| {
             let of = format!("vnode = {vnode} AND minute = {minute} AND conv = 0x{}", format!("{n:02x}").repeat(16));

@@ -22,6 +22,12 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).expect(&missing)
 }
 
+/// On how many nodes each row is: of several, one at a time may be killed.
+fn replication() -> usize {
+    std::env::var("RINGPOST_TEST_REPLICATION")
+        .map_or(1, |text| text.parse().expect("RINGPOST_TEST_REPLICATION: a number"))
+}
+
 /// A keyspace of this run.
 pub fn keyspace(name: &str) -> String {
     format!("{name}_{}", std::process::id())
@@ -169,7 +175,7 @@ impl Driver for Cluster {
         self.opened = None;
         let mut options = Options::new(vec![variable("RINGPOST_TEST_CQL")], 1);
         options.keyspace = self.keyspace.clone();
-        options.replication = vec![("datacenter1".into(), 1)];
+        options.replication = vec![("datacenter1".into(), replication())];
         self.opened = Some(open(options).unwrap());
         let waiting = std::thread::current();
         self.port().set_waker(Arc::new(move || waiting.unpark()));
