@@ -5,6 +5,7 @@
 //! a message is saved before it is sent. Never does: decide about retries, gaps or reconnects (the client of proto does).
 
 mod came;
+mod ephemera;
 mod typed;
 
 use super::ask::Asks;
@@ -12,6 +13,7 @@ use super::command;
 use super::show;
 use super::state::State;
 use bytes::Bytes;
+use ephemera::Ephemera;
 use ringpost_proto::client::{ABNORMAL, Client};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, code, peer::Peer};
@@ -60,6 +62,8 @@ pub struct Options {
     pub to: Option<Peer>,
     /// What is shown of the current conversation counts as read: somebody is looking.
     pub reads: bool,
+    /// Somebody types: whether the other one of the current conversation is there is told, and who is typing.
+    pub interactive: bool,
     /// After the last line of input: wait so long for ticks, milliseconds.
     pub wait_ms: u64,
     /// The state file, for messages that name it.
@@ -78,6 +82,7 @@ pub struct App {
     shown: u64,
     current: Option<Peer>,
     asks: Asks,
+    ephemera: Ephemera,
     outputs: VecDeque<Output>,
     /// Own messages: conversation, position, text.
     own: VecDeque<(Peer, u64, String)>,
@@ -120,6 +125,7 @@ impl App {
             shown: 0,
             current: options.to.clone(),
             asks: Asks::default(),
+            ephemera: Ephemera::default(),
             outputs: VecDeque::new(),
             own: VecDeque::new(),
             heard: VecDeque::new(),
@@ -178,6 +184,9 @@ impl App {
         if let Some(v1::server_frame::Answer::Welcome(welcome)) = &frame.answer {
             self.welcomed(welcome);
         }
+        if self.came_and_goes(now, &frame) {
+            return self.client.activity(now.ms);
+        }
         match self.asks.answer(&frame) {
             Some(answered) => {
                 self.client.activity(now.ms);
@@ -204,6 +213,7 @@ impl App {
         self.synced = false;
         self.creating = false;
         self.asks.lost();
+        self.ephemera.lost();
         self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
         self.waiting(now);
     }
@@ -233,6 +243,7 @@ impl App {
 
     pub fn timeout(&mut self, now: Now) {
         self.client.timeout(now.ms);
+        self.typing_timeout(now);
         if self.ending.is_some_and(|at| at <= now.ms) {
             self.give_up();
         }
@@ -271,12 +282,15 @@ impl App {
         if let Some(frame) = self.asks.poll(self.client.is_online()) {
             return Some(Output::Transmit(Box::new(frame)));
         }
+        if let Some(frame) = self.ephemera.poll(self.client.is_online()) {
+            return Some(Output::Transmit(Box::new(frame)));
+        }
         self.leave_if_done(now)
     }
 
     /// When to call `timeout`.
     pub fn next_timeout_ms(&self) -> Option<u64> {
-        [self.client.next_timeout_ms(), self.ending].into_iter().flatten().min()
+        [self.client.next_timeout_ms(), self.ephemera.next_timeout_ms(), self.ending].into_iter().flatten().min()
     }
 
     /// Whether more lines are welcome.

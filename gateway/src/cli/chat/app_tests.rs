@@ -1,5 +1,7 @@
 //! The terminal client against a scripted server, in virtual time.
 
+mod around;
+
 use super::app::{App, Now, Options, Output};
 use super::state::State;
 use bytes::Bytes;
@@ -31,6 +33,7 @@ impl World {
             device: "laptop".to_owned(),
             to: Some(Peer::User("bob".to_owned())),
             reads,
+            interactive: reads,
             wait_ms: 60_000,
             kept_in: "the file".to_owned(),
             seed: 1,

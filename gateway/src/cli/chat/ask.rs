@@ -18,7 +18,13 @@ const LIST: u32 = 50;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ask {
     List,
+    Unread,
     History,
+    Info,
+    Settings,
+    Devices,
+    /// Who is there. Its errors are nobody's: nothing is known then.
+    Watch,
     /// A group, as it is or after a change.
     Group,
     /// A block.
@@ -29,6 +35,12 @@ enum Ask {
 #[derive(Debug, PartialEq)]
 pub enum Answered {
     List(v1::ConversationPage),
+    /// The same; only what is unread is wanted.
+    Unread(v1::ConversationPage),
+    Info(Vec<v1::MemberState>),
+    Settings(v1::Settings),
+    Devices(v1::DeviceList),
+    Presence(Vec<v1::PresenceState>),
     /// Oldest first.
     Records(Vec<v1::Record>),
     Group(v1::Group),
@@ -47,6 +59,34 @@ pub struct Asks {
 impl Asks {
     pub fn list(&mut self) {
         self.push(Ask::List, Request::Conversations(v1::Conversations { limit: LIST, ..Default::default() }));
+    }
+
+    pub fn unread(&mut self) {
+        self.push(Ask::Unread, Request::Conversations(v1::Conversations { limit: LIST, ..Default::default() }));
+    }
+
+    /// Who has received and read a record.
+    pub fn info(&mut self, peer: &Peer, seq: u64) {
+        let conversation = Some(v1::Peer { peer: Some(peer.clone()) });
+        self.push(Ask::Info, Request::RecordInfo(v1::RecordInfo { conversation, seq }));
+    }
+
+    /// Changes what is named; the answer is all of it.
+    pub fn settings(&mut self, change: v1::Settings) {
+        self.push(Ask::Settings, Request::Settings(change));
+    }
+
+    pub fn devices(&mut self) {
+        self.push(Ask::Devices, Request::Devices(v1::Devices {}));
+    }
+
+    pub fn unlink(&mut self, device: String) {
+        self.push(Ask::Devices, Request::DeviceUnlink(v1::DeviceUnlink { device }));
+    }
+
+    pub fn watch(&mut self, users: Vec<String>, on: bool) {
+        let watch = v1::Watch { users };
+        self.push(Ask::Watch, if on { Request::Watch(watch) } else { Request::Unwatch(watch) });
     }
 
     /// The newest `limit` records.
@@ -93,6 +133,12 @@ impl Asks {
         let ask = self.flying.remove(&frame.re)?;
         Some(match (ask, &frame.answer) {
             (Ask::List, Some(Answer::ConversationPage(page))) => Answered::List(page.clone()),
+            (Ask::Unread, Some(Answer::ConversationPage(page))) => Answered::Unread(page.clone()),
+            (Ask::Info, Some(Answer::RecordInfo(info))) => Answered::Info(info.members.clone()),
+            (Ask::Settings, Some(Answer::Settings(settings))) => Answered::Settings(settings.clone()),
+            (Ask::Devices, Some(Answer::DeviceList(list))) => Answered::Devices(list.clone()),
+            (Ask::Watch, Some(Answer::PresenceStates(states))) => Answered::Presence(states.states.clone()),
+            (Ask::Watch, _) => Answered::Presence(Vec::new()),
             (Ask::History, Some(Answer::Page(page))) => Answered::Records(page.records.iter().rev().cloned().collect()),
             (Ask::Group, Some(Answer::Group(group))) => Answered::Group(group.clone()),
             (Ask::Done, Some(Answer::Ok(_))) => Answered::Done,
@@ -102,22 +148,27 @@ impl Asks {
     }
 }
 
-/// The lines of a list. `known`: what this device knows to be unread.
-pub fn list(page: &v1::ConversationPage, known: impl Fn(&Peer) -> u64) -> Vec<String> {
+/// The lines of a list. `known`: what this device knows to be unread; `all`: also conversations where nothing is.
+pub fn list(page: &v1::ConversationPage, known: impl Fn(&Peer) -> u64, all: bool) -> Vec<String> {
+    let unread = |entry: &v1::ConversationEntry| {
+        let peer = entry.conversation.as_ref().and_then(|peer| peer.peer.as_ref());
+        peer.map_or(0, &known).max(u64::from(entry.unread))
+    };
     let line = |entry: &v1::ConversationEntry| {
         let Some(peer) = entry.conversation.as_ref().and_then(|peer| peer.peer.as_ref()) else { return String::new() };
         let (day, time) = show::day_and_time((entry.last_id >> 22).saturating_add(RECORD_ID_EPOCH_MS));
-        let unread = match known(peer).max(u64::from(entry.unread)) {
+        let unread = match unread(entry) {
             0 => String::new(),
             unread => format!("{unread} unread"),
         };
+        let muted = if entry.muted { " (muted)" } else { "" };
         let preview = show::snippet(&entry.preview);
         let title = if entry.title.is_empty() { String::new() } else { format!(" ({})", show::safe(&entry.title)) };
-        format!("{}{title} {unread:>10}  {day} {time}  {preview}", show::peer(peer))
+        format!("{}{title}{muted} {unread:>10}  {day} {time}  {preview}", show::peer(peer))
     };
-    let mut lines: Vec<String> = page.entries.iter().map(line).collect();
+    let mut lines: Vec<String> = page.entries.iter().filter(|entry| all || unread(entry) > 0).map(line).collect();
     if lines.is_empty() {
-        lines.push("no conversations".to_owned());
+        lines.push(if all { "no conversations" } else { "nothing is unread" }.to_owned());
     }
     if !page.cursor.is_empty() {
         lines.push("... and older ones".to_owned());

@@ -1,7 +1,9 @@
 //! What a typed line means.
 
-use ringpost_proto::id::check_user;
+use ringpost_proto::id::{check_device, check_user};
+use ringpost_proto::v1;
 use ringpost_proto::v1::peer::Peer;
+use ringpost_proto::v1::privacy::Value as Privacy;
 
 /// Records that `/history` shows unless told.
 const HISTORY: u32 = 20;
@@ -11,10 +13,16 @@ a line           is sent to the current conversation; //... sends a line that be
 /to NAME         write to this user from now on; g:... is a group
 /group NAME WHO  makes a group of these users, and writes to it
 /add WHO         adds users to the current group; /remove WHO, /leave, /members
-/edit TEXT       replaces your last message here; /erase takes it back
-/react SIGN      to the last message of somebody else here
+/rename NAME     names the current group anew; /admin WHO, /member WHO set a role
+/edit TEXT       replaces your last message here; /erase takes it back; /info tells who has it
+/reply TEXT      answers the last message of somebody else here; /react SIGN
 /block NAME      hears nothing of this user any more; /unblock NAME
-/list            conversations, the newest first, with what is unread
+/list            conversations, the newest first, with what is unread; /unread only those
+/mute TIME       of the current conversation, 8h for example; /unmute
+/watch NAME      tells when this user comes and goes; /unwatch NAME
+/settings        shows them; /settings name TEXT, and last-seen or receipts with one of
+                 everyone, contacts, nobody
+/devices         your devices; /unlink DEVICE signs one out
 /history [N]     the last N messages of the current conversation
 /read            tell that everything shown of the current conversation was read
 /who             who you are here, and where the conversation stands
@@ -36,11 +44,28 @@ pub enum Command {
     Edit(String),
     Erase,
     React(String),
+    Reply(String),
+    Info,
+    Rename(String),
+    Role {
+        user: String,
+        admin: bool,
+    },
     Block {
         user: String,
         on: bool,
     },
     List,
+    Unread,
+    /// For how long, milliseconds; 0: no longer.
+    Mute(u64),
+    Watch {
+        users: Vec<String>,
+        on: bool,
+    },
+    Settings(Box<v1::Settings>),
+    Devices,
+    Unlink(String),
     History(u32),
     Read,
     Who,
@@ -75,6 +100,21 @@ pub fn parse(line: &str) -> Result<Command, String> {
         ("members", "") => Ok(Command::Members),
         ("edit", text) if !text.is_empty() => Ok(Command::Edit(text.to_owned())),
         ("erase", "") => Ok(Command::Erase),
+        ("info", "") => Ok(Command::Info),
+        ("reply", text) if !text.is_empty() => Ok(Command::Reply(text.to_owned())),
+        ("rename", text) if !text.is_empty() => Ok(Command::Rename(text.to_owned())),
+        ("admin", user) => Ok(Command::Role { user: name_of(user)?, admin: true }),
+        ("member", user) => Ok(Command::Role { user: name_of(user)?, admin: false }),
+        ("mute", time) => Ok(Command::Mute(milliseconds(time)?)),
+        ("unmute", "") => Ok(Command::Mute(0)),
+        ("watch", who) => some(users(who)?, "/watch").map(|users| Command::Watch { users, on: true }),
+        ("unwatch", who) => some(users(who)?, "/unwatch").map(|users| Command::Watch { users, on: false }),
+        ("settings", what) => Ok(Command::Settings(Box::new(settings(what)?))),
+        ("devices", "") => Ok(Command::Devices),
+        ("unlink", device) => {
+            check_device(device).map_err(|error| format!("the name of a device {error}"))?;
+            Ok(Command::Unlink(device.to_owned()))
+        }
         ("react", sign) => Ok(Command::React(sign.to_owned())),
         ("block", user) => Ok(Command::Block { user: name_of(user)?, on: true }),
         ("unblock", user) => Ok(Command::Block { user: name_of(user)?, on: false }),
@@ -84,6 +124,7 @@ pub fn parse(line: &str) -> Result<Command, String> {
             _ => Err(format!("/history takes a number of messages, not {count:?}")),
         },
         ("list", "") => Ok(Command::List),
+        ("unread", "") => Ok(Command::Unread),
         ("read", "") => Ok(Command::Read),
         ("who", "") => Ok(Command::Who),
         ("help", _) => Ok(Command::Help),
@@ -102,6 +143,37 @@ pub fn peer(name: &str) -> Result<Peer, String> {
         return Ok(Peer::Group(id.to_be_bytes().to_vec().into()));
     }
     name_of(name).map(Peer::User)
+}
+
+fn milliseconds(time: &str) -> Result<u64, String> {
+    let time =
+        humantime::parse_duration(time).map_err(|_| format!("/mute takes a time like 8h or 2days, not {time:?}"))?;
+    u64::try_from(time.as_millis()).map_err(|_| "/mute takes a shorter time".to_owned())
+}
+
+/// What is to change; nothing: they are only shown.
+fn settings(what: &str) -> Result<v1::Settings, String> {
+    let mut settings = v1::Settings::default();
+    match what.split_once(char::is_whitespace).unwrap_or((what, "")) {
+        ("", _) => {}
+        ("name", name) => {
+            settings.profile = Some(v1::settings::Profile { name: Some(name.trim().to_owned()), avatar: None });
+        }
+        ("last-seen", who) => settings.last_seen = audience(who)?,
+        ("receipts", who) => settings.read_receipts = audience(who)?,
+        (other, _) => return Err(format!("no such setting: {other} (name, last-seen and receipts are)")),
+    }
+    Ok(settings)
+}
+
+fn audience(who: &str) -> Result<i32, String> {
+    let audience = match who.trim() {
+        "everyone" => Privacy::Everyone,
+        "contacts" => Privacy::Contacts,
+        "nobody" => Privacy::Nobody,
+        other => return Err(format!("one of everyone, contacts and nobody sees it, not {other:?}")),
+    };
+    Ok(audience as i32)
 }
 
 fn name_of(user: &str) -> Result<String, String> {
@@ -144,8 +216,30 @@ mod tests {
         assert_eq!(parse(&format!("/to g:{}", "ab".repeat(16))), Ok(Command::To(group)));
         assert_eq!(parse("/edit so there"), Ok(Command::Edit("so there".to_owned())));
         assert_eq!(parse("/unblock bob"), Ok(Command::Block { user: "bob".to_owned(), on: false }));
+        assert_eq!(parse("/reply yes"), Ok(Command::Reply("yes".to_owned())));
+        assert_eq!(parse("/admin bob"), Ok(Command::Role { user: "bob".to_owned(), admin: true }));
+        assert_eq!(parse("/mute 8h"), Ok(Command::Mute(8 * 3_600_000)));
+        assert_eq!(parse("/unwatch bob carl"), Ok(Command::Watch { users: two(), on: false }));
+        assert!(parse("/mute long").unwrap_err().contains("8h"));
+        assert!(parse("/unlink a/b").unwrap_err().contains("device"));
         assert!(parse("/history none").unwrap_err().contains("none"));
         assert!(parse("/to").unwrap_err().contains("1 to 64 bytes"));
         assert!(parse("/tu bob").unwrap_err().contains("/help"));
+    }
+
+    #[test]
+    fn settings_are_shown_or_changed_one_at_a_time() {
+        let parsed = |line: &str| match parse(line) {
+            Ok(Command::Settings(settings)) => Ok(*settings),
+            Ok(other) => panic!("{other:?}"),
+            Err(why) => Err(why),
+        };
+        assert_eq!(parsed("/settings"), Ok(v1::Settings::default()));
+        let name = |settings: v1::Settings| settings.profile.and_then(|profile| profile.name);
+        assert_eq!(name(parsed("/settings name Alice L.").unwrap()), Some("Alice L.".to_owned()));
+        assert_eq!(parsed("/settings last-seen nobody").unwrap().last_seen(), Privacy::Nobody);
+        assert_eq!(parsed("/settings receipts contacts").unwrap().read_receipts(), Privacy::Contacts);
+        assert!(parsed("/settings receipts all").unwrap_err().contains("everyone"));
+        assert!(parsed("/settings colour").unwrap_err().contains("colour"));
     }
 }

@@ -9,27 +9,30 @@ mod app;
 mod app_tests;
 mod ask;
 mod command;
+mod keys;
 mod show;
 mod socket;
 mod state;
+mod stdin;
+mod terminal;
 
 use super::Outcome;
 use crate::auth::{KeySet, Minter};
 use crate::transport::websocket::Opcode;
 use app::{App, Now, Options, Output};
 use clap::{Arg, ArgMatches, Command};
+use keys::Key;
 use ringpost_proto::id::{check_device, check_user};
 use ringpost_proto::wire::{Encoding, encode_client};
 use socket::{Target, Told, Writer};
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use terminal::Terminal;
 
 /// A token of ours is good for this long, seconds; the server asks for a new one in time.
 const TOKEN_TTL: u64 = 3_600;
-/// Bytes of the longest line that is read; the server takes 65,536.
-const MOST_LINE: u64 = 1 << 20;
 /// Lines that are read ahead, and inputs that are taken before what they changed is saved.
 const AHEAD: usize = 64;
 
@@ -86,6 +89,8 @@ pub fn command() -> Command {
 #[derive(Debug)]
 pub enum Input {
     Line(String),
+    /// Bytes of a keyboard.
+    Keys(Vec<u8>),
     /// A line that cannot be sent, and why.
     BadLine(&'static str),
     End,
@@ -112,12 +117,14 @@ pub fn run(matches: &ArgMatches) -> Outcome {
         device: device.to_owned(),
         to,
         reads: std::io::stdout().is_terminal(),
+        interactive: std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2),
         kept_in: file.path().display().to_string(),
         seed: getrandom::u64().map_err(|e| format!("no randomness: {e}"))?,
     };
     let (sender, inputs) = sync_channel(4 * AHEAD);
-    let credit = read_stdin(sender.clone());
+    let terminal = if options.interactive { Terminal::open() } else { None };
+    let credit = if terminal.is_some() { stdin::keys(sender.clone()) } else { stdin::lines(sender.clone()) };
     let fresh = || {
         let mut bytes = [0; 16];
         // The operating system had some a moment ago, above.
@@ -126,33 +133,8 @@ pub fn run(matches: &ArgMatches) -> Outcome {
     };
     let clock = Clock(Instant::now());
     let app = App::new(clock.now(), options, state, Box::new(fresh));
-    Driver { app, clock, file, target, tokens, writer: None, epoch: 0, sender, inputs, credit, owed: AHEAD }.run()
-}
-
-/// Hands lines over, each for one credit.
-fn read_stdin(sender: SyncSender<Input>) -> std::sync::mpsc::Sender<()> {
-    let (credit, allowed) = channel();
-    std::thread::spawn(move || {
-        let mut stdin = std::io::stdin().lock();
-        let mut too_long = false;
-        while allowed.recv().is_ok() {
-            let mut line = Vec::new();
-            // An input that cannot be read has ended.
-            let read = stdin.by_ref().take(MOST_LINE).read_until(b'\n', &mut line).unwrap_or(0);
-            let whole = line.ends_with(b"\n") || (line.len() as u64) < MOST_LINE;
-            let input = match String::from_utf8(line) {
-                _ if read == 0 => Input::End,
-                _ if too_long || !whole => Input::BadLine(if too_long { "" } else { "the line is longer than 1 MiB" }),
-                Ok(line) => Input::Line(line),
-                Err(_) => Input::BadLine("the line is no UTF-8"),
-            };
-            too_long = !whole;
-            if sender.send(input).is_err() || read == 0 {
-                return;
-            }
-        }
-    });
-    credit
+    Driver { app, clock, file, target, tokens, writer: None, epoch: 0, sender, inputs, credit, owed: AHEAD, terminal }
+        .run()
 }
 
 /// Where tokens are from.
@@ -215,6 +197,8 @@ struct Driver {
     credit: std::sync::mpsc::Sender<()>,
     /// Credits that were not given yet.
     owed: usize,
+    /// Where somebody types keys.
+    terminal: Option<Terminal>,
 }
 
 impl Driver {
@@ -227,6 +211,9 @@ impl Driver {
                 self.owed -= 1;
                 // The input may have ended.
                 let _ = self.credit.send(());
+            }
+            if let Some(terminal) = &mut self.terminal {
+                terminal.draw();
             }
             let now = self.clock.now();
             let due = self.app.next_timeout_ms().map_or(60_000, |at| at.saturating_sub(now.ms));
@@ -260,10 +247,29 @@ impl Driver {
                     self.app.bad_line(why);
                 }
             }
+            Input::Keys(bytes) => bytes.into_iter().for_each(|byte| self.key(now, byte)),
             Input::End => self.app.end_of_input(now),
             Input::Socket(epoch, told) if epoch == self.epoch => self.told(now, told),
             Input::Socket(_, Told::Opened(mut writer)) => writer.close(),
             Input::Socket(..) => {}
+        }
+    }
+
+    fn key(&mut self, now: Now, byte: u8) {
+        let Some(terminal) = &mut self.terminal else { return };
+        match terminal.feed(byte) {
+            Key::Nothing => {}
+            Key::Changed => self.app.key(now, terminal.is_message()),
+            Key::Entered(line) => self.app.line(now, &line),
+            Key::End => self.app.end_of_input(now),
+            Key::Quit => self.app.line(now, "/quit"),
+        }
+    }
+
+    /// Room for a line that is not the one being typed.
+    fn clear(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.clear();
         }
     }
 
@@ -304,11 +310,15 @@ impl Driver {
             match self.app.poll(now)? {
                 // A reader who left does not want to know; what was not shown is not acknowledged.
                 Output::Show(line) => {
+                    self.clear();
                     if writeln!(std::io::stdout(), "{line}").is_err() {
                         return Some(Err("nobody reads the output any more".to_owned()));
                     }
                 }
-                Output::Note(line) => drop(writeln!(std::io::stderr(), "{line}")),
+                Output::Note(line) => {
+                    self.clear();
+                    drop(writeln!(std::io::stderr(), "{line}"));
+                }
                 Output::Save => match self.file.save(&self.app.state) {
                     Ok(()) => self.app.saved(),
                     Err(why) => return Some(Err(why)),

@@ -133,6 +133,72 @@ pub fn group(group: &v1::Group) -> String {
     format!("{} ({}): {}", peer(&Peer::Group(group.group.clone())), safe_line(&group.name), members.join(", "))
 }
 
+/// How a user is; nothing where nothing is known.
+pub fn presence(state: &v1::PresenceState) -> Option<String> {
+    let name = state.profile.as_ref().and_then(|profile| profile.name.as_deref()).map(safe_line);
+    let user = match name {
+        Some(name) => format!("{} ({name})", safe_line(&state.user)),
+        None => safe_line(&state.user),
+    };
+    match state.last_seen_ms {
+        _ if state.online => Some(format!("{user} is online")),
+        0 => None,
+        at_ms => {
+            let (day, time) = day_and_time(at_ms);
+            Some(format!("{user} was last seen {day} {time}"))
+        }
+    }
+}
+
+/// Who has received and read a message, a line each.
+pub fn info(members: &[v1::MemberState]) -> Vec<String> {
+    let line = |member: &v1::MemberState| {
+        let state = match member.state() {
+            v1::member_state::state::Value::Sent => "not delivered yet",
+            v1::member_state::state::Value::Delivered => "delivered",
+            v1::member_state::state::Value::Read => "read",
+            v1::member_state::state::Value::Hidden => "not told",
+        };
+        let at = match member.at_ms {
+            0 => String::new(),
+            at_ms => format!(" at {}", day_and_time(at_ms).1),
+        };
+        format!("{}: {state}{at}", safe_line(&member.user))
+    };
+    members.iter().map(line).collect()
+}
+
+pub fn settings(settings: &v1::Settings) -> String {
+    let name = settings.profile.as_ref().and_then(|profile| profile.name.as_deref()).unwrap_or("none");
+    let audience = |value: v1::privacy::Value| match value {
+        v1::privacy::Value::Nobody => "nobody",
+        v1::privacy::Value::Contacts => "contacts",
+        v1::privacy::Value::Everyone | v1::privacy::Value::Unchanged => "everyone",
+    };
+    let (seen, read) = (audience(settings.last_seen()), audience(settings.read_receipts()));
+    let muted: Vec<String> =
+        settings.mute.iter().filter_map(|mute| mute.conversation.as_ref()?.peer.as_ref()).map(peer).collect();
+    let muted = if muted.is_empty() { "none".to_owned() } else { muted.join(", ") };
+    format!("name: {}; last seen: {seen}; read receipts: {read}; muted: {muted}", safe_line(name))
+}
+
+/// The devices of a user, a line each. `here`: the one that asks.
+pub fn devices(list: &v1::DeviceList, here: &str) -> Vec<String> {
+    let line = |device: &v1::Device| {
+        let seen = match device.last_seen_ms {
+            _ if device.device == here => " (this one)".to_owned(),
+            0 => String::new(),
+            at_ms => {
+                let (day, time) = day_and_time(at_ms);
+                format!(", last seen {day} {time}")
+            }
+        };
+        let primary = if device.primary { ", primary" } else { "" };
+        format!("{}{primary}{seen}", safe_line(&device.device))
+    };
+    list.devices.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

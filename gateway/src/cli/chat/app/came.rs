@@ -14,6 +14,7 @@ impl App {
             return self.exit(Err(format!("the token is for {user} on {device}, not for the user and device named")));
         }
         self.server = show::safe(&welcome.node);
+        self.watch_again();
         self.last_error.clear();
     }
 
@@ -58,6 +59,7 @@ impl App {
     fn record(&mut self, now: Now, delivery: u64, record: &v1::Record) {
         self.took(delivery);
         let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.clone()) else { return };
+        self.types_no_more(&peer, &record.from);
         self.advance(&peer);
         self.show_record(record);
         if !counts(record.kind()) {
@@ -134,7 +136,7 @@ impl App {
         match answered {
             Answered::List(page) => {
                 let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
-                let lines = list(&page, unread);
+                let lines = list(&page, unread, true);
                 self.outputs.extend(lines.into_iter().map(Output::Show));
             }
             Answered::Records(records) => {
@@ -152,6 +154,18 @@ impl App {
                 }
                 self.outputs.push_back(Output::Show(show::group(&group)));
             }
+            Answered::Unread(page) => {
+                let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
+                let lines = list(&page, unread, false);
+                self.outputs.extend(lines.into_iter().map(Output::Show));
+            }
+            Answered::Info(members) => self.outputs.extend(show::info(&members).into_iter().map(Output::Show)),
+            Answered::Settings(settings) => self.outputs.push_back(Output::Show(show::settings(&settings))),
+            Answered::Devices(list) => {
+                let lines = show::devices(&list, &self.options.device);
+                self.outputs.extend(lines.into_iter().map(Output::Show));
+            }
+            Answered::Presence(states) => states.iter().for_each(|state| self.presence(state)),
             Answered::Done => self.note("done".to_owned()),
             Answered::Error(error) => self.note(error_line(&error)),
             Answered::Unknown => self.note("an answer that this version does not know".to_owned()),

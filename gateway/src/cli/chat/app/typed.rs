@@ -18,6 +18,7 @@ impl App {
             Command::To(peer) => {
                 self.note(format!("writing to {}", show::peer(&peer)));
                 self.current = Some(peer);
+                self.watch_current();
                 if self.options.reads {
                     self.read(now);
                 }
@@ -42,16 +43,29 @@ impl App {
             },
             Command::Edit(text) => self.about_own(now, Kind::Edit, text),
             Command::Erase => self.about_own(now, Kind::Erase, String::new()),
-            Command::React(sign) => {
-                let current = self.current.as_ref();
-                let heard = self.heard.iter().rev().find(|(peer, _)| Some(peer) == current).map(|(_, seq)| *seq);
-                match heard {
-                    Some(seq) => self.send(now, Kind::Reaction, seq, sign),
-                    None => self.note("nobody else has said something here yet".to_owned()),
+            Command::React(sign) => self.about_heard(now, Kind::Reaction, sign),
+            Command::Reply(text) => self.about_heard(now, Kind::Text, text),
+            Command::Info => match (self.last_own(), &self.current) {
+                (Some(seq), Some(peer)) => self.asks.info(peer, seq),
+                _ => self.said_nothing(),
+            },
+            Command::Rename(name) => match self.group() {
+                Some(group) => {
+                    let client_message_id = self.id(now);
+                    let update = v1::GroupUpdate { client_message_id, group, name: Some(name), ..Default::default() };
+                    self.asks.group(Request::GroupUpdate(update));
                 }
-            }
+                None => self.no_group(),
+            },
+            Command::Role { user, admin } => self.role(now, user, admin),
             Command::Block { user, on } => self.asks.block(user, on),
             Command::List => self.asks.list(),
+            Command::Unread => self.asks.unread(),
+            Command::Mute(ms) => self.mute(now, ms),
+            Command::Watch { users, on } => self.watch(users, on),
+            Command::Settings(change) => self.asks.settings(*change),
+            Command::Devices => self.asks.devices(),
+            Command::Unlink(device) => self.asks.unlink(device),
             Command::History(count) => match &self.current {
                 Some(peer) => self.asks.history(peer, count),
                 None => self.nobody(),
@@ -61,6 +75,20 @@ impl App {
             Command::Help => self.note(HELP.to_owned()),
             Command::Quit => self.quit(),
         }
+    }
+
+    fn role(&mut self, now: Now, user: String, admin: bool) {
+        let Some(group) = self.group() else { return self.no_group() };
+        let role = if admin { v1::role::Value::Admin } else { v1::role::Value::Member } as i32;
+        let client_message_id = self.id(now);
+        self.asks.group(Request::GroupRole(v1::GroupRole { client_message_id, group, user, role }));
+    }
+
+    fn mute(&mut self, now: Now, ms: u64) {
+        let Some(peer) = self.current.clone() else { return self.nobody() };
+        let until_ms = if ms == 0 { 0 } else { now.unix_ms.saturating_add(ms) };
+        let mute = v1::settings::Mute { conversation: Some(v1::Peer { peer: Some(peer) }), until_ms };
+        self.asks.settings(v1::Settings { mute: vec![mute], ..Default::default() });
     }
 
     fn nobody(&mut self) {
@@ -90,10 +118,27 @@ impl App {
 
     /// About the last message that was sent from here to the current conversation.
     fn about_own(&mut self, now: Now, kind: Kind, text: String) {
-        let current = self.current.as_ref();
-        match self.own.iter().rev().find(|(peer, ..)| Some(peer) == current).map(|(_, seq, _)| *seq) {
+        match self.last_own() {
             Some(seq) => self.send(now, kind, seq, text),
-            None => self.note("you have said nothing here since the start".to_owned()),
+            None => self.said_nothing(),
+        }
+    }
+
+    fn last_own(&self) -> Option<u64> {
+        let current = self.current.as_ref();
+        self.own.iter().rev().find(|(peer, ..)| Some(peer) == current).map(|(_, seq, _)| *seq)
+    }
+
+    fn said_nothing(&mut self) {
+        self.note("you have said nothing here since the start".to_owned());
+    }
+
+    /// About the last message of somebody else in the current conversation.
+    fn about_heard(&mut self, now: Now, kind: Kind, text: String) {
+        let current = self.current.as_ref();
+        match self.heard.iter().rev().find(|(peer, _)| Some(peer) == current).map(|(_, seq)| *seq) {
+            Some(seq) => self.send(now, kind, seq, text),
+            None => self.note("nobody else has said something here yet".to_owned()),
         }
     }
 
@@ -114,6 +159,7 @@ impl App {
             client_time_ms: now.unix_ms,
             ..v1::Send::default()
         };
+        self.typed_out();
         match self.client.send(send.clone()) {
             Ok(()) => {
                 self.state.outbox.push(send);
