@@ -108,8 +108,11 @@ export class Messages {
   async #loadEarlier() {
     if (this.#loading || !this.#more) return;
     this.#loading = true;
+    const before = this.#rows.length;
     await this.#on.earlier();
     this.#loading = false;
+    // Who has gone on to the top meanwhile has more to come.
+    if (this.#rows.length > before) this.#scrolled();
   }
 
   /** Whether that message is here; shows it for a moment. */

@@ -135,7 +135,8 @@ export class Inbox {
         const first = records.length ? Number(records.at(-1).seq) : null;
         if (first !== null) conversation.oldest = Math.min(conversation.oldest ?? first, first);
         if (Number(page.nextBeforeSeq ?? 0) === 0) conversation.begun = true;
-        await this.#keep(key, records, { live: false });
+        // In the order of the log, so that what was edited is not shown as it was before.
+        await this.#keep(key, [...records].reverse(), { live: false });
         resolve(true);
       });
       if (!asked) resolve(false);

@@ -181,6 +181,38 @@ async function blocks(alice, carol) {
   });
 }
 
+async function keyboard(alice, carol) {
+  await step('with the keyboard alone: to somebody, a text, a reaction, an edit, and out again', async () => {
+    await alice.keyboard.press('Control+k');
+    await alice.keyboard.type('carol');
+    await alice.keyboard.press('Enter');
+    await alice.getByTestId('peer-name').filter({ hasText: 'carol' }).waitFor();
+    await alice.keyboard.type('Typed in the dark');
+    await alice.keyboard.press('Enter');
+    await arrives(carol, 'Typed in the dark');
+    await has(alice, 'Typed in the dark', 'read');
+    for (const key of ['Shift+ArrowUp', 'Enter', 'ArrowRight', 'Enter']) await alice.keyboard.press(key);
+    await message(carol, 'Typed in the dark').getByRole('button', { name: '❤️ from alice' }).waitFor();
+    await alice.getByTestId('composer-input').focus();
+    await alice.keyboard.press('ArrowUp');
+    await alice.keyboard.type(' room');
+    await alice.keyboard.press('Enter');
+    await message(carol, 'Typed in the dark room').getByTestId('edited').waitFor();
+    await alice.keyboard.press('Escape');
+    await alice.locator('#nothing').waitFor();
+  });
+  await step('every control has a name', async () => {
+    await pick(alice, 'carol');
+    for (const button of ['settings', 'new-group']) {
+      await alice.getByTestId(button).click();
+      assert.deepEqual(await people.nameless(alice), []);
+      await alice.keyboard.press('Escape');
+    }
+    await message(alice, 'Typed in the dark room').getByTestId('more').focus();
+    assert.deepEqual(await people.nameless(alice), []);
+  });
+}
+
 async function accidents(alice, bob) {
   await step('a reloaded page shows the same messages, and is the same device', async () => {
     await pick(alice, 'bob');
@@ -281,6 +313,7 @@ async function story() {
   await aGroup(alice, bob.page, carol);
   const tablet = await devices(alice, carol);
   await blocks(alice, carol);
+  await keyboard(alice, carol);
   await tablet.close();
   await accidents(alice, bob.page);
   await step('screenshots', async () => {

@@ -114,6 +114,14 @@ export async function unread(page, name, count) {
 /** Waits for the line below the name in the head. */
 export const head = (page, words) => page.getByTestId('peer-state').filter({ hasText: words }).waitFor({ state: 'attached' });
 
+/** Controls that a screen reader could not name. */
+export const nameless = (page) =>
+  page.evaluate(() => {
+    const name = (node) => node.getAttribute('aria-label') || node.textContent.trim() || node.labels?.[0]?.textContent.trim();
+    const all = [...document.querySelectorAll('button, input, textarea, select, a, dialog, [role=img]')];
+    return all.filter((node) => node.checkVisibility() && !name(node)).map((node) => node.outerHTML);
+  });
+
 /** Opens the menu of a message and takes an entry. */
 export async function act(page, text, entry) {
   await message(page, text).hover();
