@@ -63,9 +63,10 @@ fn a_mix_of_pairs_and_groups_is_whole_though_users_come_and_go() {
     let dir = Dir::new();
     let server = gateway(&dir);
     let url = format!("ws://{}", server.ready().listen);
-    let arguments = "chat --users 200 --rate 400 --duration 3s --mix --away 500ms --settle 30s";
-    let (status, report) = flood(&dir, &url, arguments);
+    let arguments = "chat --users 200 --rate 400 --duration 3s --mix --away 500ms --settle 30s --admin";
+    let (status, report) = flood(&dir, &url, &format!("{arguments} {}", server.ready().admin));
     assert_eq!(status, 0, "{report}");
+    assert!(figure(&report, "server_rss_first") > 1.0 && figure(&report, "server_rss_last") > 1.0);
     let messages = &report["messages"];
     assert_eq!((&messages["sent"], &messages["acknowledged"]), (&1_200.into(), &1_200.into()));
     assert_eq!(messages["delivered"], messages["owed"]);

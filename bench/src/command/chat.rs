@@ -1,5 +1,6 @@
 //! `flood chat`: open-loop load between users, every message accounted for at every receiver.
 
+use super::memory;
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError, Speak};
 use crate::load::Stage;
@@ -145,8 +146,7 @@ impl Chat {
         let file_error = |error| RunError::File { path: self.sent.clone().unwrap_or_default(), error };
         let sent_file = self.sent.as_deref().map(SentFile::create).transpose().map_err(file_error)?;
         let (groups, offline) = self.shares();
-        let mut load = Vec::new();
-        let mut settled = true;
+        let (mut load, mut samples, mut settled) = (Vec::new(), Vec::new(), true);
         let make = |worker, names| self.scene(run, worker, names, sent_file.as_ref());
         let (mut scenes, connections) = run.go(make, |shared, progress| {
             settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
@@ -154,7 +154,9 @@ impl Chat {
                 shared.run(Stage::Groups, self.connect_within, progress, "groups");
             }
             load.push(Moment::of(run));
-            shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
+            memory::watch(run, self.duration, &mut samples, || {
+                shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
+            });
             load.push(Moment::of(run));
             if offline > 0.0 {
                 shared.run(Stage::Return, self.settle, progress, "return");
@@ -169,6 +171,7 @@ impl Chat {
         if let [before, after] = load.as_slice() {
             after.figures(before, &mut report);
         }
+        memory::figures(&samples, &mut report);
         report.target(settled, || "not all users were told that they are synced".to_owned());
         messages::targets(crowds(), self.users, self.reconnect, &mut report);
         report.target(100.0 * within >= self.percent, || {

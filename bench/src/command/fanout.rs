@@ -17,7 +17,8 @@ const EXAMPLES: &str = "Examples:
 
 /// Creates groups of which some members are online, writes to them at a fixed rate or one message after the other, and
 /// verifies that every online member is pushed every message. With --admin also tells what a recipient and a message cost
-/// the gateway. For what it does to others, run `flood chat` beside it, with another --prefix.
+/// the gateway, which counts everything that it does meanwhile. For what it does to others, run `flood chat` beside it, with
+/// another --prefix.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Fanout {

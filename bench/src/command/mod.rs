@@ -4,6 +4,7 @@ mod backlog;
 mod chat;
 mod connect;
 mod fanout;
+mod memory;
 mod messages;
 mod ping;
 mod run;
