@@ -67,7 +67,7 @@ impl Gateway {
 
 fn token(user: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    dev::mint(user, "phone", now + 3_600, now).unwrap()
+    dev::mint(user, "phone", now + 3_600, now * 1_000).unwrap()
 }
 
 /// An upgraded socket to /v1/echo.

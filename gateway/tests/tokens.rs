@@ -18,7 +18,7 @@ fn now() -> u64 {
 
 fn token(user: &str, device: &str, ttl: i64) -> String {
     let now = now();
-    dev::mint(user, device, now.saturating_add_signed(ttl), now - 3_600).unwrap()
+    dev::mint(user, device, now.saturating_add_signed(ttl), (now - 3_600) * 1_000).unwrap()
 }
 
 fn bearer(token: &str) -> String {
@@ -89,7 +89,7 @@ fn a_ticket_opens_one_session() {
 fn a_session_ends_with_its_token_also_when_idle() {
     let gateway = Gateway::start(&[]);
     let exp = now() + 2;
-    let token = dev::mint("alice", "web", exp, now()).unwrap();
+    let token = dev::mint("alice", "web", exp, now() * 1_000).unwrap();
     let mut client = Client::open(gateway.listen, &token);
     // Less than 120 s are left: told at once.
     let soon = client.frame_with("renewSoon");

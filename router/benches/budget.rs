@@ -47,6 +47,7 @@ impl World {
             window_bytes: u32::MAX,
             progress_ms: 30_000,
             crash_slot_ms: 10_000,
+            dormant_ms: 0,
             conversations: 1 << 16,
             device_sends: Rate::default(),
             user_sends: Rate::default(),
@@ -58,7 +59,8 @@ impl World {
         let mut world = Self { router, now, answers: VecDeque::new(), sends: 0, pushed: [0; 2], acked: 0 };
         for (conn, name) in [(ALICE, "alice"), (BOB, "bob")] {
             let (user, device) = (UserKey::new("default", name).unwrap(), DeviceId::new("phone").unwrap());
-            let identity = Arc::new(Identity { user, device, exp_ms: START_US / 1_000 + 86_400_000 });
+            let identity =
+                Arc::new(Identity { user, device, issued_ms: 1, primary: None, exp_ms: START_US / 1_000 + 86_400_000 });
             world.input(Input::Open { conn, id: 1, identity, hello: Box::default() });
         }
         world

@@ -77,6 +77,20 @@ impl Router {
         self.lingering.push_back((until_ms, name));
     }
 
+    /// What the devices of a user have acknowledged lately, whether their sessions have ended or not.
+    pub(crate) fn late_acks(&self, name: &UserKey) -> Lingering {
+        let Some(user) = self.users.get(name) else { return Lingering::new() };
+        let mut acked = user.acked.clone();
+        for session in user.sessions.iter().filter_map(|key| self.sessions.get(*key)) {
+            let acks = session.work.as_ref().map(|work| work.acked.acks.iter());
+            for LateAck { conversation, seq, at_ms } in acks.into_iter().flatten() {
+                let known = acked.entry((*conversation, session.identity.device)).or_default();
+                *known = (known.0.max(*seq), known.1.max(at_ms + LINGER_MS));
+            }
+        }
+        acked
+    }
+
     /// What has been written by now is forgotten.
     pub(crate) fn forget_lingering(&mut self) {
         let now_ms = self.now.mono_ms;

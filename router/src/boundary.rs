@@ -33,8 +33,11 @@ pub struct ConnRef {
 pub struct Identity {
     pub user: UserKey,
     pub device: DeviceId,
-    /// Unix milliseconds at which the token expires.
+    /// Unix milliseconds at which the token was issued, and at which it expires.
+    pub issued_ms: u64,
     pub exp_ms: u64,
+    /// Whether the token says that this is, or is not, the user's primary device.
+    pub primary: Option<bool>,
 }
 
 /// The two clocks, read by the caller once per turn.
@@ -202,6 +205,8 @@ pub struct Settings {
     pub window_bytes: u32,
     pub progress_ms: u64,
     pub crash_slot_ms: u64,
+    /// A device that was not seen for this long is unlinked with the next change of its user's devices; 0: never.
+    pub dormant_ms: u64,
     /// Conversations held in memory, unless more than these have something to do.
     pub conversations: u32,
     /// Sends of a device, sends of a user over all its devices, and other requests of a device (acks and pings aside).
@@ -240,6 +245,11 @@ pub struct Counters {
     pub presence: u64,
     /// Sends whose slices were not for the devices that there are.
     pub device_mismatches: u64,
+    /// Devices linked, unlinked by request, and unlinked because nobody saw them for long; and those beyond the most.
+    pub devices_linked: u64,
+    pub devices_unlinked: u64,
+    pub devices_dormant: u64,
+    pub device_limits: u64,
 }
 
 /// A resume token as it stands in welcome and hello.

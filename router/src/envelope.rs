@@ -159,6 +159,13 @@ pub enum Envelope {
         from: SessionRef,
         re: u64,
     },
+    /// To a user's home, from the operator: this device is unlinked, and its session closed. Lost: asked again.
+    Revoke {
+        user: UserKey,
+        device: DeviceId,
+        from: SessionRef,
+        re: u64,
+    },
     /// To the shard that holds a connection: do this there.
     Conn(Output),
 }

@@ -18,6 +18,18 @@ pub(crate) enum Pending {
     Page(Box<PageRead>),
     Lookup(Box<LookupRead>),
     DeviceLists(Box<ListsRead>),
+    /// The devices of a user whose session is loading; and where its device starts, being written.
+    Devices {
+        session: Key,
+    },
+    Starts {
+        session: Key,
+    },
+    /// The devices of a user who asks for them.
+    OwnDevices {
+        session: Key,
+        re: u64,
+    },
     Conversations {
         session: Key,
         re: u64,

@@ -7,6 +7,7 @@ use crate::pending::Pending;
 use crate::session::{Session, TickPush};
 use crate::slab::{Key, Slab};
 use crate::user::User;
+use crate::user::linking::{DeviceChange, Unlinker};
 use crate::wheel::Wheel;
 use hashbrown::HashMap;
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest, Tag};
@@ -190,6 +191,9 @@ impl Router {
             Envelope::Related { user, by, relation } => self.related(&user, by, relation),
             Envelope::Relates { user, other, relation } => self.relates(&user, &other, relation),
             Envelope::Forget { user, from, re } => self.erase_user(user, from, re),
+            Envelope::Revoke { user, device, from, re } => {
+                self.edit_devices(&user, DeviceChange::Unlink { device, by: Unlinker::Operator { by: from, re } });
+            }
             Envelope::Conn(output) => self.outputs.push_back(output),
         }
     }
@@ -205,6 +209,9 @@ impl Router {
             Pending::Pump { session, conversation } => self.pump_read(session, conversation, outcome),
             Pending::Page(page) => self.page_read(page, outcome),
             Pending::Lookup(lookup) => self.looked_up(lookup, outcome),
+            Pending::Devices { session } => self.devices_read(session, outcome),
+            Pending::Starts { session } => self.starts_raised(session, outcome),
+            Pending::OwnDevices { session, re } => self.own_devices_read(session, re, outcome),
             Pending::DeviceLists(read) => self.device_list_read(read, outcome),
             Pending::Lists { conversation, ticket, user } => self.list_read(conversation, ticket, user, outcome),
             Pending::Conversations { session, re } => self.conversations_read(session, re, outcome),

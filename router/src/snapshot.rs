@@ -90,7 +90,7 @@ impl Router {
 frozen!(Key { slot, generation });
 frozen!(ConnRef { shard, slot, generation });
 frozen!(SessionRef { shard, slot, generation });
-frozen!(Identity { user, device, exp_ms });
+frozen!(Identity { user, device, issued_ms, exp_ms, primary });
 frozen!(Proposal {
     kind,
     sender,
@@ -128,6 +128,10 @@ frozen!(Counters {
     ephemeral,
     presence,
     device_mismatches,
+    devices_linked,
+    devices_unlinked,
+    devices_dormant,
+    device_limits,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },
@@ -159,6 +163,9 @@ frozen_enum!(Pending {
     15 = LastSeen { user: user },
     30 = Lists { conversation: conversation, ticket: ticket, user: user },
     31 = DeviceLists { 0: read },
+    32 = Devices { session: session },
+    33 = Starts { session: session },
+    34 = OwnDevices { session: session, re: re },
     13 = ReadToEdit { 0: editing },
     14 = WriteEdited { 0: editing },
 });

@@ -8,7 +8,7 @@ pub const SECRET: &[u8] = b"ringpost development key, never use in production";
 pub const ISSUER: &str = "ringpost-dev";
 pub const AUDIENCE: &str = "ringpost";
 
-/// A development token. `exp` and `now` in Unix seconds. For many tokens keep one [`Minter::dev`].
-pub fn mint(user: &str, device: &str, exp: u64, now: u64) -> Result<String, MintError> {
-    Minter::dev().mint(user, device, exp, now)
+/// A development token. `exp` in Unix seconds, `now_ms` in Unix milliseconds. For many tokens keep one [`Minter::dev`].
+pub fn mint(user: &str, device: &str, exp: u64, now_ms: u64) -> Result<String, MintError> {
+    Minter::dev().mint_at(user, device, exp, now_ms)
 }

@@ -38,7 +38,7 @@ struct Claims<'a> {
     ten: &'a str,
     iss: &'a str,
     aud: &'a str,
-    iat: u64,
+    iat: f64,
     exp: u64,
 }
 
@@ -92,10 +92,17 @@ impl Minter {
 
     /// A token for this user and device. `exp` and `now` in Unix seconds.
     pub fn mint(&self, user: &str, device: &str, exp: u64, now: u64) -> Result<String, MintError> {
+        self.mint_at(user, device, exp, now.saturating_mul(1_000))
+    }
+
+    /// The same with the time of issue in Unix milliseconds: a token made right after its device was unlinked is newer than
+    /// that.
+    pub fn mint_at(&self, user: &str, device: &str, exp: u64, now_ms: u64) -> Result<String, MintError> {
         check_user(user).map_err(MintError::User)?;
         check_device(device).map_err(MintError::Device)?;
+        let iat = now_ms as f64 / 1_000.0;
         let claims =
-            Claims { sub: user, dev: device, ten: &self.tenant, iss: &self.issuer, aud: &self.audience, iat: now, exp };
+            Claims { sub: user, dev: device, ten: &self.tenant, iss: &self.issuer, aud: &self.audience, iat, exp };
         encode(&self.header, &claims, &self.key).map_err(|_| MintError::Signing)
     }
 }

@@ -136,7 +136,8 @@ mod tests {
 
     fn who(user: &str) -> Arc<Identity> {
         let user = UserKey::new("default", user).unwrap();
-        Arc::new(Identity { user, device: DeviceId::new("web").unwrap(), exp_ms: 10_000_000 })
+        let device = DeviceId::new("web").unwrap();
+        Arc::new(Identity { user, device, issued_ms: 1, exp_ms: 10_000_000, primary: None })
     }
 
     #[test]

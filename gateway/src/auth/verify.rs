@@ -38,6 +38,7 @@ struct Claims {
     iat: f64,
     nbf: Option<f64>,
     ten: Option<String>,
+    primary: Option<bool>,
 }
 
 /// The one claim that is read before the signature is checked, to find the key. Nothing else follows from it.
@@ -145,7 +146,8 @@ fn identity(claims: &Claims, key: &Key, now_ms: u64) -> Result<Identity, Refusal
     if exp_ms.saturating_add(TOKEN_LEEWAY_MS) <= now_ms {
         return Err(Refusal(Reason::Expired, "token expired"));
     }
-    Ok(Identity { user, device, exp_ms })
+    let (issued_ms, primary) = (unix_ms(claims.iat), claims.primary);
+    Ok(Identity { user, device, issued_ms, exp_ms, primary })
 }
 
 /// A NumericDate (RFC 7519 section 2: seconds, fractions allowed) in milliseconds; the cast saturates.

@@ -27,10 +27,10 @@ pub fn run(matches: &ArgMatches) -> Outcome {
         None => minter,
     };
     let ttl = matches.get_one::<Duration>("ttl").map_or(3_600, Duration::as_secs);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let exp = now.saturating_add(ttl);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (exp, now_ms) = (now.as_secs().saturating_add(ttl), now.as_millis() as u64);
     let token = minter
-        .mint(text("user").unwrap_or_default(), text("device").unwrap_or_default(), exp, now)
+        .mint_at(text("user").unwrap_or_default(), text("device").unwrap_or_default(), exp, now_ms)
         .map_err(|e| e.to_string())?;
     // A closed stdout is the reader's choice.
     let _ = writeln!(std::io::stdout(), "{token}");

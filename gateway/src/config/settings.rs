@@ -102,6 +102,8 @@ settings! {
     crash_slot_ms: u64 = 5_000, Bounds::Range(0, 10 * MINUTE_MS);
     /// Conversations that a shard holds in memory. Beyond, those at rest for 10 s leave it, and are read again when they are used.
     conversations_in_memory: u32 = 262_144, Bounds::Range(1, 1 << 24);
+    /// Days after which a linked device that nobody saw is unlinked, with the next change of its user's devices. 0: never.
+    device_dormant_days: u32 = 30, Bounds::Range(0, 3_650);
     /// Messages that a device may send each second; one more is answered RATE_LIMITED. 0: not limited, which is the default with dev, so that a load tool measures the server.
     sends_per_second: u32 = 30, Bounds::Range(0, 1_000_000);
     /// Messages that a device may send at once, before the rate counts; a user twice as many over all its devices.

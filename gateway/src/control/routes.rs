@@ -121,8 +121,9 @@ async fn dev_token(headers: HeaderMap, request: Request) -> Result<Response, Pro
         return Err(Problem::new(Code::Forbidden, "development tokens are for pages of this machine"));
     }
     let asked: DevTokenRequest = json(request.into_body()).await?;
-    let now = unix_ms() / 1_000;
-    let token = dev::mint(&asked.user, &asked.device, now + DEV_TOKEN_SECONDS, now).map_err(|e| {
+    let now_ms = unix_ms();
+    let exp = now_ms / 1_000 + DEV_TOKEN_SECONDS;
+    let token = dev::mint(&asked.user, &asked.device, exp, now_ms).map_err(|e| {
         let field = match e {
             auth::MintError::User(_) => "user",
             auth::MintError::Device(_) => "device",

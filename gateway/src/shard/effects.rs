@@ -142,6 +142,10 @@ impl Shard {
             (Stat::Ephemeral, counters.ephemeral),
             (Stat::Presence, counters.presence),
             (Stat::DeviceMismatches, counters.device_mismatches),
+            (Stat::DevicesLinked, counters.devices_linked),
+            (Stat::DevicesUnlinked, counters.devices_unlinked),
+            (Stat::DevicesDormant, counters.devices_dormant),
+            (Stat::DeviceLimits, counters.device_limits),
         ] {
             self.stats.set(stat, value);
         }

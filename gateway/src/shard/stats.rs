@@ -109,6 +109,10 @@ stats! {
     Ephemeral: Counter "ringpost_ephemeral_total" "",
     Presence: Counter "ringpost_presence_total" "",
     DeviceMismatches: Counter "ringpost_device_mismatches_total" "",
+    DevicesLinked: Counter "ringpost_devices_total" "change=\"linked\"",
+    DevicesUnlinked: Counter "ringpost_devices_total" "change=\"unlinked\"",
+    DevicesDormant: Counter "ringpost_devices_total" "change=\"dormant\"",
+    DeviceLimits: Counter "ringpost_device_limits_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 
     // Between shards.

@@ -85,9 +85,10 @@ pub fn token(user: &str, device: &str) -> String {
 
 /// A development token that expires in so many seconds, or expired that long ago.
 pub fn token_for(user: &str, device: &str, seconds: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let issued = if seconds < 0 { now.saturating_add_signed(2 * seconds) } else { now };
-    Minter::dev().mint(user, device, now.saturating_add_signed(seconds), issued).expect("a token")
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now_ms = now.as_millis() as u64;
+    let issued_ms = if seconds < 0 { now_ms.saturating_add_signed(2_000 * seconds) } else { now_ms };
+    Minter::dev().mint_at(user, device, now.as_secs().saturating_add_signed(seconds), issued_ms).expect("a token")
 }
 
 /// A token that looks right and whose signature is wrong.

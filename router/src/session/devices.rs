@@ -7,6 +7,7 @@ use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
 use crate::user::devices::{Device, DeviceList};
+use crate::user::linking::{DeviceChange, Unlinker};
 use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
 use ringpost_proto::id::{DeviceId, UserKey};
 use ringpost_proto::limits::DEVICE_LIST_USERS;
@@ -27,6 +28,39 @@ pub(crate) struct ListsRead {
 }
 
 impl Router {
+    pub(super) fn own_devices(&mut self, key: Key, re: u64) {
+        let Some((user, _)) = self.identity_of(key) else { return };
+        self.begin_request(key);
+        let document = DocumentKey::Devices(user);
+        self.ask(Pending::OwnDevices { session: key, re }, |tag| StoreRequest::ReadDocument { tag, key: document });
+    }
+
+    pub(crate) fn own_devices_read(&mut self, key: Key, re: u64, outcome: Outcome) {
+        let Some((user, _)) = self.identity_of(key) else { return };
+        let answer = match outcome {
+            Outcome::Document(found) => DeviceList::decode(&found.unwrap_or_default().1).ok(),
+            _ => None,
+        };
+        let answer = match answer {
+            Some(list) => Answer::DeviceList(self.wire_devices(&user, &list)),
+            None => Answer::Error(refusal::unavailable()),
+        };
+        self.answer(key, re, answer);
+    }
+
+    pub(super) fn device_unlink(&mut self, key: Key, conn: ConnRef, re: u64, name: &str) {
+        let Some((user, own)) = self.identity_of(key) else { return };
+        let device = match DeviceId::new(name) {
+            Ok(device) => device,
+            Err(error) => {
+                return self.frame(conn, re, Answer::Error(refusal::invalid("device", error.to_string())));
+            }
+        };
+        self.begin_request(key);
+        let by = Unlinker::Session { session: key, re, device: own };
+        self.edit_devices(&user, DeviceChange::Unlink { device, by });
+    }
+
     pub(super) fn device_lists(&mut self, key: Key, conn: ConnRef, re: u64, names: &[String]) {
         let Some((user, device)) = self.identity_of(key) else { return };
         if names.len() > DEVICE_LIST_USERS {

@@ -50,6 +50,8 @@ impl Router {
             Wire::Watch(watch) => return self.watch(key, conn, id, &watch),
             Wire::Unwatch(watch) => return self.unwatch(key, conn, id, &watch),
             Wire::Settings(change) => return self.settings_request(key, id, change),
+            Wire::Devices(_) => return self.own_devices(key, id),
+            Wire::DeviceUnlink(unlink) => return self.device_unlink(key, conn, id, &unlink.device),
             Wire::DeviceLists(users) => return self.device_lists(key, conn, id, &users.users),
             Wire::Typing(typing) => return self.types(key, conn, id, &by.user, &typing),
             _ if id == 0 => return,

@@ -2,6 +2,7 @@
 //!
 //! Registers first, reads after: a fan-out that arrives meanwhile is noted, so nothing committed falls between.
 
+use super::linking::Link;
 use super::{State, TickPush};
 use crate::Router;
 use crate::acked::Lingering;
@@ -13,7 +14,7 @@ use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use crate::sync::Behind;
 use crate::user::Known;
-use ringpost_persist::{ConversationKind, Outcome, Peer, StoreRequest, UserEntry, UserPage};
+use ringpost_persist::{ConversationKind, Outcome, Peer, Raise, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey, record_id};
 use ringpost_proto::limits;
@@ -29,7 +30,7 @@ const RETRY_MS: u64 = 500;
 
 #[derive(Debug)]
 pub(crate) struct Loading {
-    hello_id: u64,
+    pub(super) hello_id: u64,
     /// Not hello's: the session is open, and only what it lacks is wanted.
     reconciles: bool,
     have: BTreeMap<ConversationId, (Peer, Seq)>,
@@ -43,14 +44,20 @@ pub(crate) struct Loading {
     /// This pass has shown a conversation that none before it did.
     found: bool,
     /// Everything read so far, with where this device is.
-    read: BTreeMap<ConversationId, Behind>,
+    pub(super) read: BTreeMap<ConversationId, Behind>,
     ticks: BTreeMap<ConversationId, TickPush>,
     /// What was committed meanwhile: the head, and whether it began with the first record.
     noted: BTreeMap<ConversationId, Behind>,
     failures: u32,
     /// A page is on its way; every page was read, though the settings may not be.
     asked: bool,
-    listed: bool,
+    pub(super) listed: bool,
+    /// Whether the device is one of its user's; and if it is to become one beside others, where it starts then.
+    pub(super) link: Link,
+    pub(super) further: bool,
+    pub(super) starts: Vec<Raise>,
+    /// The page that is on its way is of a reading that was given up.
+    stale: bool,
     /// Requests that came before welcome, with their ids.
     pub(super) held: Vec<(u64, Request)>,
 }
@@ -77,13 +84,17 @@ impl Loading {
             failures,
             asked,
             listed,
+            link: Link::Unknown,
+            further: false,
+            starts: Vec::new(),
+            stale: false,
             held,
         }
     }
 
     /// The same for a session that is open.
     pub fn reconcile() -> Self {
-        Self { reconciles: true, ..Self::new(0, BTreeMap::new(), false) }
+        Self { reconciles: true, link: Link::Linked, ..Self::new(0, BTreeMap::new(), false) }
     }
 
     /// What the device lacks, what the other sides have progressed, and what was committed meanwhile.
@@ -92,6 +103,13 @@ impl Loading {
         self,
     ) -> (BTreeMap<ConversationId, Behind>, BTreeMap<ConversationId, TickPush>, BTreeMap<ConversationId, Behind>) {
         (self.read, self.ticks, self.noted)
+    }
+
+    /// The conversations are read from the beginning again.
+    pub(super) fn list_anew(&mut self) {
+        (self.read, self.ticks) = Default::default();
+        (self.pages, self.known, self.found, self.after) = (0, 0, false, None);
+        (self.listed, self.stale) = (false, self.asked);
     }
 
     /// A record was committed while the conversations are read.
@@ -103,7 +121,8 @@ impl Loading {
     fn take_in(&mut self, entry: UserEntry, device: DeviceId, acked: &Lingering) {
         let conversation = entry.conversation;
         let late = acked.get(&(conversation, device)).map_or(0, |(seq, _)| *seq);
-        let delivered = of_device(&entry.delivered, device).max(late).max(entry.join.saturating_sub(1));
+        let written = if self.further { Self::start(&entry, acked) } else { of_device(&entry.delivered, device) };
+        let delivered = written.max(late).max(entry.join.saturating_sub(1));
         let have = self.have.get(&conversation).map_or(0, |(_, seq)| *seq);
         let known = if have <= entry.head { delivered.max(have) } else { delivered };
         let behind = Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last_id);
@@ -152,13 +171,14 @@ fn of_device(registers: &[(DeviceId, Seq)], device: DeviceId) -> Seq {
 }
 
 impl Router {
-    /// Reads what a session begins with: the user's settings, and its conversations.
+    /// Reads what a session begins with: the user's settings and devices, and its conversations.
     pub(crate) fn load(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
         let user = session.identity.user.clone();
         let loading = session.work.as_ref().and_then(|work| work.loading.as_ref());
         let lists = loading.is_some_and(|loading| !loading.asked && !loading.listed);
         self.need_settings(&user);
+        self.read_devices(key);
         if lists {
             self.list_conversations(key);
         }
@@ -184,14 +204,24 @@ impl Router {
         let device = session.identity.device;
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         loading.asked = false;
+        if std::mem::take(&mut loading.stale) {
+            return self.list_conversations(key);
+        }
+        let further = loading.further;
         let Outcome::User(page) = outcome else { return self.load_again(key) };
+        let user = session.identity.user.clone();
+        let of_all = further.then(|| self.late_acks(&user));
         let none = Lingering::new();
-        let acked = self.users.get(&session.identity.user).map_or(&none, |user| &user.acked);
-        if !loading.take_page(*page, device, acked) {
+        let of_ended = self.users.get(&user).map_or(&none, |user| &user.acked);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        if !loading.take_page(*page, device, of_all.as_ref().unwrap_or(of_ended)) {
             return self.list_conversations(key);
         }
         loading.listed = true;
-        if loading.reconciles { self.reconciled(key) } else { self.welcome_if_loaded(key) }
+        let reconciles = loading.reconciles;
+        self.raise_starts(key);
+        if reconciles { self.reconciled(key) } else { self.welcome_if_loaded(key) }
     }
 
     /// The settings of a user were read, or could not be.
@@ -209,7 +239,7 @@ impl Router {
     }
 
     /// Something could not be read: a moment later again, some times.
-    fn load_again(&mut self, key: Key) {
+    pub(super) fn load_again(&mut self, key: Key) {
         let now_ms = self.now.mono_ms;
         let Some(work) = self.sessions.get_mut(key).and_then(|session| session.work.as_mut()) else { return };
         let Some(loading) = &mut work.loading else { return };
@@ -224,11 +254,11 @@ impl Router {
         self.settle_session(key);
     }
 
-    fn welcome_if_loaded(&mut self, key: Key) {
+    pub(super) fn welcome_if_loaded(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let known = self.users.get(&session.identity.user).is_some_and(|it| matches!(it.settings, Known::Yes(_)));
         let Some(work) = session.work.as_mut().filter(|_| known) else { return };
-        if let Some(loading) = work.loading.take_if(|loading| loading.listed) {
+        if let Some(loading) = work.loading.take_if(|loading| loading.listed && loading.link == Link::Linked) {
             work.retry_ms = None;
             self.welcome(key, *loading);
             self.settle_session(key);
@@ -351,5 +381,9 @@ frozen!(Loading {
     failures,
     asked,
     listed,
+    link,
+    further,
+    starts,
+    stale,
     held
 });

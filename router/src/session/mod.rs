@@ -6,6 +6,7 @@
 mod ack;
 mod devices;
 mod group;
+mod linking;
 mod load;
 mod open;
 mod query;
@@ -64,6 +65,10 @@ pub(crate) struct Session {
     pub acked: u64,
     pub window_pushes: u32,
     pub window_bytes: u32,
+    /// Tokens of this device count that were issued after this, Unix milliseconds; 0: every one does.
+    pub floor_ms: u64,
+    /// When it was written down last that the device is here, monotonic milliseconds.
+    pub seen_ms: u64,
     /// Monotonic milliseconds at which the token expires, leeway not included.
     expires_ms: u64,
     /// Monotonic milliseconds at which it looks whether it has everything.
@@ -327,6 +332,7 @@ impl Router {
         }
         self.tell_renew(key);
         if self.sessions.get(key).is_some_and(|session| now_ms >= session.reconcile_ms) {
+            self.note_seen(key);
             self.reconcile(key);
         }
         self.settle_session(key);
@@ -350,7 +356,10 @@ impl Router {
         if session.state == State::Ended {
             return;
         }
-        session.state = State::Ended;
+        let goes = !matches!(code, CloseCode::Replaced | CloseCode::DeviceRevoked);
+        if std::mem::replace(&mut session.state, State::Ended) == State::Open && goes {
+            self.note_seen(key);
+        }
         self.write_heard(key);
         self.linger(key);
         self.stop_watching(key);
@@ -376,6 +385,9 @@ impl Router {
 
     pub(crate) fn closed(&mut self, conn: ConnRef) {
         let Some(key) = self.by_conn.remove(&conn) else { return };
+        if self.sessions.get(key).is_some_and(|session| session.state == State::Open) {
+            self.note_seen(key);
+        }
         self.write_heard(key);
         self.linger(key);
         self.stop_watching(key);
@@ -450,6 +462,8 @@ frozen!(Session {
     acked,
     window_pushes,
     window_bytes,
+    floor_ms,
+    seen_ms,
     expires_ms,
     reconcile_ms,
     work,

@@ -32,12 +32,6 @@ impl Router {
             let reason = "the device was taken over too often";
             return self.emit(conn, Output::Close { conn, code: CloseCode::DeviceInUse, reason });
         }
-        if !self.has_place(&identity) {
-            let error = refusal::device_limit(format!("a user has at most {DEVICES} devices"));
-            self.frame(conn, id, Answer::Error(error));
-            let reason = "too many devices";
-            return self.emit(conn, Output::Close { conn, code: CloseCode::Unauthenticated, reason });
-        }
         let window = hello.window.unwrap_or_default();
         let reconcile_ms = self.next_reconcile_ms();
         let key = self.sessions.insert(Session {
@@ -54,6 +48,8 @@ impl Router {
             acked: 0,
             window_pushes: at_most(self.settings.window_pushes, window.pushes),
             window_bytes: at_most(self.settings.window_bytes, window.bytes),
+            floor_ms: 0,
+            seen_ms: 0,
             expires_ms: self.monotonic(identity.exp_ms),
             reconcile_ms,
             identity: identity.clone(),
@@ -72,12 +68,15 @@ impl Router {
         self.settle_session(key);
     }
 
-    /// Whether a device finds a place among those of its user. Asked where the user lives, before an upgrade is answered: a
-    /// status is all that some clients see. What counts is the answer to hello.
+    /// Whether a device finds a place beside those that are connected. Asked where the user lives, before an upgrade is
+    /// answered: a status is all that some clients see. What counts is the answer to hello, which knows those that are away.
     pub fn has_place(&self, identity: &Identity) -> bool {
         let Some(user) = self.users.get(&identity.user) else { return true };
-        let is_same = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.identity.device == identity.device);
-        user.sessions.len() < DEVICES || user.sessions.iter().any(is_same)
+        let sessions = user.sessions.iter().filter_map(|key| self.sessions.get(*key));
+        let linked = sessions.filter(|session| session.state == State::Open).map(|session| session.identity.device);
+        let (mut count, mut is_one) = (0, false);
+        linked.for_each(|device| (count, is_one) = (count + 1, is_one || device == identity.device));
+        count < DEVICES || is_one
     }
 
     /// Ends this device's session, if it has one. `false`: it was taken over too often.
@@ -105,7 +104,8 @@ impl Router {
         let Some(&key) = self.by_conn.get(&conn) else { return };
         let Some(session) = self.sessions.get(key).filter(|session| session.state != State::Ended) else { return };
         let own = &session.identity;
-        let valid = identity.filter(|new| new.user == own.user && new.device == own.device);
+        let counts = |new: &Identity| session.floor_ms == 0 || new.issued_ms > session.floor_ms;
+        let valid = identity.filter(|new| new.user == own.user && new.device == own.device && counts(new));
         let Some(identity) = valid else {
             let error = refusal::unauthenticated("not a valid token of this user and device");
             self.frame(conn, id, Answer::Error(error));

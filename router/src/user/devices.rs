@@ -56,9 +56,9 @@ pub enum Admission {
     Known,
     /// It is linked, and becomes the primary one.
     Promoted,
-    /// It is to be linked as the user's only one: it gets everything that waits for the user.
+    /// It is to be linked, the first one ever of this user: it gets everything.
     First,
-    /// It is to be linked beside others: it gets what comes from then on.
+    /// It is to be linked: it gets what no device of the user has received yet.
     Further,
     /// The token is older than the device's last unlinking.
     Revoked,
@@ -93,24 +93,30 @@ impl DeviceList {
 
     /// What becomes of a device with a token that was issued at `issued_ms` and says `primary`.
     pub fn admission(&self, device: DeviceId, issued_ms: u64, primary: Option<bool>) -> Admission {
-        if issued_ms <= self.floor_of(device) {
+        let floor_ms = self.floor_of(device);
+        if floor_ms > 0 && issued_ms <= floor_ms {
             return Admission::Revoked;
         }
         match self.find(device) {
             Some(known) if primary == Some(true) && !known.primary => Admission::Promoted,
             Some(_) => Admission::Known,
-            None if self.devices.is_empty() => Admission::First,
+            None if self.version == 0 => Admission::First,
             None if self.devices.len() >= DEVICES => Admission::Full,
             None => Admission::Further,
         }
     }
 
-    /// A token of this device counts if it was issued after this.
-    fn floor_of(&self, device: DeviceId) -> u64 {
+    /// A token of this device counts if it was issued after this; 0: every one does.
+    pub fn floor_of(&self, device: DeviceId) -> u64 {
         if let Some(known) = self.find(device) {
             return known.floor_ms;
         }
         self.unlinked.iter().find(|it| it.device == device).map_or(self.floor_ms, |it| it.at_ms)
+    }
+
+    /// Whether the device was linked once, and lately enough to be known by name.
+    pub fn was_unlinked(&self, device: DeviceId) -> bool {
+        self.unlinked.iter().any(|it| it.device == device)
     }
 
     /// Links a device that was admitted. There is one primary device at most: the one whose token says so, else the first.

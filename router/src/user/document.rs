@@ -5,6 +5,7 @@
 //! twice is as one. Never does: hold a document, decide what is in it.
 
 use super::devices::DeviceList;
+use super::linking::DeviceEdit;
 use super::settings;
 use crate::Router;
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
@@ -26,9 +27,18 @@ const TRIES: u32 = 8;
 #[derive(Debug)]
 pub(crate) enum Edit {
     /// `by`: the session that asks, in its request `re`. A change of nothing only reads.
-    Settings { by: Key, re: u64, change: Box<v1::Settings> },
+    Settings {
+        by: Key,
+        re: u64,
+        change: Box<v1::Settings>,
+    },
+    Devices(Box<DeviceEdit>),
     /// Nothing of the document stays; the operator asks.
-    Forget { what: Forgotten, by: SessionRef, re: u64 },
+    Forget {
+        what: Forgotten,
+        by: SessionRef,
+        re: u64,
+    },
 }
 
 /// Which document is forgotten.
@@ -55,16 +65,17 @@ impl Edit {
             Self::Settings { .. } | Self::Forget { what: Forgotten::Settings, .. } => {
                 DocumentKey::Settings(user.clone())
             }
-            Self::Forget { what: Forgotten::Devices, .. } => DocumentKey::Devices(user.clone()),
+            Self::Devices(_) | Self::Forget { what: Forgotten::Devices, .. } => DocumentKey::Devices(user.clone()),
         }
     }
 
     /// The document with the change; `None`: it is as asked for.
-    fn apply(&self, user: &UserKey, bytes: &Bytes, now_ms: u64) -> Result<Option<Bytes>, v1::Error> {
+    fn apply(&mut self, user: &UserKey, bytes: &Bytes, now_ms: u64) -> Result<Option<Bytes>, v1::Error> {
         match self {
             Self::Settings { change, .. } => settings::apply(user, bytes, change, now_ms),
             Self::Forget { what: Forgotten::Settings, .. } => Ok((!bytes.is_empty()).then(Bytes::new)),
             Self::Forget { what: Forgotten::Devices, .. } => Ok(DeviceList::forgotten(bytes, now_ms)),
+            Self::Devices(edit) => edit.apply(bytes, now_ms),
         }
     }
 }
@@ -139,6 +150,7 @@ impl Router {
                 let outcome = SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {})));
                 self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
             }
+            Edit::Devices(edit) => self.devices_edited(&editing.user, *edit, &bytes, !editing.bytes.is_empty()),
         }
     }
 
@@ -149,10 +161,15 @@ impl Router {
                 let outcome = SendOutcome::Refused(Box::new(error));
                 self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
             }
+            Edit::Devices(edit) => self.devices_edit_failed(*edit, error),
         }
     }
 }
 
 frozen!(Editing { user, edit, tries, bytes, expected });
-frozen_enum!(Edit { 0 = Settings { by: by, re: re, change: change }, 1 = Forget { what: what, by: by, re: re } });
+frozen_enum!(Edit {
+    0 = Settings { by: by, re: re, change: change },
+    1 = Forget { what: what, by: by, re: re },
+    2 = Devices { 0: edit },
+});
 frozen_enum!(Forgotten { 0 = Settings {}, 1 = Devices {} });

@@ -6,6 +6,7 @@
 
 pub mod devices;
 pub(crate) mod document;
+pub(crate) mod linking;
 mod presence;
 pub(crate) mod settings;
 

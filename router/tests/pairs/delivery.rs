@@ -285,10 +285,11 @@ fn a_long_list_from_a_clock_that_was_ahead_is_read_to_its_end() {
     }
     world.settle();
     world.step_us = 0;
+    let devices: Vec<_> = (0..60).map(|round| format!("device{round}")).collect();
+    world.link("bob", &devices.iter().map(String::as_str).collect::<Vec<_>>());
     // The deepest conversations move up while the list is read, each time some.
     for (round, deepest) in senders[..1_200].chunks(20).enumerate() {
-        let device = format!("device{round}");
-        let bob = world.hello(world.identity("bob", &device, 3_600_000), v1::Hello::default());
+        let bob = world.hello(world.identity("bob", &devices[round], 3_600_000), v1::Hello::default());
         for (n, sender) in deepest.iter().enumerate() {
             world.send(*sender, text("bob", cmid((10_000 + 20 * round + n) as u32), "second"));
             world.advance(1);

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod delivery;
+mod devices;
 mod ephemera;
 mod groups;
 mod operator;

@@ -143,7 +143,7 @@ fn a_user_that_is_forgotten_has_no_session_no_settings_and_no_device_and_its_old
     assert!(devices.devices().is_empty() && devices.last_seen_ms() == 0);
     let phone = ringpost_proto::id::DeviceId::new("phone").unwrap();
     assert_eq!(devices.admission(phone, now_ms - 10_000, None), ringpost_router::Admission::Revoked);
-    assert_eq!(devices.admission(phone, now_ms + 10_000, None), ringpost_router::Admission::First);
+    assert_eq!(devices.admission(phone, now_ms + 10_000, None), ringpost_router::Admission::Further);
     // Again: nothing changes.
     let versions = |world: &World| {
         [DocumentKey::Settings(user("alice")), DocumentKey::Devices(user("alice"))].map(|key| document(world, key).0)

@@ -35,6 +35,7 @@ fn what_was_not_acknowledged_comes_again_and_what_was_does_not() {
 #[test]
 fn another_device_of_the_user_has_its_own_position() {
     let mut world = World::new(2);
+    world.link("bob", &["phone", "laptop"]);
     let alice = world.open("alice", "phone");
     let bob = world.open("bob", "phone");
     send_all(&mut world, alice, "bob", 1..4);

@@ -41,8 +41,6 @@ pub struct World {
     tags: Tag,
     envelopes: VecDeque<(u16, Box<Envelope>)>,
     got: BTreeMap<(u16, u32, u32), Vec<Got>>,
-    /// What the operator was answered, by its request numbers.
-    pub operator: BTreeMap<u64, SendOutcome>,
     conns: u32,
     ids: u64,
     /// Envelopes between shards that are lost.
@@ -53,6 +51,8 @@ pub struct World {
     pub swap: u64,
     inputs: u64,
     settings: Vec<Settings>,
+    /// What the operator was answered, by its request numbers.
+    pub operator: BTreeMap<u64, SendOutcome>,
 }
 
 pub fn settings(shard: u16, shards: u16) -> Settings {
@@ -67,6 +67,7 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         window_bytes: 256 << 10,
         progress_ms: 30_000,
         crash_slot_ms: 10_000,
+        dormant_ms: 30 * 24 * 3_600_000,
         conversations: 1 << 16,
         device_sends: Rate::default(),
         user_sends: Rate::default(),
@@ -123,6 +124,11 @@ impl World {
         Self::with(shards, Faults::none(), |_| {})
     }
 
+    /// The store's faults follow from `seed`.
+    pub fn seeded(seed: u64, shards: u16, faults: Faults) -> Self {
+        Self { store: FaultyStore::new(seed, faults), ..Self::new(shards) }
+    }
+
     pub fn with(shards: u16, faults: Faults, change: impl Fn(&mut Settings)) -> Self {
         let now = Now { mono_ms: 1_000, unix_us: START_UNIX_US };
         let mut settings: Vec<_> = (0..shards).map(|shard| settings(shard, shards)).collect();
@@ -136,7 +142,6 @@ impl World {
             tags: 0,
             envelopes: VecDeque::new(),
             got: BTreeMap::new(),
-            operator: BTreeMap::new(),
             conns: 0,
             ids: 100,
             loses: |_| false,
@@ -144,6 +149,7 @@ impl World {
             swap: 0,
             inputs: 0,
             settings,
+            operator: BTreeMap::new(),
         }
     }
 
@@ -158,7 +164,9 @@ impl World {
 
     pub fn identity(&self, name: &str, device: &str, ttl_ms: u64) -> Arc<Identity> {
         let device = DeviceId::new(device).unwrap();
-        Arc::new(Identity { user: user(name), device, exp_ms: self.unix_ms() + ttl_ms })
+        let now_ms = self.unix_ms();
+        let (issued_ms, exp_ms, primary) = (now_ms, now_ms + ttl_ms, None);
+        Arc::new(Identity { user: user(name), device, issued_ms, exp_ms, primary })
     }
 
     /// Says hello on a new connection at the user's home shard.

@@ -110,7 +110,7 @@ impl World {
 
     fn identity(&self, link: LinkId, exp_ms: u64) -> Arc<Identity> {
         let (user, device) = self.oracle.devices[self.links[link].device];
-        Arc::new(Identity { user: self.oracle.users[user].clone(), device, exp_ms })
+        Arc::new(Identity { user: self.oracle.users[user].clone(), device, issued_ms: 1, exp_ms, primary: None })
     }
 
     /// Feeds the router of the user: at once where the connection lives there, else through the mesh.

@@ -161,7 +161,7 @@ impl Tokens {
     fn fresh(&self, now: Now) -> Option<String> {
         let Self::Signed { minter, user, device } = self else { return None };
         let seconds = now.unix_ms / 1_000;
-        minter.mint(user, device, seconds + TOKEN_TTL, seconds).ok()
+        minter.mint_at(user, device, seconds + TOKEN_TTL, now.unix_ms).ok()
     }
 
     fn any(&self, now: Now) -> String {

@@ -149,7 +149,7 @@ impl Bench {
         if self.fault != Fault::OldToken {
             self.token_ms = self.now.unix_ms;
         }
-        let token = dev::mint("probe", "test", (self.token_ms / 1_000) + 3_600, self.token_ms / 1_000).unwrap();
+        let token = dev::mint("probe", "test", (self.token_ms / 1_000) + 3_600, self.token_ms).unwrap();
         let token = (self.fault != Fault::NoToken).then_some(token);
         let opened = Input::Opened { conn: self.conn, encoding: self.encoding, token };
         self.judge.input(self.now, opened);

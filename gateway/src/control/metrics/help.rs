@@ -38,6 +38,11 @@ const HELP: &[(&str, &str)] = &[
         "ringpost_device_mismatches_total",
         "Messages with a slice for each device that were not for the devices that there are.",
     ),
+    (
+        "ringpost_devices_total",
+        "Devices that were linked, unlinked by request, and unlinked because nobody saw them for long.",
+    ),
+    ("ringpost_device_limits_total", "Hellos of a device beyond the five that a user may have."),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),

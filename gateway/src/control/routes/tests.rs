@@ -27,7 +27,7 @@ fn post_to(path: &str) -> http::request::Builder {
 }
 
 fn token(exp: u64) -> String {
-    dev::mint("alice", "web", exp, exp - 60).unwrap()
+    dev::mint("alice", "web", exp, (exp - 60) * 1_000).unwrap()
 }
 
 #[tokio::test]

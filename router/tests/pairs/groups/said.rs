@@ -53,6 +53,7 @@ fn what_is_older_than_memory_can_be_erased_all_the_same() {
 #[test]
 fn who_is_blocked_is_not_told_and_is_not_heard() {
     let mut world = World::new(2);
+    world.link("bob", &["phone", "tablet"]);
     let [alice, bob] = ["alice", "bob"].map(|name| world.open(name, "phone"));
     let hi = |n: u32, to: &str| crate::world::text(to, cmid(n), "hi");
     world.sent(alice, hi(1, "bob")).unwrap();

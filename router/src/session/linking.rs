@@ -1,0 +1,185 @@
+//! The device of a session that is loading: is it one of its user's, and if not, may it become one?
+//!
+//! Guarantees: nobody is welcomed whose device is not linked; a device that is linked beside others is so only after it is
+//! written where it starts in each conversation, so that a crash in between leaves it unlinked; who is linked already writes
+//! nothing. Where a new device starts: behind what any device of the user has. What none of them has received it gets, too,
+//! for otherwise its acks would claim that the user has it.
+
+use super::State;
+use crate::Router;
+use crate::acked::Lingering;
+use crate::frozen::frozen_enum;
+use crate::pending::Pending;
+use crate::refusal;
+use crate::slab::Key;
+use crate::user::devices::{Admission, DeviceList};
+use crate::user::linking::DeviceChange;
+use ringpost_persist::{DocumentKey, Outcome, Raise, RegisterKey, StoreRequest, UserEntry};
+use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::{DeviceId, RECORD_ID_EPOCH_MS, Seq};
+use ringpost_proto::limits::DEVICES;
+use ringpost_proto::v1::server_frame::Answer;
+
+/// Registers of one write.
+const RAISES: usize = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// The list is to be read.
+    Unknown,
+    /// It is being read, or changed.
+    Asked,
+    /// Where the device starts is to be written, as soon as every conversation was read.
+    Starting,
+    /// That is being written; what is left of it is in the loading.
+    Raising,
+    Linked,
+}
+
+impl super::Loading {
+    /// Where a device starts that was not linked before: behind what any of its user's devices has.
+    pub(super) fn start(entry: &UserEntry, acked: &Lingering) -> Seq {
+        let (first, last) = ((entry.conversation, DeviceId::FIRST), (entry.conversation, DeviceId::LAST));
+        let late = acked.range(first..=last).map(|(_, (seq, _))| *seq);
+        let written = entry.delivered.iter().map(|(_, seq)| *seq);
+        late.chain(written).max().unwrap_or(0)
+    }
+}
+
+impl Router {
+    pub(super) fn read_devices(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let document = DocumentKey::Devices(session.identity.user.clone());
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        if loading.link == Link::Unknown {
+            loading.link = Link::Asked;
+            let pending = Pending::Devices { session: key };
+            self.ask(pending, |tag| StoreRequest::ReadDocument { tag, key: document });
+        }
+    }
+
+    pub(crate) fn devices_read(&mut self, key: Key, outcome: Outcome) {
+        let dormant_ms = self.settings.dormant_ms;
+        let now_ms = self.now_ms();
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.state == State::Loading) else {
+            return;
+        };
+        let identity = session.identity.clone();
+        let list = match outcome {
+            Outcome::Document(found) => DeviceList::decode(&found.unwrap_or_default().1).ok(),
+            _ => None,
+        };
+        let Some(mut list) = list else { return self.link_failed(key, true) };
+        let here = self.devices_here(&identity.user);
+        let dormant = list.unlink_dormant(dormant_ms, &here, now_ms) > 0;
+        match list.admission(identity.device, identity.issued_ms, identity.primary) {
+            Admission::Known => {
+                self.device_linked(key, &list);
+                if dormant {
+                    self.edit_devices(&identity.user, DeviceChange::Seen { device: identity.device });
+                }
+            }
+            Admission::Promoted | Admission::First => {
+                let change = DeviceChange::Link { session: key, identity: identity.clone(), raised: false };
+                self.edit_devices(&identity.user, change);
+            }
+            Admission::Further => self.start_further(key),
+            Admission::Revoked => {
+                self.end(key, CloseCode::Unauthenticated, "a token of before the device was unlinked")
+            }
+            Admission::Full => self.refuse_device(key),
+        }
+    }
+
+    fn refuse_device(&mut self, key: Key) {
+        self.counters.device_limits += 1;
+        let Some(session) = self.sessions.get(key) else { return };
+        let hello_id = session.work.as_ref().and_then(|it| it.loading.as_ref()).map_or(0, |it| it.hello_id);
+        let error = refusal::device_limit(format!("a user has at most {DEVICES} devices"));
+        let conn = session.conn;
+        self.frame(conn, hello_id, Answer::Error(error));
+        self.end(key, CloseCode::Unauthenticated, "too many devices");
+    }
+
+    /// The conversations are read from the beginning, now for where the device starts.
+    fn start_further(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        loading.link = Link::Starting;
+        if !std::mem::replace(&mut loading.further, true) {
+            loading.list_anew();
+            self.load(key);
+        } else {
+            self.raise_starts(key);
+        }
+    }
+
+    /// Writes where the device starts, once that is known.
+    pub(super) fn raise_starts(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        if loading.link != Link::Starting || !loading.listed {
+            return;
+        }
+        loading.link = Link::Raising;
+        let starts = loading.read.iter().filter(|(_, behind)| behind.next > 1);
+        let raise = |(conversation, stamp): (_, u64), value| Raise {
+            key: RegisterKey::Delivered(conversation, user.clone(), device),
+            value,
+            stamp,
+        };
+        // The last record's id has its time, to the millisecond: no later than that record's own stamp.
+        let stamp = |id: u64| ((id >> 22) + RECORD_ID_EPOCH_MS) * 1_000;
+        loading.starts = starts.map(|(id, it)| raise((*id, stamp(it.last_id)), it.next - 1)).collect();
+        self.raise_more_starts(key);
+    }
+
+    fn raise_more_starts(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let identity = session.identity.clone();
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        if loading.starts.is_empty() {
+            loading.link = Link::Asked;
+            let change = DeviceChange::Link { session: key, identity: identity.clone(), raised: true };
+            return self.edit_devices(&identity.user, change);
+        }
+        let raises = loading.starts.split_off(loading.starts.len().saturating_sub(RAISES));
+        self.ask(Pending::Starts { session: key }, |tag| StoreRequest::Raise { tag, raises });
+    }
+
+    pub(crate) fn starts_raised(&mut self, key: Key, outcome: Outcome) {
+        match outcome {
+            Outcome::Raised => self.raise_more_starts(key),
+            _ => self.link_failed(key, true),
+        }
+    }
+
+    /// The device of the session is linked.
+    pub(crate) fn device_linked(&mut self, key: Key, list: &DeviceList) {
+        let (now_ms, unix_ms) = (self.now.mono_ms, self.now_ms());
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.state == State::Loading) else {
+            return;
+        };
+        let device = session.identity.device;
+        session.floor_ms = list.floor_of(device);
+        let seen_ms = list.find(device).map_or(unix_ms, |it| it.seen_ms);
+        session.seen_ms = now_ms.saturating_sub(unix_ms.saturating_sub(seen_ms));
+        if let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) {
+            loading.link = Link::Linked;
+        }
+        self.welcome_if_loaded(key);
+    }
+
+    /// It could not be linked: `later`, because the store does not answer, or at once, because the list is another one now.
+    pub(crate) fn link_failed(&mut self, key: Key, later: bool) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.state == State::Loading) else {
+            return;
+        };
+        let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
+        loading.link = Link::Unknown;
+        if later { self.load_again(key) } else { self.read_devices(key) }
+    }
+}
+
+frozen_enum!(Link { 0 = Unknown {}, 1 = Asked {}, 2 = Starting {}, 3 = Raising {}, 4 = Linked {} });
