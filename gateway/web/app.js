@@ -100,9 +100,19 @@ class App {
 
   #stateChanged() {
     showState(this.client);
+    if (this.client.state === 'revoked') return this.#forget();
     if (this.client.state !== 'online') return this.refresh();
     if (this.key !== null) this.#load();
     this.#acts.online();
+  }
+
+  /** An unlinked device keeps nothing. */
+  async #forget() {
+    this.key = null;
+    this.messages = [];
+    this.#view.clear();
+    this.#list.show([]);
+    await this.store.forget();
   }
 
   /** Presence brings the name that a user has chosen. */

@@ -44,10 +44,14 @@ async function showDevices({ requests, me, list, hint, dialog }) {
   const draw = (devices) => {
     hint.textContent = devices.length ? '' : 'The server knows of none.';
     hint.hidden = devices.length > 0;
-    list.replaceChildren(...devices.map((device) => deviceRow(device, me, unlink)));
+    // The primary device may unlink any, another one itself.
+    const primary = devices.some((device) => device.primary && device.device === me.device);
+    const may = ({ device }) => primary || device === me.device;
+    list.replaceChildren(...devices.map((device) => deviceRow(device, me, may(device) ? unlink : null)));
   };
   const unlink = async ({ device }, button) => {
-    const words = 'It is signed out within seconds, and is sent nothing any more.';
+    const here = device === me.device;
+    const words = here ? 'You are signed out here, and what this browser has stored is deleted.' : 'It is signed out at once, and is sent nothing any more.';
     if (!(await confirmed({ title: `Unlink “${device}”?`, words, offer: 'Unlink' }))) return;
     const devices = await attempt(dialog, button, () => requests.unlink(device));
     if (devices) draw(devices);
@@ -64,7 +68,7 @@ function deviceRow(device, me, unlink) {
   const words = [here ? 'this device' : device.lastSeenMs && lastSeen(device.lastSeenMs), device.primary && 'primary'].filter(Boolean).join(', ');
   const row = h('li', { class: 'person', testid: 'device', data: { device: device.device } });
   row.append(icon('icon-device', 'sign'), h('span', { class: 'grow' }, h('span', { text: device.device }), h('small', { text: capital(words) })));
-  if (here) return row;
+  if (!unlink) return row;
   const button = h('button', { type: 'button', class: 'plain danger', testid: 'unlink', text: 'Unlink', 'aria-label': `Unlink ${device.device}` });
   button.addEventListener('click', () => unlink(device, button));
   row.append(button);

@@ -19,7 +19,7 @@ const STOPPED = {
   ended: ['The server ended the session', KEPT, 'Connect again'],
   replaced: ['Open somewhere else', 'This device is in use in another tab or window. This one has stopped.', 'Use it here'],
   busy: ['In use somewhere else', 'This device was taken over several times within a minute, so the server refuses more. Close the other windows, or sign in as another device.', 'Try again'],
-  revoked: ['This device was unlinked', 'It gets nothing any more until you link it again.', 'Link it again'],
+  revoked: ['This device was unlinked', 'What this browser had stored for it is deleted. It gets nothing any more until you link it again.', 'Link it again'],
   refused: ['The server said no', KEPT, 'Try again'],
 };
 
@@ -39,8 +39,11 @@ export function showState({ state, detail, retryAt }) {
   $('banner').hidden = state === 'online' || state in STOPPED;
   draw();
   if (state === 'waiting') ticking = setInterval(draw, 1_000);
-  $('stopped').hidden = !(state in STOPPED);
-  if (state in STOPPED) stopped(STOPPED[state], detail);
+  const ended = state in STOPPED;
+  $('stopped').hidden = !ended;
+  $('chat').inert = ended;
+  if (ended) for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+  if (ended) stopped(STOPPED[state], detail);
 }
 
 function stopped([title, text, offer], detail) {

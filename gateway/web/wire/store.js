@@ -117,6 +117,14 @@ export class Store {
     return store;
   }
 
+  /** Deletes everything, the database too. Nothing can be stored afterwards. */
+  async forget() {
+    this.conversations.clear();
+    this.outbox.clear();
+    this.#db.close();
+    await settled(indexedDB.deleteDatabase(this.#db.name));
+  }
+
   /** The conversation with this key, made in memory when it is new. */
   conversation(key) {
     let found = this.conversations.get(key);

@@ -162,6 +162,25 @@ async function devices(alice, carol) {
   return tablet;
 }
 
+async function unlinking(alice, tablet) {
+  await step('a device that is unlinked says so, keeps nothing, and comes back when it is asked to', async () => {
+    await alice.getByTestId('settings').click();
+    await alice.locator('[data-testid=device][data-device=tablet]').getByTestId('unlink').click();
+    await shot(alice, 'devices');
+    await alice.getByTestId('confirm').click();
+    await alice.locator('[data-testid=device][data-device=tablet]').waitFor({ state: 'detached' });
+    await alice.getByTestId('settings-dialog').getByTestId('dialog-close').click();
+    await tablet.getByTestId('stopped').filter({ hasText: 'This device was unlinked' }).waitFor();
+    await tablet.waitForFunction(async () => (await indexedDB.databases()).length === 0);
+    assert.equal(await tablet.getByTestId('message').count(), 0);
+    await tablet.getByTestId('use-here').click();
+    await online(tablet);
+    await pick(tablet, 'bob');
+    await arrives(tablet, said.at(-1));
+    assert.deepEqual(await texts(tablet), said);
+  });
+}
+
 async function blocks(alice, carol) {
   await step('what a blocked user writes is not seen, and keeps one tick', async () => {
     await pick(alice, 'carol');
@@ -312,6 +331,7 @@ async function story() {
   const carol = await they.signIn(third, 'carol');
   await aGroup(alice, bob.page, carol);
   const tablet = await devices(alice, carol);
+  await unlinking(alice, tablet);
   await blocks(alice, carol);
   await keyboard(alice, carol);
   await tablet.close();
