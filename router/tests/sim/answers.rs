@@ -77,7 +77,7 @@ impl World {
         let seen = log.get(seq as usize - 1).is_some_and(|record| fold.sees(user, record));
         let right = match error.code() {
             Code::NotFound => !seen || seq > question.known,
-            Code::NotMember => fold.first(user) == 0 || question.known == 0,
+            Code::NotMember => fold.first(user) == 0 || fold.first(user) > question.known,
             _ => false,
         };
         ensure(right, || format!("u{user} asked about record {seq} of {of} and got {error:?}"))
