@@ -75,6 +75,11 @@ impl Progress {
         self.shown.of(self.read)
     }
 
+    /// Whether it is one of the readers of a group who are counted.
+    pub fn is_reader(&self) -> bool {
+        self.shown.is_reader()
+    }
+
     /// Whether what it reads is hidden.
     pub fn hides(&self) -> bool {
         self.shown.hides()

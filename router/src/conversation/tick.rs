@@ -62,14 +62,14 @@ impl Conversation {
         progress.map_or((before, before), |it| (it.delivered().max(before), it.read_shown().max(before)))
     }
 
-    fn hides(&self, member: MemberAt) -> bool {
-        self.progress.get(usize::from(member)).is_some_and(Progress::hides)
+    fn is_reader(&self, member: MemberAt) -> bool {
+        self.progress.get(usize::from(member)).is_none_or(Progress::is_reader)
     }
 
-    /// The same, among those who are counted: who hides what it reads is none of them.
+    /// The same, among those who are counted: who has hidden what it reads is none of them.
     fn standing(&self, member: MemberAt) -> (Seq, Seq) {
         let (delivered, read) = self.position(member);
-        (delivered, if self.hides(member) { Seq::MAX } else { read })
+        (delivered, if self.is_reader(member) { read } else { Seq::MAX })
     }
 
     fn leasts(&self) -> Leasts {
@@ -80,7 +80,7 @@ impl Conversation {
                 let (d, r) = self.position(at);
                 two_least(&mut delivered, d);
                 members += 1;
-                if !self.hides(at) {
+                if self.is_reader(at) {
                     two_least(&mut read, r);
                     readers += 1;
                 }
