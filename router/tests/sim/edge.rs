@@ -48,6 +48,7 @@ impl World {
                     return self.edge_close(link, 4502);
                 }
                 self.links[link].opened = true;
+                self.says_hello(link);
                 let identity = self.identity(link, exp_ms);
                 return self.feed_home(link, Input::Open { conn, id, identity, hello: Box::new(hello) });
             }

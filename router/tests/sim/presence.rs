@@ -6,7 +6,7 @@
 use super::network::{Link, LinkId};
 use super::oracle::{Oracle, Verdict, ensure};
 use super::plan::{Action, Plan, SECOND};
-use super::world::{Event, World};
+use super::world::{EPOCH_US, Event, World};
 use ringpost_persist::faulty::FaultyStore;
 use ringpost_proto::v1::{self, presence::state::Value as State, privacy::Value as Privacy};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +55,7 @@ impl Presence {
         Self {
             here: vec![(0, false); users],
             active: vec![BTreeSet::new(); users],
-            was_here: vec![Vec::new(); users],
+            was_here: vec![vec![(EPOCH_US / 1_000, EPOCH_US / 1_000)]; users],
             rough: full || store.unknown_late > 0 || faults.iter().any(|rate| *rate > 0),
             ..Self::default()
         }
@@ -63,6 +63,12 @@ impl Presence {
 }
 
 impl World {
+    /// It may be written down that it was here, whatever becomes of this.
+    pub fn says_hello(&mut self, link: LinkId) {
+        let (user, unix_ms) = (self.devices[self.links[link].device].user, self.clocks().unix_us / 1_000);
+        self.oracle.presence.was_here[user].push((unix_ms, unix_ms));
+    }
+
     /// A session opened, ended, or said how it is.
     pub fn session_is(&mut self, link: LinkId, active: bool) {
         let (user, now, unix_ms) =
@@ -76,9 +82,9 @@ impl World {
         let here = !presence.active[user].is_empty();
         if here != presence.here[user].1 {
             presence.here[user] = (now, here);
-            match presence.was_here[user].last_mut() {
-                Some((_, until)) if !here => *until = unix_ms,
-                _ => presence.was_here[user].push((unix_ms, u64::MAX)),
+            match here {
+                true => presence.was_here[user].push((unix_ms, u64::MAX)),
+                false => presence.was_here[user].iter_mut().for_each(|(_, until)| *until = unix_ms.min(*until)),
             }
         }
     }

@@ -19,7 +19,7 @@ use ringpost_proto::v1;
 use ringpost_router::{DeviceList, Now};
 
 /// Unix microseconds at which worlds begin.
-const EPOCH_US: u64 = 1_790_000_000_000_000;
+pub const EPOCH_US: u64 = 1_790_000_000_000_000;
 /// How long after the last fault everything must be delivered: two full back-offs, a token, and some.
 const SETTLE_US: u64 = 240 * SECOND;
 
