@@ -98,8 +98,9 @@ impl Storm {
         }
         let over = began + nanos(self.settings.away);
         let is_written = self.written >= most || self.rooms.is_empty();
-        let next = if is_written { over.max(now + 1) } else { schedule.peek().unwrap_or(u64::MAX) };
-        (is_written && crowd.ledger.is_answered() && now >= over, next)
+        // With the time over, an answer is what is waited for.
+        let next = if !is_written { schedule.peek() } else { Some(over).filter(|&over| over > now) };
+        (is_written && crowd.ledger.is_answered() && now >= over, next.unwrap_or(u64::MAX))
     }
 
     fn come_back(&mut self, crowd: &mut Crowd<'_>, links: &mut Links<'_>, began: u64) -> (bool, u64) {
