@@ -40,6 +40,7 @@ impl Shard {
             Output::Store(request) => self.ask_store(request),
             Output::Envelope { shard, envelope } => self.post(shard, envelope),
             Output::Sent { conn, re, sent } => {
+                self.timings.sent(conn, re);
                 let frame = v1::ServerFrame { re, answer: Some(Answer::Sent(sent)) };
                 self.tell(conn, |encoding, out| wire::encode_server(encoding, &frame, out));
             }

@@ -21,6 +21,7 @@ mod preamble;
 pub mod run;
 mod session;
 pub mod stats;
+mod timing;
 mod upgrade;
 mod websocket;
 
@@ -117,6 +118,7 @@ pub struct Shard {
     scratch: Vec<u8>,
     /// The record pushed last.
     encoded: effects::Encoded,
+    timings: timing::Timings,
     stats: Snapshot,
     board: Arc<Board>,
     published_ms: u64,

@@ -77,6 +77,7 @@ impl Shard {
             spare: Vec::new(),
             scratch: Vec::new(),
             encoded: Default::default(),
+            timings: Default::default(),
             stats: Snapshot::default(),
             board,
             published_ms: 0,
@@ -94,6 +95,7 @@ impl Shard {
     pub fn run(mut self) -> io::Result<()> {
         while !self.stopping {
             self.sleep()?;
+            self.timings.turn_begins();
             self.now = self.setup.clock.now();
             self.take_completions();
             self.take_mail();
@@ -105,6 +107,7 @@ impl Shard {
             self.flush_outboxes();
             self.store.flush();
             self.mesh.flush(&mut self.ring);
+            self.timings.turn_ends(&mut self.stats);
             self.housekeeping();
         }
         self.publish();

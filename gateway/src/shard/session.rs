@@ -82,6 +82,7 @@ impl Shard {
                 if encoding == Encoding::Json && send.client_message_id.is_empty() {
                     send.client_message_id = made_id(self.unix_ms());
                 }
+                self.timings.send(conn, id);
                 Request::Send(Box::new(send))
             }
             Some(Wire::Lookup(lookup)) => Request::Lookup(Box::new(lookup)),

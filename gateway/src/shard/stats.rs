@@ -1,11 +1,12 @@
 //! What a shard counts, and how others read it.
 //!
-//! Owns: the closed list of counters and gauges ([`Stat`]). Guarantees: a shard counts in plain integers and publishes them
+//! Owns: the closed list of counters and gauges ([`Stat`]), and of histograms ([`Timing`]). Guarantees: a shard counts in plain integers and publishes them
 //! together, so that one [`Snapshot`] is consistent: accepted + arrived = open + closed + departed holds exactly in each, and
 //! accepted = open + closed + moving in their sum. The number of series is fixed: no label comes from a peer. Never does:
 //! make a shard wait.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 /// How a series grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +136,43 @@ stats! {
     RingBuffersTotal: Gauge "ringpost_ring_buffers" "",
 }
 
-/// How many series there are.
-pub const SERIES: usize = Stat::ALL.len();
+/// How many series there are that are one number.
+const SERIES: usize = Stat::ALL.len();
+
+/// What is timed: histograms of durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// A turn of the loop, from the wake-up to the submission.
+    Turn,
+    /// A message, from its completion to the submission of its SENT. Not every one is timed.
+    Send,
+}
+
+/// Upper bounds of the buckets, microseconds; one more is for what is above them.
+pub const BOUNDS_US: [u64; 20] = [
+    50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_500, 10_000, 15_000, 25_000, 50_000,
+    100_000, 250_000, 1_000_000,
+];
+const BUCKETS: usize = BOUNDS_US.len() + 1;
+/// Of a histogram: its buckets, and the sum of all durations, microseconds.
+const TIMED: usize = BUCKETS + 1;
+const CELLS: usize = SERIES + Timing::ALL.len() * TIMED;
+
+impl Timing {
+    pub const ALL: [Self; 2] = [Self::Turn, Self::Send];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Turn => "ringpost_turn_seconds",
+            Self::Send => "ringpost_send_seconds",
+        }
+    }
+
+    fn cells(self) -> std::ops::Range<usize> {
+        let first = SERIES + self as usize * TIMED;
+        first..first + TIMED
+    }
+}
 
 impl Stat {
     pub const STATES: [Stat; 6] =
@@ -149,11 +185,11 @@ impl Stat {
 
 /// The values of all series at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot([u64; SERIES]);
+pub struct Snapshot([u64; CELLS]);
 
 impl Default for Snapshot {
     fn default() -> Self {
-        Self([0; SERIES])
+        Self([0; CELLS])
     }
 }
 
@@ -173,6 +209,25 @@ impl Snapshot {
     pub fn sub(&mut self, stat: Stat, by: u64) {
         debug_assert!(self.0[stat as usize] >= by, "{stat:?} below zero");
         self.0[stat as usize] = self.0[stat as usize].saturating_sub(by);
+    }
+
+    /// One more duration.
+    pub fn observe(&mut self, timing: Timing, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let cells = &mut self.0[timing.cells()];
+        cells[BOUNDS_US.partition_point(|bound| *bound < us)] += 1;
+        cells[BUCKETS] = cells[BUCKETS].saturating_add(us);
+    }
+
+    /// (count in each bucket, not cumulative, the last one above all bounds; sum in microseconds).
+    pub fn timing(&self, timing: Timing) -> (&[u64], u64) {
+        let cells = &self.0[timing.cells()];
+        (&cells[..BUCKETS], cells[BUCKETS])
+    }
+
+    /// How many durations there were.
+    pub fn observed(&self, timing: Timing) -> u64 {
+        self.timing(timing).0.iter().sum()
     }
 
     /// Connections in any state.
@@ -203,12 +258,12 @@ impl Snapshot {
 pub struct Board {
     version: AtomicU64,
     wanted: AtomicU64,
-    values: [AtomicU64; SERIES],
+    values: [AtomicU64; CELLS],
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Self { version: AtomicU64::new(0), wanted: AtomicU64::new(0), values: [const { AtomicU64::new(0) }; SERIES] }
+        Self { version: AtomicU64::new(0), wanted: AtomicU64::new(0), values: [const { AtomicU64::new(0) }; CELLS] }
     }
 }
 
@@ -270,6 +325,21 @@ mod tests {
             assert!(!apart, "{name} is scattered");
             seen.push((name, label));
         }
+    }
+
+    #[test]
+    fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+        let mut snapshot = Snapshot::default();
+        for us in [50, 51, 4_999, 5_000, 5_001, 9_000_000] {
+            snapshot.observe(Timing::Send, Duration::from_micros(us));
+        }
+        let mut sum = snapshot.clone();
+        sum.merge(&snapshot);
+        let (buckets, sum_us) = sum.timing(Timing::Send);
+        let at = |bound| BOUNDS_US.iter().position(|it| *it == bound).map(|at| buckets[at]);
+        assert_eq!([at(50), at(100), at(5_000), at(7_500)], [Some(2), Some(2), Some(4), Some(2)]);
+        assert_eq!((buckets.last(), sum.observed(Timing::Send), sum_us), (Some(&2), 12, 2 * 9_015_101));
+        assert_eq!(sum.observed(Timing::Turn), 0);
     }
 
     #[test]

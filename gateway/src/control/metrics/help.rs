@@ -32,6 +32,8 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_takeovers_total", "Sessions replaced by a newer one of the same device."),
     ("ringpost_slow_consumers_total", "Sessions closed because they acknowledged nothing for too long."),
     ("ringpost_rate_limited_total", "Requests answered RATE_LIMITED."),
+    ("ringpost_turn_seconds", "Turns of the shards' loops, from the wake-up to the submission."),
+    ("ringpost_send_seconds", "Messages, from their completion to the submission of SENT; one in four is timed."),
     ("ringpost_presence_total", "Presence states sent to sessions that watch; answers to watch aside."),
     ("ringpost_ephemeral_total", "Typing events sent to sessions; a session without room is not told."),
     (

@@ -14,7 +14,7 @@ pub use text::{Kind, Text};
 
 use crate::address::table::Table;
 use crate::control::operator::Counters;
-use crate::shard::stats::{self, Board, Snapshot, Stat};
+use crate::shard::stats::{self, BOUNDS_US, Board, Snapshot, Stat, Timing};
 use ringpost_persist::embedded::Stats;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,12 @@ pub fn render(sources: &Sources) -> String {
             stats::Kind::Gauge => Kind::Gauge,
         };
         text.sample(kind, name, label, sum.value(stat) as f64);
+    }
+    for timing in Timing::ALL {
+        let (counts, sum_us) = sum.timing(timing);
+        let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
+        let above = counts.last().copied().unwrap_or_default();
+        text.histogram(timing.name(), bounds.zip(counts.iter().copied()), above, sum_us as f64 / 1e6);
     }
     for (n, shard) in shards.iter().enumerate() {
         text.sample(Kind::Gauge, "ringpost_shard_connections", &format!("shard=\"{n}\""), shard.open() as f64);
