@@ -2,7 +2,7 @@
 
 use super::super::ask::{Answered, list};
 use super::super::show;
-use super::{App, Now, Output, REMEMBERED, error_line};
+use super::{App, Now, Output, REMEMBERED, error_line, messages};
 use ringpost_proto::client::{Event, Outcome};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, peer::Peer, send};
@@ -48,12 +48,25 @@ impl App {
             }
             Event::Stopped { code } => {
                 let outcome = match code {
+                    _ if code == CloseCode::DeviceRevoked as u16 => Err(self.unlinked()),
                     _ if code == CloseCode::Normal as u16 && self.ending.is_some() => self.verdict(),
                     _ => Err(self.stopped_line(code)),
                 };
                 self.exit(outcome);
             }
         }
+    }
+
+    /// An unlinked device keeps nothing; the next start links it anew, and it begins where that finds it.
+    fn unlinked(&mut self) -> String {
+        self.state.conversations.clear();
+        self.state.outbox.clear();
+        self.dirty = true;
+        let lost = match self.client.unsent() {
+            0 => String::new(),
+            unsent => format!("; {} not sent, and not kept", messages(unsent)),
+        };
+        format!("this device was unlinked (4503): what it remembered is deleted{lost}")
     }
 
     fn record(&mut self, now: Now, delivery: u64, record: &v1::Record) {

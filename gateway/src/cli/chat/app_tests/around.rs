@@ -164,3 +164,17 @@ fn settings_and_devices_are_shown_and_changed() {
     let lines = ["laptop, primary (this one)", "phone, last seen 2024-01-01 12:00:00Z"];
     assert!(world.shown().ends_with(&lines), "{:?}", world.shown());
 }
+
+#[test]
+fn an_unlinked_device_keeps_nothing_and_says_so() {
+    let mut world = World::empty();
+    world.online();
+    world.push(1, 1, "hello");
+    world.line("hi");
+    assert_eq!((world.saved.conversations.len(), world.saved.outbox.len()), (1, 1));
+    world.app.closed(world.now, Some(4503), "unlinked");
+    world.turn();
+    assert_eq!((world.saved.conversations.len(), world.saved.outbox.len()), (0, 0));
+    let why = world.ended().as_ref().unwrap_err();
+    assert!(why.contains("was unlinked") && why.contains("1 message not sent, and not kept"), "{why}");
+}
