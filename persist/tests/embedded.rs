@@ -124,6 +124,30 @@ fn a_directory_in_use_is_refused_and_free_again_afterwards() {
 }
 
 #[test]
+fn a_store_that_was_put_back_is_another_one_to_clients_and_the_same_to_itself() {
+    let dir = TempDir::new();
+    let mut seen = vec![open(&dir).incarnation];
+    assert_eq!(open(&dir).incarnation, seen[0]);
+    let opened = open(&dir);
+    assert!(matches!(embedded::restored(&RealFiles, &dir), Err(OpenError::InUse(_))));
+    drop(opened);
+    for _ in 0..2 {
+        let told = embedded::restored(&RealFiles, &dir).unwrap();
+        assert!(!seen.contains(&told));
+        assert_eq!(open(&dir).incarnation, told);
+        assert_eq!(open(&dir).incarnation, told, "for as long as nobody says so again");
+        seen.push(told);
+    }
+    let nothing = TempDir::new();
+    std::fs::create_dir_all(&*nothing).unwrap();
+    assert!(matches!(embedded::restored(&RealFiles, &nothing), Err(OpenError::Identity(_))));
+    // A file that is not as it was written is not taken for another one.
+    std::fs::write(dir.join("incarnation"), b"spoiled").unwrap();
+    let error = embedded::open(Arc::new(RealFiles), options(&dir, 1)).err().expect("opened");
+    assert!(error.to_string().contains("incarnation"), "{error}");
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let error = embedded::open(Arc::new(RealFiles), Options::new("/dev/null/store", 1)).err().expect("opened");
     let line = error.to_string();

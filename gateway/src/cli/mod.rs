@@ -7,6 +7,7 @@ mod args;
 mod chat;
 mod check_client;
 mod config;
+mod restored;
 mod serve;
 mod token;
 mod user;
@@ -32,8 +33,13 @@ pub fn main() -> ExitCode {
         Some(("config", matches)) => config::run(matches),
         Some(("chat", matches)) => chat::run(matches),
         Some(("check-client", matches)) => check_client::run(matches),
+        Some(("restored", matches)) => restored::run(matches),
         Some(("user", matches)) => user::run(matches),
-        _ => return fail("say what to do: serve, token, config, chat, check-client or user (ringpost --help)"),
+        _ => {
+            return fail(
+                "say what to do: serve, token, config, chat, check-client, restored or user (ringpost --help)",
+            );
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -142,6 +142,7 @@ impl Committer {
             dir,
         };
         committer.check_space();
+        let incarnation = identity::told(&*committer.files, &committer.dir, incarnation)?;
         Ok(Recovery { committer, incarnation, report })
     }
 

@@ -1,6 +1,8 @@
-//! What makes a directory a store: its lock, and the incarnation that clients hear of.
+//! What makes a directory a store: its lock, the id that its files carry, and the incarnation that clients hear of: the id,
+//! until the directory is put back from a backup. Then another one is drawn into the file `incarnation`, of the same form: what
+//! clients believe to have may be of a log that went on after the backup.
 //!
-//! The file `identity`, version 1, little endian: magic 8 bytes, version u32, incarnation 16 bytes, CRC-32C over that u32.
+//! The file `identity`, version 1, little endian: magic 8 bytes, version u32, id 16 bytes, CRC-32C over that u32.
 
 use super::wal::{Entropy, OpenError};
 use crate::files::Files;
@@ -42,11 +44,37 @@ pub(super) fn incarnation(files: &dyn Files, dir: &Path, entropy: &mut Entropy) 
     if names.iter().any(|name| name == "identity.new") {
         files.remove(&new).map_err(OpenError::io("remove", &new))?;
     }
+    draw(files, dir, &path, entropy)
+}
+
+/// What clients hear of; `own`: the id.
+pub(super) fn told(files: &dyn Files, dir: &Path, own: [u8; 16]) -> Result<[u8; 16], OpenError> {
+    let names = files.list(dir).map_err(OpenError::io("list", dir))?;
+    match names.iter().any(|name| name == "incarnation") {
+        true => read(files, &dir.join("incarnation")),
+        false => Ok(own),
+    }
+}
+
+/// Draws another incarnation for a store that was put back. Its lock must be held.
+pub(super) fn renew(files: &dyn Files, dir: &Path, entropy: &mut Entropy) -> Result<[u8; 16], OpenError> {
+    read(files, &dir.join("identity"))?;
+    let path = dir.join("incarnation");
+    let new = path.with_extension("new");
+    let names = files.list(dir).map_err(OpenError::io("list", dir))?;
+    if names.iter().any(|name| name == "incarnation.new") {
+        files.remove(&new).map_err(OpenError::io("remove", &new))?;
+    }
+    draw(files, dir, &path, entropy)
+}
+
+fn draw(files: &dyn Files, dir: &Path, path: &Path, entropy: &mut Entropy) -> Result<[u8; 16], OpenError> {
+    let new = path.with_extension("new");
     let drawn = (u128::from(entropy()) << 64 | u128::from(entropy())).to_le_bytes();
     let file = files.create(&new).map_err(OpenError::io("create", &new))?;
     file.write_at(&encode(drawn), 0).map_err(OpenError::io("write", &new))?;
     file.sync_data().map_err(OpenError::io("sync", &new))?;
-    files.rename(&new, &path).map_err(OpenError::io("rename", &new))?;
+    files.rename(&new, path).map_err(OpenError::io("rename", &new))?;
     files.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
     Ok(drawn)
 }

@@ -165,6 +165,17 @@ struct Shared {
     closing: Arc<AtomicBool>,
 }
 
+/// Says of a directory that it was put back from a backup: clients hear of another incarnation from the next start on, and
+/// take nothing of what they have for granted. Nothing else is changed. Not while the store is open.
+pub fn restored(files: &dyn Files, dir: &std::path::Path) -> Result<[u8; 16], OpenError> {
+    if !files.list(dir).map_err(OpenError::io("list", dir))?.iter().any(|name| name == "identity") {
+        return Err(OpenError::Identity(dir.join("identity")));
+    }
+    let _lock = identity::lock(files, dir)?;
+    let mut entropy: Entropy = Box::new(system_entropy);
+    identity::renew(files, dir, &mut entropy)
+}
+
 /// Keeps the store open. Dropping it answers what was submitted, stops the threads and releases the directory; no port
 /// takes anything after that.
 pub struct EmbeddedStore {

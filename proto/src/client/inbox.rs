@@ -144,6 +144,11 @@ impl Inbox {
         }
     }
 
+    /// Of which something was received.
+    pub fn known(&self) -> Vec<Peer> {
+        self.conversations.iter().filter(|c| c.received.is_some()).map(|c| c.peer.clone()).collect()
+    }
+
     pub fn reset(&mut self, peer: &Peer) {
         let slot = self.slot(peer);
         self.requests.retain(|request| request.slot != slot);

@@ -113,6 +113,8 @@ pub struct Client {
     /// Do not connect before this time: the slot that drain gave.
     slot_ms: u64,
     resume_token: Bytes,
+    /// The store that the positions are of; none is known before the first welcome.
+    store: Option<[u8; 16]>,
     inbox: Option<Box<Inbox>>,
     outbox: Option<Box<Outbox>>,
     renewal: Option<Box<v1::ClientFrame>>,
@@ -137,6 +139,7 @@ impl Client {
             crash_slot_ms: 0,
             slot_ms: 0,
             resume_token: Bytes::new(),
+            store: None,
             inbox: None,
             outbox: None,
             renewal: None,
@@ -154,6 +157,17 @@ impl Client {
     /// Before the first connection: the app has everything of this conversation up to `seq`.
     pub fn restore(&mut self, peer: &Peer, seq: Seq) {
         self.inbox.get_or_insert_default().restore(peer, seq);
+    }
+
+    /// Before the first connection: of which store the restored positions are, and with what the last session there resumes,
+    /// as [`Client::store`] said. Without this a server that was restored from a backup cannot tell that they are void.
+    pub fn restore_store(&mut self, store: [u8; 16], resume_token: Bytes) {
+        (self.store, self.resume_token) = (Some(store), resume_token);
+    }
+
+    /// To be kept together with positions; `None`: no server was reached yet.
+    pub fn store(&self) -> Option<([u8; 16], &Bytes)> {
+        self.store.map(|store| (store, &self.resume_token))
     }
 
     // ---- inputs ----
@@ -352,11 +366,22 @@ impl Client {
             outbox.reconnected(now_ms);
         }
         self.events.push_back(Event::Welcome { resumed: welcome.resumed });
+        let mut resets: Vec<(Peer, Seq)> = Vec::new();
         for reset in welcome.reset {
-            if let Some(peer) = reset.conversation.and_then(|peer| peer.peer) {
-                self.inbox.get_or_insert_default().reset(&peer);
-                self.events.push_back(Event::Reset { peer, head: reset.head_seq });
-            }
+            resets.extend(reset.conversation.and_then(|peer| peer.peer).map(|peer| (peer, reset.head_seq)));
+        }
+        if let Ok(store) = <[u8; 16]>::try_from(&welcome.store_incarnation[..])
+            && self.store.replace(store).is_some_and(|before| before != store)
+        {
+            // Hello names the recent ones only.
+            let known = self.inbox.as_ref().map(|inbox| inbox.known()).unwrap_or_default();
+            let unnamed = known.into_iter().filter(|peer| !resets.iter().any(|(named, _)| named == peer));
+            let unnamed: Vec<_> = unnamed.map(|peer| (peer, 0)).collect();
+            resets.extend(unnamed);
+        }
+        for (peer, head) in resets {
+            self.inbox.get_or_insert_default().reset(&peer);
+            self.events.push_back(Event::Reset { peer, head });
         }
     }
 

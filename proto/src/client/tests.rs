@@ -334,6 +334,31 @@ fn a_reset_drops_the_state_of_that_conversation() {
 }
 
 #[test]
+fn a_store_that_was_restored_voids_every_position() {
+    let store = |n: u8| v1::Welcome { store_incarnation: vec![n; 16].into(), ..Default::default() };
+    let mut bench = Bench::new(true);
+    bench.client.restore(&bob(), 90);
+    bench.client.restore(&Peer::User("carol".into()), 7);
+    bench.client.restore_store([1; 16], vec![4; 32].into());
+    let hello = bench.open(v1::Welcome { reset: vec![v1::Reset { conversation: to_bob(), head_seq: 95 }], ..store(2) });
+    assert_eq!(hello.resume_token[..], [4; 32]);
+    let carol = Event::Reset { peer: Peer::User("carol".into()), head: 0 };
+    assert_eq!(bench.events(), [Event::Reset { peer: bob(), head: 95 }, carol]);
+    assert_eq!(bench.client.store().unwrap().0, [2; 16]);
+    // Positions below those of before are taken: they are of other records.
+    bench.push(1, record(41));
+    assert_eq!(bench.records(), [41]);
+    // The same store again, also for one that knew of none: nothing is void.
+    bench.client.disconnected(bench.now, 1006);
+    bench.open(store(2));
+    assert_eq!(bench.events(), []);
+    let mut fresh = Bench::new(true);
+    fresh.client.restore(&bob(), 90);
+    fresh.open(store(1));
+    assert_eq!(fresh.events(), []);
+}
+
+#[test]
 fn ticks_never_go_backwards_and_are_acknowledged_when_stored() {
     let mut bench = Bench::online(false);
     for (n, (delivered_seq, read_seq)) in [(1, (3, 1)), (2, (2, 2)), (3, (2, 1))] {

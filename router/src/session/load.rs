@@ -333,8 +333,7 @@ impl Router {
             server_time_ms: self.now_ms(),
             heartbeat_ms: self.settings.heartbeat_ms,
             window: Some(window),
-            // Opaque to the client and no credential: resume works from registers.
-            resume_token: session_id.clone().into(),
+            resume_token: self.resume_token(&session_id),
             session_id,
             resumed,
             store_incarnation: self.settings.store_incarnation.to_vec().into(),

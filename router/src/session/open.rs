@@ -6,6 +6,7 @@ use crate::boundary::{ConnRef, Identity, Output};
 use crate::rate::Used;
 use crate::refusal;
 use crate::slab::Key;
+use bytes::Bytes;
 use ringpost_persist::Peer;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
@@ -15,12 +16,15 @@ use ringpost_proto::v1::server_frame::Answer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The store's incarnation, and the id of a session in hexadecimal digits.
+const RESUME_TOKEN_BYTES: usize = 32;
+
 impl Router {
     pub(crate) fn open(&mut self, conn: ConnRef, id: u64, identity: Arc<Identity>, hello: v1::Hello) {
         if self.by_conn.contains_key(&conn) {
             return;
         }
-        let have = match positions(&identity.user, &hello.have) {
+        let mut have = match positions(&identity.user, &hello.have) {
             Ok(have) => have,
             Err(error) => {
                 self.frame(conn, id, Answer::Error(error));
@@ -60,12 +64,29 @@ impl Router {
         // Registered first, read after: whatever commits from here on is either in what is read or noted.
         self.users.entry(identity.user.clone()).or_default().sessions.push(key);
         self.counters.syncs += 1;
-        let resuming = !hello.resume_token.is_empty() || !have.is_empty();
+        let void = self.is_of_another_store(&hello.resume_token);
+        if void {
+            // Beyond every log: each is reset.
+            have.values_mut().for_each(|(_, seq)| *seq = Seq::MAX);
+        }
+        let resuming = !void && (!hello.resume_token.is_empty() || !have.is_empty());
         if let Some(session) = self.sessions.get_mut(key) {
             session.work().loading = Some(Box::new(Loading::new(id, have, resuming)));
         }
         self.load(key);
         self.settle_session(key);
+    }
+
+    /// Opaque to the client and no credential: resume works from registers. It says of which store a client's positions are:
+    /// one that was restored since may have other records there.
+    pub(super) fn resume_token(&self, session_id: &str) -> Bytes {
+        [&self.settings.store_incarnation[..], session_id.as_bytes()].concat().into()
+    }
+
+    /// Tokens of an older build say nothing of the store.
+    fn is_of_another_store(&self, resume_token: &[u8]) -> bool {
+        let told = resume_token.split_first_chunk::<16>().filter(|_| resume_token.len() == RESUME_TOKEN_BYTES);
+        told.is_some_and(|(told, _)| *told != self.settings.store_incarnation)
     }
 
     /// Whether a device finds a place beside those that are connected. Asked where the user lives, before an upgrade is

@@ -28,6 +28,46 @@ fn welcome_answers_hello_and_tells_what_holds_here() {
 }
 
 #[test]
+fn positions_of_another_store_are_void_and_of_a_log_that_is_shorter_as_well() {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
+    let welcome = |got: &[Got]| match got.first() {
+        Some(Got::Frame(1, Answer::Welcome(welcome))) => welcome.clone(),
+        other => panic!("{other:?}"),
+    };
+    let token = welcome(&world.got(bob)).resume_token;
+    crate::world::send_all(&mut world, alice, "bob", 0..5);
+    world.ack(bob, 2);
+    world.advance(5_000);
+    world.close(bob);
+    let back = |world: &mut World, token: &[u8], seq: u64| {
+        let have = vec![v1::Position { conversation: crate::world::wire("alice"), seq }];
+        let hello = v1::Hello { resume_token: token.to_vec().into(), have, ..Default::default() };
+        let conn = world.hello(world.identity("bob", "phone", 3_600_000), hello);
+        world.settle();
+        let got = world.got(conn);
+        world.close(conn);
+        let pushed =
+            got.iter().filter_map(|got| if let Got::Record { record, .. } = got { Some(record.seq) } else { None });
+        let reset: Vec<_> = welcome(&got).reset.iter().map(|reset| reset.head_seq).collect();
+        (reset, pushed.collect::<Vec<_>>(), welcome(&got).resumed)
+    };
+    // Another incarnation: what the client believes to have counts for nothing, and is no ack.
+    let mut other = token.to_vec();
+    other[0] ^= 1;
+    for seq in [1, 4, 5, 9] {
+        assert_eq!(back(&mut world, &other, seq), (vec![5], vec![3, 4, 5], false), "{seq}");
+    }
+    assert_eq!(world.delivered("bob", "alice", "phone"), 2);
+    // The same one: only what is beyond the log is void.
+    assert_eq!(back(&mut world, &token, 9), (vec![5], vec![3, 4, 5], false));
+    assert_eq!(back(&mut world, b"", 9), (vec![5], vec![3, 4, 5], false));
+    assert_eq!(back(&mut world, b"0123456789abcdef", 4), (vec![], vec![5], false));
+    world.advance(5_000);
+    assert_eq!(back(&mut world, &token, 5), (vec![], vec![], true));
+}
+
+#[test]
 fn a_second_connection_of_a_device_replaces_the_first_whose_acks_still_count() {
     let mut world = World::new(2);
     let alice = world.open("alice", "phone");

@@ -115,6 +115,9 @@ impl App {
                 client.restore(peer, known.seq);
             }
         }
+        if let Some((store, token)) = &state.store {
+            client.restore_store(*store, token.clone().into());
+        }
         // More than the client takes were never kept.
         state.outbox.retain(|send| client.send(send.clone()).is_ok());
         let mut app = Self {

@@ -19,6 +19,8 @@ pub struct State {
     user: String,
     device: String,
     pub conversations: Vec<Conversation>,
+    /// The store that the positions are of, and the token of the last session there.
+    pub store: Option<([u8; 16], Vec<u8>)>,
     /// Sends without an outcome, in the order in which they were said.
     pub outbox: Vec<v1::Send>,
 }

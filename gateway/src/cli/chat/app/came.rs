@@ -22,7 +22,13 @@ impl App {
         match event {
             Event::Connect => self.outputs.push_back(Output::Connect),
             Event::Drop => self.outputs.push_back(Output::Drop),
-            Event::Welcome { .. } => self.note("connected".to_owned()),
+            Event::Welcome { .. } => {
+                let store = self.client.store().map(|(store, token)| (store, token.to_vec()));
+                self.dirty |=
+                    self.state.store.as_ref().map(|(store, _)| store) != store.as_ref().map(|(store, _)| store);
+                self.state.store = store;
+                self.note("connected".to_owned());
+            }
             Event::Record { delivery, record } => self.record(now, delivery, &record),
             Event::Tick { delivery, peer, delivered, read } => self.tick(delivery, &peer, delivered, read),
             Event::ReadMark { delivery, peer, seq } => {
@@ -37,7 +43,10 @@ impl App {
                 self.state.forget(&peer);
                 self.dirty = true;
                 let peer = show::peer(&peer);
-                self.note(format!("the server's log with {peer} ends at {head}: what came after it is lost there"));
+                self.note(match head {
+                    0 => format!("the server was restored: what was said with {peer} is read again"),
+                    _ => format!("the server's log with {peer} ends at {head}: what came after it is lost there"),
+                });
             }
             Event::Synced => self.synced = true,
             Event::TokenWanted { exp_ms } => self.outputs.push_back(Output::Token { exp_ms }),
