@@ -59,7 +59,8 @@ fn fail(reason: impl Display) -> ExitCode {
 fn misuse(error: &clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        // The nearest is the last.
+        Some(ContextValue::Strings(texts)) => texts.last().cloned(),
         _ => None,
     };
     let near = |kind| text(kind).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();

@@ -83,11 +83,15 @@ impl Edit {
 impl Router {
     /// The operator erases a user: its sessions end, its documents are emptied.
     pub(crate) fn erase_user(&mut self, user: UserKey, by: SessionRef, re: u64) {
-        let sessions = self.users.get(&user).map(|entry| entry.sessions.clone()).unwrap_or_default();
+        self.end_erased(&user);
+        self.edit(user, Edit::Forget { what: Forgotten::Settings, by, re });
+    }
+
+    fn end_erased(&mut self, user: &UserKey) {
+        let sessions = self.users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default();
         for session in sessions {
             self.end(session, CloseCode::DeviceRevoked, "the user was erased");
         }
-        self.edit(user, Edit::Forget { what: Forgotten::Settings, by, re });
     }
 
     pub(crate) fn edit(&mut self, user: UserKey, edit: Edit) {
@@ -147,6 +151,8 @@ impl Router {
                 self.edit(editing.user, Edit::Forget { what: Forgotten::Devices, by, re });
             }
             Edit::Forget { what: Forgotten::Devices, by, re } => {
+                // Those that came back meanwhile, on tokens that count no more.
+                self.end_erased(&editing.user);
                 let outcome = SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {})));
                 self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
             }
