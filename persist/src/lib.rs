@@ -183,15 +183,9 @@ impl Shown {
         if self.0 == 0 { read } else { read.min(self.0 / 2) }
     }
 
-    /// Whether a member of a group is one of the readers who are counted: not once it has hidden something, for it would come
-    /// back with less than the others were told.
-    pub fn is_reader(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Where such a member of a group stands among the readers.
+    /// Where such a member of a group stands among the readers: who hides is none of those who are counted.
     pub fn among_readers(self, read: Seq) -> Seq {
-        if self.is_reader() { self.of(read) } else { Seq::MAX }
+        if self.hides() { Seq::MAX } else { self.of(read) }
     }
 }
 

@@ -151,9 +151,11 @@ impl Others {
         // are counted, so the least of them is one of its others.
         let is_least = |own: Seq, first| member.is_current() && own.max(member.before()) <= first;
         let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
+        // Who has left hears nothing of what came after.
+        let end = |seq: Seq| if member.is_current() { seq } else { seq.min(member.leave) };
         (
-            beyond(delivered, of(Least::Delivered), of(Least::NextDelivered)),
-            beyond(read, of(Least::Read), of(Least::NextRead)),
+            end(beyond(delivered, of(Least::Delivered), of(Least::NextDelivered))),
+            end(beyond(read, of(Least::Read), of(Least::NextRead))),
         )
     }
 }

@@ -104,7 +104,9 @@ impl Router {
 
     /// Removes a user of whom nothing is left to know.
     pub(crate) fn forget_user(&mut self, name: &UserKey) {
-        let is_empty = |user: &User| user.sessions.is_empty() && user.acked.is_empty() && !user.is_watched();
+        let now_ms = self.now.mono_ms;
+        let is_kept = |user: &User| user.is_watched() || user.is_leaving(now_ms);
+        let is_empty = |user: &User| user.sessions.is_empty() && user.acked.is_empty() && !is_kept(user);
         if self.users.get(name).is_some_and(is_empty) {
             self.users.remove(name);
         }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A session in the router of a shard. The generation tells a later session in the same slot apart.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionRef {
     pub shard: ShardId,
     pub slot: u32,
@@ -53,6 +53,7 @@ pub enum Envelope {
     Unwatch {
         users: Vec<UserKey>,
         by: SessionRef,
+        watcher: UserKey,
     },
     /// To the watcher's session: how a user is. `ticket` 0: unasked. Lost: told with the next change.
     Seen {
@@ -65,11 +66,13 @@ pub enum Envelope {
         conversation: ConversationId,
         kind: Arc<ConversationKind>,
         user: UserKey,
+        watcher: UserKey,
         by: SessionRef,
     },
     /// To the home of `user`: the answer; `None`: it could not be read.
     Related {
         user: UserKey,
+        watcher: UserKey,
         by: SessionRef,
         relation: Option<Relation>,
     },

@@ -2,7 +2,9 @@
 //! choice. Reading never panics, whatever the bytes, and takes no more memory than they stand for.
 
 use bytes::Bytes;
-use ringpost_persist::{Body, ConversationKind, Least, Member, Peer, Raise, Record, RegisterKey, Role, Roster, Shown};
+use ringpost_persist::{
+    Body, ConversationKind, DocumentKey, Least, Member, Peer, Raise, Record, RegisterKey, Role, Roster, Shown,
+};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame;
@@ -366,6 +368,24 @@ frozen_enum!(Body {
     4 = Erased { 0: hash },
 });
 frozen!(Member { user, role, join, leave, join_epoch, leave_epoch, hidden, aside, left_ordinal, last_own });
+
+impl Frozen for DocumentKey {
+    fn write(&self, out: &mut Vec<u8>) {
+        let (number, user): (u8, _) = match self {
+            Self::Devices(user) => (0, user),
+            Self::Settings(user) => (1, user),
+        };
+        number.write(out);
+        user.write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Read<Self> {
+        match (u8::read(from)?, UserKey::read(from)?) {
+            (0, user) => Ok(Self::Devices(user)),
+            (1, user) => Ok(Self::Settings(user)),
+            _ => Err(RestoreError("a document")),
+        }
+    }
+}
 
 impl Frozen for Shown {
     fn write(&self, out: &mut Vec<u8>) {

@@ -68,6 +68,7 @@ pub(crate) enum Pending {
     /// A user's settings, for its sessions and who watches it.
     Settings {
         user: UserKey,
+        watched: bool,
     },
     /// When a user who is watched was last here.
     LastSeen {

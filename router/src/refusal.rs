@@ -98,6 +98,11 @@ pub fn unavailable() -> v1::Error {
     retryable(Code::Unavailable, 1_000, "the store does not answer; nothing was stored")
 }
 
+/// What is stored cannot be read, and will not be by trying again.
+pub fn unreadable() -> v1::Error {
+    error(Code::Internal, "what is stored cannot be read by this server; nothing was changed")
+}
+
 pub fn storage_full() -> v1::Error {
     retryable(Code::StorageFull, 30_000, "the disk is nearly full; nothing was stored")
 }

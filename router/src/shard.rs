@@ -6,11 +6,11 @@ use crate::envelope::{Envelope, SessionRef};
 use crate::pending::Pending;
 use crate::session::{Session, TickPush};
 use crate::slab::{Key, Slab};
-use crate::user::User;
 use crate::user::linking::{DeviceChange, Unlinker};
+use crate::user::{Edit, User};
 use crate::wheel::Wheel;
 use hashbrown::HashMap;
-use ringpost_persist::{Outcome, StoreAnswer, StoreRequest, Tag};
+use ringpost_persist::{DocumentKey, Outcome, StoreAnswer, StoreRequest, Tag};
 use ringpost_proto::id::{ConversationId, UserKey};
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
@@ -62,6 +62,13 @@ pub struct Router {
     pub(crate) lingering: VecDeque<(u64, UserKey)>,
     /// Watched users, and when to look at them again, monotonic milliseconds.
     pub(crate) presence_due: BTreeSet<(u64, UserKey)>,
+    /// Watched users of whom something has to be read, how many of these reads are under way, and users whose watchers are
+    /// being told.
+    pub(crate) asking: VecDeque<UserKey>,
+    pub(crate) presence_reads: u32,
+    pub(crate) tellings: VecDeque<UserKey>,
+    /// Documents that are being changed, with the changes that wait.
+    pub(crate) edits: HashMap<DocumentKey, VecDeque<Edit>, Seeded>,
     pub(crate) conversations: Slab<Box<Conversation>>,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
     /// Fan-outs under way, in their order.
@@ -88,6 +95,10 @@ impl Router {
             users: HashMap::with_hasher(hasher.clone()),
             lingering: VecDeque::new(),
             presence_due: BTreeSet::new(),
+            asking: VecDeque::new(),
+            presence_reads: 0,
+            tellings: VecDeque::new(),
+            edits: HashMap::with_hasher(hasher.clone()),
             conversations: Slab::default(),
             by_conversation: HashMap::with_hasher(hasher),
             fan_outs: VecDeque::new(),
@@ -127,7 +138,7 @@ impl Router {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
         let presence = self.presence_due.first().map(|(at_ms, _)| *at_ms);
-        let fan_out = self.fan_outs.front().map(|_| 0);
+        let fan_out = self.fan_outs.front().map(|_| 0).or(self.tellings.front().map(|_| 0));
         let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering, presence, fan_out];
         deadlines.into_iter().flatten().min()
     }
@@ -183,12 +194,12 @@ impl Router {
                 self.tick(conversation, user, TickPush { kind, delivered, read, excluded }, opened_since_ms);
             }
             Envelope::Watch { users, by, watcher, ticket } => self.watched(&users, by, &watcher, ticket),
-            Envelope::Unwatch { users, by } => self.unwatched(&users, by),
+            Envelope::Unwatch { users, by, watcher } => self.unwatched(&users, by, &watcher),
             Envelope::Seen { to, ticket, state } => self.seen(to, ticket, *state),
-            Envelope::Relate { conversation, kind, user, by } => {
-                self.conversation_relates(conversation, &kind, user, by);
+            Envelope::Relate { conversation, kind, user, watcher, by } => {
+                self.conversation_relates(conversation, &kind, user, (watcher, by));
             }
-            Envelope::Related { user, by, relation } => self.related(&user, by, relation),
+            Envelope::Related { user, watcher, by, relation } => self.related(&user, (watcher, by), relation),
             Envelope::Relates { user, other, relation } => self.relates(&user, &other, relation),
             Envelope::Forget { user, from, re } => self.erase_user(user, from, re),
             Envelope::Revoke { user, device, from, re } => {
@@ -223,7 +234,7 @@ impl Router {
             Pending::CountRead { conversation, user, read, since_ms } => {
                 self.read_counted(conversation, user, read, since_ms, outcome);
             }
-            Pending::Settings { user } => self.settings_read(&user, outcome),
+            Pending::Settings { user, watched } => self.settings_read(&user, watched, outcome),
             Pending::LastSeen { user } => self.last_seen_read(&user, outcome),
             Pending::ReadToEdit(editing) => self.document_read(editing, outcome),
             Pending::WriteEdited(editing) => self.document_written(editing, outcome),
@@ -234,6 +245,7 @@ impl Router {
     fn timers(&mut self) {
         self.forget_lingering();
         self.presence_timers();
+        self.go_on_telling();
         self.go_on_fanning_out();
         let mut due = Vec::new();
         self.session_wheel.advance(self.now.mono_ms, |slot| due.push(slot));

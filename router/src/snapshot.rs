@@ -1,6 +1,6 @@
 //! A router written out and read back: for the live upgrade, and in the simulator at random moments.
 //!
-//! Version 2. Holds every state machine and which store requests are under way, so that answers find whom they are for, in
+//! Version 3. Holds every state machine and which store requests are under way, so that answers find whom they are for, in
 //! this process or the next. Does not hold settings, outputs (drain them first) or what is derived: indexes and timers.
 
 use crate::Router;
@@ -15,7 +15,7 @@ use ringpost_proto::id::UserKey;
 use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 2;
+pub const SNAPSHOT_VERSION: u16 = 3;
 
 const MAGIC: &[u8] = b"ringpost router";
 
@@ -35,6 +35,13 @@ impl Router {
         for (name, user) in users {
             name.write(&mut out);
             user.write(&mut out);
+        }
+        self.presence_reads.write(&mut out);
+        let edits: BTreeMap<_, _> = self.edits.iter().collect();
+        (edits.len() as u32).write(&mut out);
+        for (key, waiting) in edits {
+            key.write(&mut out);
+            waiting.write(&mut out);
         }
         self.conversations.write(&mut out);
         self.pending.write(&mut out);
@@ -61,10 +68,21 @@ impl Router {
             if !user.acked.is_empty() {
                 router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
             }
-            if let Some(at_ms) = user.presence.as_ref().and_then(|presence| presence.due_ms()) {
-                router.presence_due.insert((at_ms, UserKey::clone(&name)));
+            if user.due_ms > 0 {
+                router.presence_due.insert((user.due_ms, UserKey::clone(&name)));
+            }
+            if user.asking {
+                router.asking.push_back(UserKey::clone(&name));
+            }
+            if user.presence.as_ref().is_some_and(|presence| presence.telling) {
+                router.tellings.push_back(UserKey::clone(&name));
             }
             router.users.insert(name, user);
+        }
+        router.presence_reads = Frozen::read(&mut from)?;
+        for _ in 0..u32::read(&mut from)? {
+            let key = Frozen::read(&mut from)?;
+            router.edits.insert(key, Frozen::read(&mut from)?);
         }
         router.conversations = Frozen::read(&mut from)?;
         router.pending = Frozen::read(&mut from)?;
@@ -159,7 +177,7 @@ frozen_enum!(Pending {
     9 = Raise { raises: raises, since_ms: since_ms },
     10 = Look { conversation: conversation, ticket: ticket },
     11 = CountRead { conversation: conversation, user: user, read: read, since_ms: since_ms },
-    12 = Settings { user: user },
+    12 = Settings { user: user, watched: watched },
     15 = LastSeen { user: user },
     30 = Lists { conversation: conversation, ticket: ticket, user: user },
     31 = DeviceLists { 0: read },

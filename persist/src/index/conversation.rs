@@ -291,7 +291,10 @@ impl Conversation {
                 let delivered = beyond(own, least(Least::Delivered), least(Least::NextDelivered));
                 // Nor is who hides what it reads.
                 let own = shown(user).among_readers(register(Register::Read, user));
-                (delivered, beyond(own, least(Least::Read), least(Least::NextRead)))
+                let read = beyond(own, least(Least::Read), least(Least::NextRead));
+                // Who has left hears nothing of what came after.
+                let end = if member.is_current() { Seq::MAX } else { member.leave };
+                (delivered.min(end), read.min(end))
             }
         }
     }

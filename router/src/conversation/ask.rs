@@ -36,7 +36,8 @@ impl Conversation {
 
     /// How far each member as of `seq` is with that record, its sender aside.
     fn record_info(&self, user: &UserKey, seq: Seq) -> Result<v1::RecordInfoResult, v1::Error> {
-        let asker = self.roster.member(user).ok_or_else(refusal::not_member)?;
+        // Who has left does not learn how those who stayed are getting on.
+        let asker = self.roster.member(user).filter(|it| it.is_current()).ok_or_else(refusal::not_member)?;
         let unknown = || refusal::not_found("seq", "there is no such record for you");
         let record = self.record(seq).cloned();
         let seen = asker.sees_seq(seq) && record.as_ref().is_none_or(|record| asker.sees(record));

@@ -75,5 +75,5 @@ frozen_enum!(Early {
     0 = Delivered { user: user, device: device, seq: seq, receipts: receipts },
     1 = Read { by: by, seq: seq, receipts: receipts },
     2 = Ask { user: user, from: from, re: re, ask: ask },
-    3 = Relate { user: user, by: by },
+    3 = Relate { user: user, watched: watched },
 });

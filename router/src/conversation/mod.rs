@@ -151,7 +151,7 @@ enum Early {
     Delivered { user: UserKey, device: DeviceId, seq: Seq, receipts: Option<Audience> },
     Read { by: ReadBy, seq: Seq, receipts: Option<Audience> },
     Ask { user: UserKey, from: SessionRef, re: u64, ask: RoomAsk },
-    Relate { user: UserKey, by: SessionRef },
+    Relate { user: UserKey, watched: (UserKey, SessionRef) },
 }
 
 impl Early {

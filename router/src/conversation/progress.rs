@@ -75,11 +75,6 @@ impl Progress {
         self.shown.of(self.read)
     }
 
-    /// Whether it is one of the readers of a group who are counted.
-    pub fn is_reader(&self) -> bool {
-        self.shown.is_reader()
-    }
-
     /// Whether what it reads is hidden.
     pub fn hides(&self) -> bool {
         self.shown.hides()
@@ -193,13 +188,16 @@ impl Conversation {
     /// Read implies delivered, so it moves as far as was asked for and delivered. Returns whether it moved.
     fn advance_read(&mut self, member: MemberAt, unix_ms: u64) -> bool {
         let delivered = self.delivered_to(member);
+        // What senders were told of a group never goes back: who shows again comes in at that place or beyond it.
+        let told = if self.is_group() { self.least_read() } else { 0 };
         let progress = self.member_progress(member);
         let read = progress.read_asked.min(delivered);
         let moved = read > progress.read;
         if moved {
             progress.read_move = Move { from: progress.read, to: read, unix_ms };
             (progress.read, progress.read_dirty) = (read, true);
-            if progress.shows && progress.shown != Shown::default() {
+            let stays = progress.shown.hides() && read < told;
+            if progress.shows && progress.shown != Shown::default() && !stays {
                 progress.shown = Shown::upto(read);
             }
             self.dirty = true;
@@ -208,17 +206,18 @@ impl Conversation {
     }
 
     /// Whom the member shows what it reads. In a group, whose members are not all its contacts, that is everybody or nobody.
-    fn set_receipts(&mut self, member: MemberAt, receipts: Option<Audience>) {
+    /// Returns whether something is to be written.
+    fn set_receipts(&mut self, member: MemberAt, receipts: Option<Audience>) -> bool {
         let sent = !self.is_group() && self.roster.get(member).is_some_and(|it| it.last_own > 0);
         let shows = match receipts {
-            None => return,
+            None => return false,
             Some(Audience::Everyone) => true,
             Some(Audience::Contacts) => sent,
             Some(Audience::Nobody) => false,
         };
-        if self.member_progress(member).show(shows) {
-            self.dirty = true;
-        }
+        let hides = self.member_progress(member).show(shows);
+        self.dirty |= hides;
+        hides
     }
 
     fn read_shown(&self, member: MemberAt) -> Seq {
@@ -275,7 +274,10 @@ impl Router {
             return room.hold_delivered((user, device), seq, receipts);
         }
         let Some(member) = room.member(&user) else { return };
-        room.set_receipts(member, receipts);
+        if room.set_receipts(member, receipts) {
+            self.note_dirty(key);
+        }
+        let Some(room) = self.conversations.get_mut(key) else { return };
         let (before, shown) = (room.delivered_to(member), room.read_shown(member));
         if !room.deliver(member, device, seq) {
             return;

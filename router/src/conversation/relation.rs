@@ -36,29 +36,29 @@ impl Router {
         id: ConversationId,
         kind: &Arc<ConversationKind>,
         user: UserKey,
-        by: SessionRef,
+        watched: (UserKey, SessionRef),
     ) {
         let key = self.conversation(id, kind);
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.phase != Phase::Loading {
-            self.tell_relation(key, user, by);
+            self.tell_relation(key, user, watched);
             return self.forget_if_empty(key);
         }
         if room.early.len() < EARLY {
-            return room.early.push(Early::Relate { user, by });
+            return room.early.push(Early::Relate { user, watched });
         }
-        self.relation_unknown(user, by);
+        self.relation_unknown(user, watched);
     }
 
-    pub(super) fn tell_relation(&mut self, key: Key, user: UserKey, by: SessionRef) {
+    pub(super) fn tell_relation(&mut self, key: Key, user: UserKey, (watcher, by): (UserKey, SessionRef)) {
         let Some(room) = self.conversations.get(key) else { return };
         let (relation, home) = (Some(room.relation_of(&user)), user.clone());
-        self.post_to_user(&home, Envelope::Related { user, by, relation });
+        self.post_to_user(&home, Envelope::Related { user, watcher, by, relation });
     }
 
-    pub(super) fn relation_unknown(&mut self, user: UserKey, by: SessionRef) {
+    pub(super) fn relation_unknown(&mut self, user: UserKey, (watcher, by): (UserKey, SessionRef)) {
         let home = user.clone();
-        self.post_to_user(&home, Envelope::Related { user, by, relation: None });
+        self.post_to_user(&home, Envelope::Related { user, watcher, by, relation: None });
     }
 
     /// A block came or went, or somebody's first record: what both are to each other may be something else now.

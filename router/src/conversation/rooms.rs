@@ -75,6 +75,8 @@ impl Router {
         }
         room.phase = Phase::Ready;
         let (id, kind) = (room.id, room.kind.clone());
+        // Nobody writes here: it was only to be asked what the two are to each other.
+        let only_asked = room.queue.is_empty() && room.early.iter().all(|it| matches!(it, Early::Relate { .. }));
         for early in std::mem::take(&mut room.early) {
             match early {
                 Early::Delivered { user, device, seq, receipts } => {
@@ -82,11 +84,14 @@ impl Router {
                 }
                 Early::Read { by, seq, receipts } => self.conversation_read(id, kind.clone(), by, seq, receipts),
                 Early::Ask { user, from, re, ask } => self.ask_room(key, &user, from, re, ask),
-                Early::Relate { user, by } => self.tell_relation(key, user, by),
+                Early::Relate { user, watched } => self.tell_relation(key, user, watched),
             }
         }
         self.append_next(key);
         self.forget_if_empty(key);
+        if only_asked && self.conversations.get(key).is_some_and(|room| room.is_idle()) {
+            self.forget_conversation(key);
+        }
     }
 
     /// Nobody is kept waiting: sends and reads are refused. Acks may have no successor, so for them it is tried again.
@@ -110,7 +115,7 @@ impl Router {
                 Early::Read { by: ReadBy { from, re, .. }, .. } | Early::Ask { from, re, .. } => {
                     self.refuse_request(from, re, refusal::unavailable());
                 }
-                Early::Relate { user, by } => self.relation_unknown(user, by),
+                Early::Relate { user, watched } => self.relation_unknown(user, watched),
                 Early::Delivered { .. } => {}
             }
         }

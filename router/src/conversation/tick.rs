@@ -5,7 +5,6 @@
 //! advanced, the next one after it.
 
 use super::Conversation;
-use super::progress::Progress;
 use crate::Router;
 use crate::envelope::{Envelope, Ranges};
 use crate::frozen::frozen;
@@ -62,11 +61,16 @@ impl Conversation {
         progress.map_or((before, before), |it| (it.delivered().max(before), it.read_shown().max(before)))
     }
 
-    fn is_reader(&self, member: MemberAt) -> bool {
-        self.progress.get(usize::from(member)).is_none_or(Progress::is_reader)
+    /// How far any sender was told that all others have read.
+    pub(super) fn least_read(&self) -> Seq {
+        self.least.read.max(self.least.next_read)
     }
 
-    /// The same, among those who are counted: who has hidden what it reads is none of them.
+    fn is_reader(&self, member: MemberAt) -> bool {
+        self.progress.get(usize::from(member)).is_none_or(|progress| !progress.hides())
+    }
+
+    /// The same, among those who are counted: who hides what it reads is none of them.
     fn standing(&self, member: MemberAt) -> (Seq, Seq) {
         let (delivered, read) = self.position(member);
         (delivered, if self.is_reader(member) { read } else { Seq::MAX })

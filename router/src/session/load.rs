@@ -235,7 +235,7 @@ impl Router {
                 _ => {}
             }
         }
-        if known { self.tell_watchers(user) } else { self.presence_unknown(user) }
+        if known { self.tell_all(user) } else { self.presence_unknown(user) }
     }
 
     /// Something could not be read: a moment later again, some times.

@@ -404,6 +404,13 @@ impl Router {
         self.flush_all();
     }
 
+    /// Refuses a request before anything waits for it.
+    pub(crate) fn refuse_now(&mut self, key: Key, re: u64, error: v1::Error) {
+        if let Some(conn) = self.sessions.get(key).map(|session| session.conn) {
+            self.frame(conn, re, Answer::Error(error));
+        }
+    }
+
     pub(crate) fn frame(&mut self, conn: ConnRef, re: u64, answer: Answer) {
         let frame = Box::new(v1::ServerFrame { re, answer: Some(answer) });
         self.emit(conn, Output::Frame { conn, frame });

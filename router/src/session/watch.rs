@@ -100,9 +100,10 @@ impl Router {
     }
 
     fn tell_unwatched(&mut self, key: Key, users: BTreeSet<UserKey>) {
-        let by = self.session_ref(key);
+        let (by, watcher) = (self.session_ref(key), self.identity_of(key).map(|(user, _)| user));
+        let Some(watcher) = watcher else { return };
         for (shard, users) in self.by_home(users) {
-            self.post(shard, Envelope::Unwatch { users, by });
+            self.post(shard, Envelope::Unwatch { users, by, watcher: watcher.clone() });
         }
     }
 
@@ -121,14 +122,13 @@ impl Router {
         let Some(watching) = &mut session.watching else { return };
         if ticket == 0 {
             // An answer that is not complete yet must not say later what was true earlier.
-            let mut gathers = watching.gathers.iter_mut();
-            let gathered = gathers.find_map(|gather| gather.states.get_mut(&state.user));
-            match gathered {
-                Some(earlier) => *earlier = state,
-                None if watching.users.iter().any(|user| user.user() == state.user) => {
-                    watching.held.insert(state.user.clone(), state);
-                }
-                None => {}
+            let mut gathered = false;
+            for earlier in watching.gathers.iter_mut().filter_map(|gather| gather.states.get_mut(&state.user)) {
+                *earlier = state.clone();
+                gathered = true;
+            }
+            if !gathered && watching.users.iter().any(|user| user.user() == state.user) {
+                watching.held.insert(state.user.clone(), state);
             }
             return self.tell_held(key);
         }

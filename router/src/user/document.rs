@@ -1,8 +1,9 @@
 //! Small versioned documents of a user, changed on the user's home shard: read, apply, write if the version is still the same.
 //!
-//! Owns: the changes that are under way. Guarantees: a change is applied to what is stored and to nothing else, so none is
-//! lost to another one; after an outcome that is not known the document says what became of it, and a change that is applied
-//! twice is as one. Never does: hold a document, decide what is in it.
+//! Owns: the changes that are under way. Guarantees: changes of one document follow each other in their order; a change is
+//! applied to what is stored and to nothing else, so none is lost to another one; after an outcome that is not known the
+//! document says what became of it, and a change that is applied twice is as one. Never does: hold a document, decide what is
+//! in it.
 
 use super::devices::DeviceList;
 use super::linking::DeviceEdit;
@@ -14,11 +15,13 @@ use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
 use bytes::Bytes;
+use hashbrown::hash_map::Entry;
 use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::UserKey;
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
+use std::collections::VecDeque;
 
 /// So often others may come first.
 const TRIES: u32 = 8;
@@ -94,7 +97,27 @@ impl Router {
         }
     }
 
+    /// Changes a document, after the changes of it that are under way.
     pub(crate) fn edit(&mut self, user: UserKey, edit: Edit) {
+        match self.edits.entry(edit.key(&user)) {
+            Entry::Occupied(mut waiting) => return waiting.get_mut().push_back(edit),
+            Entry::Vacant(none) => none.insert(VecDeque::new()),
+        };
+        self.begin_edit(user, edit);
+    }
+
+    /// One change is done: the next one.
+    fn edit_next(&mut self, key: DocumentKey) {
+        let Some(waiting) = self.edits.get_mut(&key) else { return };
+        let Some(edit) = waiting.pop_front() else {
+            self.edits.remove(&key);
+            return;
+        };
+        let (DocumentKey::Settings(user) | DocumentKey::Devices(user)) = key;
+        self.begin_edit(user, edit);
+    }
+
+    fn begin_edit(&mut self, user: UserKey, edit: Edit) {
         self.read_to_edit(Box::new(Editing { user, edit, tries: 0, bytes: Bytes::new(), expected: 0 }));
     }
 
@@ -139,6 +162,7 @@ impl Router {
 
     /// The document is this now.
     fn edited(&mut self, editing: Editing, version: u64, bytes: Bytes) {
+        let key = editing.edit.key(&editing.user);
         match editing.edit {
             Edit::Settings { by, re, .. } => {
                 self.settings_are(&editing.user, version, &bytes);
@@ -158,9 +182,11 @@ impl Router {
             }
             Edit::Devices(edit) => self.devices_edited(&editing.user, *edit, &bytes, !editing.bytes.is_empty()),
         }
+        self.edit_next(key);
     }
 
     fn edit_failed(&mut self, editing: Editing, error: v1::Error) {
+        let key = editing.edit.key(&editing.user);
         match editing.edit {
             Edit::Settings { by, re, .. } => self.answer(by, re, Answer::Error(error)),
             Edit::Forget { by, re, .. } => {
@@ -169,6 +195,7 @@ impl Router {
             }
             Edit::Devices(edit) => self.devices_edit_failed(*edit, error),
         }
+        self.edit_next(key);
     }
 }
 

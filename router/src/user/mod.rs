@@ -4,6 +4,7 @@
 //! Guarantees: at most one live session a device. An entry exists while a session does or somebody watches, and for the moment
 //! after it in which its last acks may be unwritten.
 
+mod asking;
 pub mod devices;
 pub(crate) mod document;
 pub(crate) mod linking;
@@ -36,6 +37,11 @@ pub(crate) struct User {
     /// Whether a session is open and ACTIVE, and when that was last over, Unix milliseconds; 0: it is not known here.
     pub active: bool,
     pub active_ms: u64,
+    /// The same in monotonic milliseconds; and when the entry is looked at for it, or for those who watch. 0: not.
+    pub left_ms: u64,
+    pub due_ms: u64,
+    /// It is in the queue of those for whom something has to be read.
+    pub asking: bool,
     pub presence: Option<Box<Presence>>,
 }
 
@@ -77,7 +83,7 @@ impl User {
     }
 }
 
-frozen!(User { sessions, takeovers, sends, acked, settings, active, active_ms, presence });
+frozen!(User { sessions, takeovers, sends, acked, settings, active, active_ms, left_ms, due_ms, asking, presence });
 frozen_enum!(Known<Prefs> { 0 = No {}, 1 = Asked {}, 2 = Yes { 0: known } });
 frozen!(Takeovers { device, at_ms });
 

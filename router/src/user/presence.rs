@@ -2,9 +2,10 @@
 //!
 //! Owns: the watchers, and what they were told. Guarantees: a user is online while one of its sessions is open and ACTIVE, and
 //! for [`GRACE_MS`] after that, so that who comes back soon never was away; a watcher is told what the user's settings and
-//! blocks let it see, and otherwise "neither online nor last seen", which is also what is told of who was never here; what
-//! cannot be found out now is tried again. Nothing of it is stored but when a device was last seen. Never does: tell a
-//! session twice the same.
+//! blocks let it see, and otherwise "neither online nor last seen", which is also what is told of who was never here; a
+//! request to watch is answered once, and a watcher is not told the same again; what changes often is told once a second, as
+//! it is then; what cannot be found out now is tried again, later each time. Nothing of it is stored. Never does: ask the
+//! store more at once than [`super::asking`] lets it.
 
 use super::devices::DeviceList;
 use super::settings::{Audience, Prefs};
@@ -12,50 +13,61 @@ use super::{Known, User};
 use crate::Router;
 use crate::envelope::{Envelope, Relation, SessionRef};
 use crate::frozen::{frozen, frozen_enum};
-use crate::pending::Pending;
 use crate::session::State;
-use crate::session::request::direct;
-use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
+use ringpost_persist::Outcome;
 use ringpost_proto::id::UserKey;
 use ringpost_proto::v1;
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::ops::Bound;
 
 /// Who comes back within this time was not away, milliseconds.
 pub(crate) const GRACE_MS: u64 = 15_000;
-const RETRY_MS: u64 = 2_000;
+/// Between two rounds of all watchers, milliseconds.
+const ROUND_MS: u64 = 1_000;
+/// Watchers that are looked at before other work has its turn.
+const TURN: usize = 128;
 
 /// Of a user that is watched.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    watchers: Vec<Watcher>,
+    pub(super) watchers: BTreeMap<Watched, Watcher>,
+    /// Those of whom it has to be asked what the user is to them.
+    pub(super) unrelated: BTreeSet<Watched>,
     /// What the watchers are told.
-    online: bool,
+    pub(super) online: bool,
     /// When that is over, if nobody comes.
     offline_ms: Option<u64>,
     /// When it was last here, as the store says; needed only where no session of it was seen.
-    seen: Seen,
-    /// When to ask again for what could not be read.
-    retry_ms: Option<u64>,
+    pub(super) seen: Seen,
+    /// When to ask again for what could not be read, and how often that was so in a row.
+    pub(super) retry_ms: Option<u64>,
+    pub(super) failures: u32,
+    /// When the last round of all watchers began, and when the next one is to; in between, where it has got.
+    round_ms: u64,
+    next_round_ms: Option<u64>,
+    pub(crate) telling: bool,
+    told: Option<Watched>,
 }
 
+/// A user's session that watches.
+pub(super) type Watched = (UserKey, SessionRef);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     #[default]
     No,
     Asked,
     At(u64),
 }
 
-#[derive(Debug)]
-struct Watcher {
-    by: SessionRef,
-    user: UserKey,
-    /// `None`: the room was asked, or has to be.
-    relation: Option<Relation>,
-    asked: bool,
-    /// The request that waits for a first answer; 0: none.
-    ticket: u64,
+#[derive(Debug, Default)]
+pub(super) struct Watcher {
+    /// `None`: the room is asked, or has to be.
+    pub relation: Option<Relation>,
+    /// The requests that wait for a first answer.
+    pub tickets: SmallVec<[u64; 1]>,
     told: Option<Told>,
 }
 
@@ -68,30 +80,61 @@ struct Told {
     profile: u64,
 }
 
-impl Presence {
-    /// When it has to be looked at again.
-    pub fn due_ms(&self) -> Option<u64> {
-        [self.offline_ms, self.retry_ms].into_iter().flatten().min()
-    }
+/// What there is to see of a user at one moment.
+struct View<'a> {
+    prefs: Option<&'a Prefs>,
+    online: bool,
+    /// `None`: it is being read.
+    last_seen_ms: Option<u64>,
+    hash: u64,
 }
 
-impl Watcher {
-    /// Whether it may see when the user is here.
-    fn sees(&self, prefs: Option<&Prefs>) -> Option<bool> {
-        let relation = self.relation?;
-        let audience = prefs.map_or(Audience::Everyone, |prefs| prefs.last_seen);
-        Some(match audience {
+impl View<'_> {
+    /// What this watcher sees of it; `None`: something is not known yet.
+    fn of(&self, watcher: &Watcher) -> Option<Told> {
+        let relation = watcher.relation?;
+        let audience = self.prefs.map_or(Audience::Everyone, |prefs| prefs.last_seen);
+        let sees = match audience {
             _ if relation == Relation::Oneself => true,
             Audience::Everyone => relation != Relation::Blocked,
             Audience::Contacts => relation == Relation::Contact,
             Audience::Nobody => false,
-        })
+        };
+        let (online, last_seen_ms) = if sees { (self.online, self.last_seen_ms?) } else { (false, 0) };
+        // The profile is everybody's: to take it away would tell who is blocked.
+        Some(Told { online, last_seen_ms, profile: self.hash })
+    }
+}
+
+impl Presence {
+    /// When it has to be looked at again.
+    fn due_ms(&self) -> Option<u64> {
+        [self.offline_ms, self.retry_ms, self.next_round_ms].into_iter().flatten().min()
     }
 }
 
 impl User {
     pub fn is_watched(&self) -> bool {
         self.presence.is_some()
+    }
+
+    /// Whether it left so lately that it counts as being here.
+    pub fn is_leaving(&self, now_ms: u64) -> bool {
+        !self.active && self.left_ms > 0 && now_ms < self.left_ms + GRACE_MS
+    }
+
+    fn view(&self) -> Option<View<'_>> {
+        let (Known::Yes(prefs), Some(presence)) = (&self.settings, &self.presence) else { return None };
+        let prefs = prefs.as_deref();
+        let last_seen_ms = match (presence.online, self.active_ms, presence.seen) {
+            (true, ..) => Some(0),
+            (false, at_ms @ 1.., _) | (false, _, Seen::At(at_ms)) => Some(at_ms),
+            _ => None,
+        };
+        let bytes = prefs.and_then(|prefs| prefs.profile.as_deref()).map(prost::Message::encode_to_vec);
+        // Never 0, which is none.
+        let hash = bytes.map_or(0, |bytes| foldhash::fast::FixedState::with_seed(0).hash_one(bytes) | 1);
+        Some(View { prefs, online: presence.online, last_seen_ms, hash })
     }
 }
 
@@ -108,146 +151,164 @@ impl Router {
         }
         user.active = active;
         if !active {
-            user.active_ms = unix_ms;
+            (user.active_ms, user.left_ms) = (unix_ms, now_ms);
         }
-        let Some(presence) = &mut user.presence else { return };
-        presence.offline_ms = (!active && presence.online).then_some(now_ms + GRACE_MS);
-        let comes = active && !presence.online;
-        presence.online |= active;
+        if let Some(presence) = &mut user.presence {
+            presence.offline_ms = (!active && presence.online).then_some(now_ms + GRACE_MS);
+            let comes = active && !presence.online;
+            presence.online |= active;
+            if comes {
+                self.tell_watchers(name);
+            }
+        }
         self.arm_presence(name);
-        if comes {
-            self.tell_watchers(name);
-        }
     }
 
-    fn arm_presence(&mut self, name: &UserKey) {
-        let presence = self.users.get(name).and_then(|user| user.presence.as_ref());
-        if let Some(at_ms) = presence.and_then(|presence| presence.due_ms()) {
+    /// Looks at the user again when something of it is due. One entry a user is enough: what comes later is found then.
+    pub(super) fn arm_presence(&mut self, name: &UserKey) {
+        let now_ms = self.now.mono_ms;
+        let Some(user) = self.users.get_mut(name) else { return };
+        // Who has just left is kept until the grace is over, in case somebody begins to watch.
+        let leaving = user.is_leaving(now_ms).then_some(user.left_ms + GRACE_MS);
+        let due = user.presence.as_ref().and_then(|presence| presence.due_ms());
+        let Some(at_ms) = [leaving, due].into_iter().flatten().min() else { return };
+        if user.due_ms == 0 || at_ms < user.due_ms {
+            let earlier = std::mem::replace(&mut user.due_ms, at_ms);
+            self.presence_due.remove(&(earlier, name.clone()));
             self.presence_due.insert((at_ms, name.clone()));
         }
     }
 
-    /// What is due. An entry that is no longer true finds nothing to do.
     pub(crate) fn presence_timers(&mut self) {
         let now_ms = self.now.mono_ms;
         while self.presence_due.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
-            let Some((_, name)) = self.presence_due.pop_first() else { return };
-            let Some(presence) = self.users.get_mut(&name).and_then(|user| user.presence.as_mut()) else { continue };
-            let is_due = |at: Option<u64>| at.is_some_and(|at| at <= now_ms);
-            if is_due(presence.offline_ms) {
-                (presence.offline_ms, presence.online) = (None, false);
-                self.tell_watchers(&name);
-            } else if is_due(presence.retry_ms) {
-                presence.retry_ms = None;
-                self.ask_for_watchers(&name);
+            let Some((_, name)) = self.presence_due.pop_first() else { break };
+            let Some(user) = self.users.get_mut(&name) else { continue };
+            user.due_ms = 0;
+            if let Some(presence) = &mut user.presence {
+                let take = |at: &mut Option<u64>| at.take_if(|at| *at <= now_ms).is_some();
+                let goes = take(&mut presence.offline_ms);
+                presence.online &= !goes;
+                let (round, retry) = (take(&mut presence.next_round_ms), take(&mut presence.retry_ms));
+                if goes || round {
+                    self.tell_watchers(&name);
+                }
+                if goes || retry {
+                    self.ask_for_watchers(&name);
+                }
             }
             self.arm_presence(&name);
+            self.forget_user(&name);
         }
     }
 
     /// A session watches these users of this shard.
     pub(crate) fn watched(&mut self, users: &[UserKey], by: SessionRef, watcher: &UserKey, ticket: u64) {
+        let now_ms = self.now.mono_ms;
         for name in users {
             let user = self.users.entry(name.clone()).or_default();
-            let online = user.active;
-            let presence = user.presence.get_or_insert_with(|| Box::new(Presence { online, ..Presence::default() }));
-            match presence.watchers.iter_mut().find(|other| other.by == by) {
-                Some(again) => again.ticket = ticket,
-                None => {
-                    let relation = (name == watcher).then_some(Relation::Oneself);
-                    let user = watcher.clone();
-                    presence.watchers.push(Watcher { by, user, relation, asked: false, ticket, told: None });
-                }
+            let leaving = user.is_leaving(now_ms);
+            let (online, offline_ms) = (user.active || leaving, leaving.then_some(user.left_ms + GRACE_MS));
+            let fresh = || Box::new(Presence { online, offline_ms, ..Presence::default() });
+            let presence = user.presence.get_or_insert_with(fresh);
+            let entry = presence.watchers.entry((watcher.clone(), by)).or_default();
+            entry.tickets.push(ticket);
+            if name == watcher {
+                entry.relation = Some(Relation::Oneself);
+            } else if entry.relation.is_none() && entry.tickets.len() == 1 {
+                presence.unrelated.insert((watcher.clone(), by));
             }
+            self.arm_presence(name);
             self.ask_for_watchers(name);
-            self.tell_watchers(name);
+            self.tell_one(name, &(watcher.clone(), by));
         }
     }
 
-    pub(crate) fn unwatched(&mut self, users: &[UserKey], by: SessionRef) {
+    pub(crate) fn unwatched(&mut self, users: &[UserKey], by: SessionRef, watcher: &UserKey) {
         for name in users {
             let Some(user) = self.users.get_mut(name) else { continue };
             let Some(presence) = &mut user.presence else { continue };
-            let gone = presence.watchers.iter().position(|watcher| watcher.by == by);
-            let gone = gone.map(|at| presence.watchers.swap_remove(at));
+            let watched = (watcher.clone(), by);
+            let gone = presence.watchers.remove(&watched);
+            presence.unrelated.remove(&watched);
             if presence.watchers.is_empty() {
                 user.presence = None;
             }
             self.forget_user(name);
-            if let Some(watcher) = gone.filter(|watcher| watcher.ticket != 0) {
-                self.tell_unknown(name, by, watcher.ticket);
+            for ticket in gone.into_iter().flat_map(|watcher| watcher.tickets) {
+                self.tell_unknown(name, by, ticket);
             }
         }
     }
 
-    /// Asks for whatever is needed to answer the watchers and neither known nor on its way.
-    fn ask_for_watchers(&mut self, name: &UserKey) {
-        self.need_settings(name);
-        let Some(user) = self.users.get_mut(name) else { return };
-        let Some(presence) = &mut user.presence else { return };
-        let mut unrelated = Vec::new();
-        for watcher in presence.watchers.iter_mut().filter(|it| it.relation.is_none() && !it.asked) {
-            watcher.asked = true;
-            unrelated.push((watcher.user.clone(), watcher.by));
-        }
-        let reads = presence.seen == Seen::No && !presence.online && user.active_ms == 0;
-        if reads {
-            presence.seen = Seen::Asked;
-            let (key, user) = (DocumentKey::Devices(name.clone()), name.clone());
-            self.ask(Pending::LastSeen { user }, |tag| StoreRequest::ReadDocument { tag, key });
-        }
-        for (watcher, by) in unrelated {
-            let (conversation, user) = (name.direct_with(&watcher), name.clone());
-            let kind = Arc::new(direct(user.clone(), watcher));
-            self.post_to_conversation(conversation, Envelope::Relate { conversation, kind, user, by });
-        }
-    }
-
     pub(crate) fn last_seen_read(&mut self, name: &UserKey, outcome: Outcome) {
+        self.presence_answered();
         let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
-        if let Outcome::Document(found) = outcome {
-            // A list that cannot be read says nothing.
-            let list = found.and_then(|(_, bytes)| DeviceList::decode(&bytes).ok());
-            presence.seen = Seen::At(list.map_or(0, |list| list.last_seen_ms()));
-            return self.tell_watchers(name);
-        }
-        presence.seen = Seen::No;
-        self.presence_unknown(name);
+        let Outcome::Document(found) = outcome else {
+            presence.seen = Seen::No;
+            return self.presence_unknown(name);
+        };
+        // A list that cannot be read says nothing.
+        let list = found.and_then(|(_, bytes)| DeviceList::decode(&bytes).ok());
+        presence.seen = Seen::At(list.map_or(0, |list| list.last_seen_ms()));
+        presence.failures = 0;
+        self.tell_all(name);
+        self.ask_for_watchers(name);
     }
 
     /// What one user is to another, from their room; `None`: it could not be read.
-    pub(crate) fn related(&mut self, name: &UserKey, by: SessionRef, relation: Option<Relation>) {
-        let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
-        let watcher = presence.and_then(|it| it.watchers.iter_mut().find(|watcher| watcher.by == by));
-        let Some(watcher) = watcher else { return };
-        (watcher.relation, watcher.asked) = (relation.or(watcher.relation), false);
-        match watcher.relation {
-            Some(_) => self.tell_watchers(name),
-            None => self.presence_unknown(name),
+    pub(crate) fn related(&mut self, name: &UserKey, watched: (UserKey, SessionRef), relation: Option<Relation>) {
+        self.presence_answered();
+        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        let Some(watcher) = presence.watchers.get_mut(&watched) else { return };
+        watcher.relation = relation.or(watcher.relation);
+        if watcher.relation.is_none() {
+            presence.unrelated.insert(watched.clone());
+            self.unknown_to(name, [watched]);
+            return self.ask_later(name);
         }
+        presence.failures = 0;
+        self.tell_one(name, &watched);
+        self.ask_for_watchers(name);
     }
 
-    /// The same, unasked: it has changed.
-    pub(crate) fn relates(&mut self, name: &UserKey, to: &UserKey, relation: Relation) {
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
-        for watcher in presence.watchers.iter_mut().filter(|watcher| watcher.user == *to) {
-            watcher.relation = Some(relation);
+    /// The same, unasked: it has changed, for all sessions of the other one.
+    pub(crate) fn relates(&mut self, name: &UserKey, other: &UserKey, relation: Relation) {
+        let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
+        let sessions = presence.map(|it| sessions_of(&mut it.watchers, other, relation)).unwrap_or_default();
+        for watched in sessions {
+            self.tell_one(name, &watched);
         }
-        self.tell_watchers(name);
     }
 
     /// Something could not be read: who waits is told so, and it is tried again.
     pub(crate) fn presence_unknown(&mut self, name: &UserKey) {
-        let now_ms = self.now.mono_ms;
         let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
-        presence.retry_ms.get_or_insert(now_ms + RETRY_MS);
-        let waits = |watcher: &&mut Watcher| watcher.ticket != 0;
-        let take = |watcher: &mut Watcher| (watcher.by, std::mem::take(&mut watcher.ticket));
-        let waiting: Vec<_> = presence.watchers.iter_mut().filter(waits).map(take).collect();
-        for (by, ticket) in waiting {
-            self.tell_unknown(name, by, ticket);
+        let waits = presence.watchers.iter().filter(|(_, watcher)| !watcher.tickets.is_empty());
+        let waiting: Vec<Watched> = waits.map(|(watched, _)| watched.clone()).collect();
+        self.unknown_to(name, waiting);
+        self.ask_later(name);
+    }
+
+    fn unknown_to(&mut self, name: &UserKey, waiting: impl IntoIterator<Item = Watched>) {
+        for watched in waiting {
+            let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
+            let Some(watcher) = presence.and_then(|it| it.watchers.get_mut(&watched)) else { continue };
+            watcher.told = Some(Told { online: false, last_seen_ms: 0, profile: 0 });
+            for ticket in std::mem::take(&mut watcher.tickets) {
+                self.tell_unknown(name, watched.1, ticket);
+            }
         }
-        self.arm_presence(name);
+    }
+
+    fn ask_later(&mut self, name: &UserKey) {
+        let (now_ms, random) = (self.now.mono_ms, self.next_random());
+        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        if presence.retry_ms.is_none() {
+            presence.retry_ms = Some(now_ms + super::asking::retry_after_ms(presence.failures, random));
+            presence.failures += 1;
+            self.arm_presence(name);
+        }
     }
 
     fn tell_unknown(&mut self, name: &UserKey, by: SessionRef, ticket: u64) {
@@ -255,49 +316,102 @@ impl Router {
         self.post(by.shard, Envelope::Seen { to: by, ticket, state });
     }
 
-    /// Every watcher that waits, or that would see something else than what it was told.
+    /// A watcher that waits, or that would see something else than what it was told.
+    fn tell_one(&mut self, name: &UserKey, watched: &Watched) {
+        let user = self.users.get(name);
+        let presence = user.and_then(|user| user.presence.as_ref());
+        let Some(watcher) = presence.and_then(|presence| presence.watchers.get(watched)) else { return };
+        let Some(view) = user.and_then(User::view) else { return };
+        let Some(told) = view.of(watcher) else { return };
+        if watcher.tickets.is_empty() && watcher.told == Some(told) {
+            return;
+        }
+        let profile = view.prefs.and_then(|prefs| prefs.profile.as_deref()).cloned();
+        let (user, online, last_seen_ms) = (name.user().to_owned(), told.online, told.last_seen_ms);
+        let state = v1::PresenceState { user, online, last_seen_ms, profile };
+        let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
+        let Some(watcher) = presence.and_then(|presence| presence.watchers.get_mut(watched)) else { return };
+        watcher.told = Some(told);
+        let to = watched.1;
+        let tickets = std::mem::take(&mut watcher.tickets);
+        let unasked = tickets.is_empty().then_some(0);
+        for ticket in tickets.into_iter().chain(unasked) {
+            self.post(to.shard, Envelope::Seen { to, ticket, state: Box::new(state.clone()) });
+        }
+    }
+
+    /// The user is otherwise than it was: a round of all watchers, now or a second after the last one.
     pub(crate) fn tell_watchers(&mut self, name: &UserKey) {
-        let Some(user) = self.users.get_mut(name) else { return };
-        let (Known::Yes(prefs), Some(presence)) = (&user.settings, &mut user.presence) else { return };
-        let prefs = prefs.as_deref();
-        let profile = prefs.and_then(|prefs| prefs.profile.as_deref());
-        // Never 0, which is none.
-        let hash =
-            |profile| foldhash::fast::FixedState::with_seed(0).hash_one(prost::Message::encode_to_vec(profile)) | 1;
-        let hashed = profile.map_or(0, hash);
-        let last_seen_ms = match (presence.online, user.active_ms, presence.seen) {
-            (true, ..) => Some(0),
-            (false, at_ms @ 1.., _) | (false, _, Seen::At(at_ms)) => Some(at_ms),
-            _ => None,
-        };
-        let (mut telling, mut lacks) = (Vec::new(), false);
-        for watcher in &mut presence.watchers {
-            let Some(sees) = watcher.sees(prefs) else { continue };
-            let seen = if sees { last_seen_ms.map(|at_ms| (presence.online, at_ms)) } else { Some((false, 0)) };
-            let Some((online, last_seen_ms)) = seen else {
-                lacks = true;
-                continue;
-            };
-            let known = watcher.relation != Some(Relation::Blocked);
-            let told = Told { online, last_seen_ms, profile: if known { hashed } else { 0 } };
-            if watcher.ticket == 0 && watcher.told == Some(told) {
-                continue;
-            }
-            watcher.told = Some(told);
-            let (user, profile) = (name.user().to_owned(), profile.filter(|_| known).cloned());
-            let state = Box::new(v1::PresenceState { user, online, last_seen_ms, profile });
-            telling.push((watcher.by, std::mem::take(&mut watcher.ticket), state));
+        let now_ms = self.now.mono_ms;
+        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        if presence.round_ms > 0 && now_ms < presence.round_ms + ROUND_MS {
+            presence.next_round_ms.get_or_insert(presence.round_ms + ROUND_MS);
+            return self.arm_presence(name);
         }
-        for (to, ticket, state) in telling {
-            self.post(to.shard, Envelope::Seen { to, ticket, state });
+        presence.round_ms = now_ms;
+        self.tell_all(name);
+    }
+
+    /// Something was read that watchers may wait for: a round of all of them.
+    pub(crate) fn tell_all(&mut self, name: &UserKey) {
+        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        presence.told = None;
+        if !std::mem::replace(&mut presence.telling, true) {
+            self.tellings.push_back(name.clone());
         }
-        if lacks {
-            self.ask_for_watchers(name);
+        if self.tellings.len() == 1 {
+            // Most have few watchers: at once.
+            self.go_on_telling();
+        }
+    }
+
+    /// Some more watchers of the user whose turn it is.
+    pub(crate) fn go_on_telling(&mut self) {
+        let Some(name) = self.tellings.pop_front() else { return };
+        let Some(presence) = self.users.get_mut(&name).and_then(|user| user.presence.as_mut()) else { return };
+        let after = presence.told.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let turn: Vec<Watched> =
+            presence.watchers.range((after, Bound::Unbounded)).take(TURN).map(|(watched, _)| watched.clone()).collect();
+        presence.telling = turn.len() == TURN;
+        presence.told = turn.last().filter(|_| turn.len() == TURN).cloned();
+        if presence.telling {
+            self.tellings.push_back(name.clone());
+        }
+        for watched in turn {
+            self.tell_one(&name, &watched);
         }
     }
 }
 
-frozen!(Presence { watchers, online, offline_ms, seen, retry_ms });
+/// Sets what the user with these sessions is to the watched one.
+fn sessions_of(watchers: &mut BTreeMap<Watched, Watcher>, user: &UserKey, relation: Relation) -> Vec<Watched> {
+    let least = SessionRef { shard: 0, slot: 0, generation: 0 };
+    let mut sessions = Vec::new();
+    for (watched, watcher) in watchers.range_mut((user.clone(), least)..) {
+        if watched.0 != *user {
+            break;
+        }
+        if watcher.relation != Some(Relation::Oneself) {
+            watcher.relation = Some(relation);
+        }
+        sessions.push(watched.clone());
+    }
+    sessions
+}
+
+frozen!(Presence {
+    watchers,
+    unrelated,
+    online,
+    offline_ms,
+    seen,
+    retry_ms,
+    failures,
+    round_ms,
+    next_round_ms,
+    telling,
+    told,
+});
 frozen_enum!(Seen { 0 = No {}, 1 = Asked {}, 2 = At { 0: at_ms } });
-frozen!(Watcher { by, user, relation, asked, ticket, told });
+frozen!(Watcher { relation, tickets, told });
 frozen!(Told { online, last_seen_ms, profile });

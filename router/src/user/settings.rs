@@ -85,7 +85,7 @@ pub(super) fn apply(
     change: &v1::Settings,
     now_ms: u64,
 ) -> Result<Option<Bytes>, v1::Error> {
-    let current = v1::Settings::decode(bytes.clone()).map_err(|_| refusal::unavailable())?;
+    let current = v1::Settings::decode(bytes.clone()).map_err(|_| refusal::unreadable())?;
     let mut new = current.clone();
     if let Some(change) = &change.profile {
         let profile = new.profile.get_or_insert_default();
@@ -154,19 +154,33 @@ pub(super) fn to_wire(bytes: &[u8], now_ms: u64) -> v1::Settings {
 impl Router {
     pub(crate) fn settings_request(&mut self, key: Key, re: u64, change: v1::Settings) {
         let Some((user, _)) = self.identity_of(key) else { return };
+        if change.mute.len() > MUTES {
+            let error = refusal::too_many("mute", MUTES as u32);
+            return self.refuse_now(key, re, error);
+        }
         self.begin_request(key);
         self.edit(user, super::Edit::Settings { by: key, re, change: Box::new(change) });
     }
 
     /// Asks for the settings of a user, unless they are known or asked for.
     pub(crate) fn need_settings(&mut self, user: &UserKey) {
-        let Some(entry) = self.users.get_mut(user).filter(|entry| matches!(entry.settings, Known::No)) else { return };
-        entry.settings = Known::Asked;
-        let (key, user) = (DocumentKey::Settings(user.clone()), user.clone());
-        self.ask(Pending::Settings { user }, |tag| StoreRequest::ReadDocument { tag, key });
+        if self.users.get(user).is_some_and(|entry| matches!(entry.settings, Known::No)) {
+            self.read_settings(user, false);
+        }
     }
 
-    pub(crate) fn settings_read(&mut self, user: &UserKey, outcome: Outcome) {
+    /// `watched`: it is one of the reads for watchers.
+    pub(super) fn read_settings(&mut self, user: &UserKey, watched: bool) {
+        let Some(entry) = self.users.get_mut(user) else { return };
+        entry.settings = Known::Asked;
+        let (key, user) = (DocumentKey::Settings(user.clone()), user.clone());
+        self.ask(Pending::Settings { user, watched }, |tag| StoreRequest::ReadDocument { tag, key });
+    }
+
+    pub(crate) fn settings_read(&mut self, user: &UserKey, watched: bool, outcome: Outcome) {
+        if watched {
+            self.presence_answered();
+        }
         match outcome {
             Outcome::Document(found) => {
                 let (version, bytes) = found.unwrap_or_default();

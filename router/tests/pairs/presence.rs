@@ -82,6 +82,7 @@ fn who_comes_is_told_at_once_and_who_goes_after_the_grace_with_the_time_of_going
         world.advance(1);
         assert_eq!(news(&mut world, alice), bob(false, went_ms));
         world.open("bob", "phone");
+        world.advance(1_000);
         assert_eq!(news(&mut world, alice), bob(true, 0));
         assert_eq!(states(&mut world, alice, &["bob"]), bob(true, 0));
     }
@@ -118,6 +119,7 @@ fn away_on_every_device_is_offline() {
     world.advance(GRACE_MS);
     assert_eq!(news(&mut world, alice), bob(false, away_ms));
     world.ask(phone, is(State::Active));
+    world.advance(1_000);
     assert_eq!(news(&mut world, alice), bob(true, 0));
     let error = world.error(phone, Request::More(Box::new(Wire::Presence(v1::Presence { state: 9 }))));
     assert_eq!((error.code(), &*error.field), (Code::Invalid, "state"));
@@ -149,6 +151,7 @@ fn only_whom_a_user_shows_it_sees_it() {
     world.sent(phone, text("carl", cmid(2), "hi")).unwrap();
     assert_eq!(news(&mut world, carl), bob(true, 0), "a contact now");
     world.answer(phone, shows(Privacy::Nobody));
+    world.advance(1_000);
     assert_eq!((news(&mut world, alice), news(&mut world, carl)), (bob(false, 0), bob(false, 0)));
     world.close(phone);
     world.advance(2 * GRACE_MS);
@@ -179,10 +182,11 @@ fn a_block_hides_both_sides_and_nothing_is_told_of_it() {
     };
     let told: Vec<_> = world.got(alice).into_iter().filter_map(profile).collect();
     assert_eq!(told, [Some("Bob".to_owned())]);
+    world.advance(1_000);
     world.answer(phone, block("alice"));
     world.settle();
     let told: Vec<_> = world.got(alice).into_iter().filter_map(profile).collect();
-    assert_eq!(told, [None]);
+    assert_eq!(told, [Some("Bob".to_owned())], "no more than when bob shows it to nobody");
     assert_eq!(news(&mut world, phone), [("alice".to_owned(), false, 0)]);
     world.close(phone);
     world.advance(2 * GRACE_MS);
@@ -233,6 +237,7 @@ fn what_a_full_window_holds_back_is_told_when_there_is_room_the_last_state_only(
     world.close(phone);
     world.advance(GRACE_MS);
     world.open("bob", "phone");
+    world.advance(1_000);
     assert_eq!(news(&mut world, alice), []);
     world.ack(alice, 64);
     world.settle();
@@ -264,5 +269,119 @@ fn a_store_that_fails_delays_what_is_told_and_no_more() {
         known.extend(news(&mut world, alice));
         let last = known.iter().rfind(|(user, ..)| user == "bob");
         assert_eq!(last.map(|(_, online, _)| *online), Some(true), "seed {seed}: {known:?}");
+    }
+}
+
+#[test]
+fn every_request_to_watch_is_answered_however_many_are_sent_at_once() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let asked: Vec<u64> = (0..33).map(|_| world.ask(alice, watch(&["bob"]))).collect();
+    world.settle();
+    let mut answered = Vec::new();
+    let mut reading = Vec::new();
+    for got in world.got(alice) {
+        match got {
+            Got::Frame(re, Answer::PresenceStates(_)) => answered.push(re),
+            Got::Reading(on) => reading.push(on),
+            _ => {}
+        }
+    }
+    assert_eq!((answered, reading), (asked, vec![false, true]));
+}
+
+#[test]
+fn reads_for_watchers_leave_room_for_messages_however_many_watch() {
+    let mut world = World::new(1);
+    let alice = world.open("alice", "phone");
+    world.hold_store = true;
+    for n in 0..50 {
+        let names: Vec<String> = (0..200).map(|m| format!("user{n}-{m}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        world.ask(alice, watch(&names));
+        assert!(world.routers[0].pending_count() <= 2 * 64, "{}", world.routers[0].pending_count());
+        for name in names {
+            world.ask(alice, unwatch(name));
+        }
+    }
+    assert!(world.routers[0].pending_count() <= 2 * 64, "{}", world.routers[0].pending_count());
+    world.hold_store = false;
+    world.settle();
+    assert_eq!(states(&mut world, alice, &["bob"]).len(), 1, "they end, and others have their turn");
+    assert_eq!(world.routers[0].pending_count(), 0);
+}
+
+#[test]
+fn who_has_just_gone_is_still_there_for_those_who_look_now() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let phone = world.open("bob", "phone");
+    world.advance(1_000);
+    let went_ms = world.unix_ms();
+    world.close(phone);
+    world.advance(5_000);
+    assert_eq!(states(&mut world, alice, &["bob"]), bob(true, 0));
+    world.advance(GRACE_MS);
+    assert_eq!(news(&mut world, alice), bob(false, went_ms));
+}
+
+#[test]
+fn an_answer_never_says_later_what_was_true_earlier() {
+    for hold in [true, false] {
+        let mut world = World::new(2);
+        let [alice, phone] = ["alice", "bob"].map(|name| world.open(name, "phone"));
+        world.ask(phone, is(State::Away));
+        world.advance(GRACE_MS - 1);
+        states(&mut world, alice, &["bob"]);
+        world.hold_store = hold;
+        world.ask(alice, watch(&["bob", "carl"]));
+        world.ask(alice, watch(&["bob", "dora"]));
+        world.advance(2_000);
+        world.hold_store = false;
+        world.settle();
+        let said = |got| match got {
+            Got::Frame(0, Answer::PresenceState(state)) => vec![state],
+            Got::Frame(_, Answer::PresenceStates(states)) => states.states,
+            _ => Vec::new(),
+        };
+        let said: Vec<bool> =
+            world.got(alice).into_iter().flat_map(said).filter(|it| it.user == "bob").map(|it| it.online).collect();
+        assert!(said.is_sorted_by(|earlier, later| earlier >= later) && said.last() == Some(&false), "{said:?}");
+    }
+}
+
+#[test]
+fn what_changes_often_is_told_once_a_second_as_it_is_then() {
+    let mut world = World::new(2);
+    let [alice, phone] = ["alice", "bob"].map(|name| world.open(name, "phone"));
+    states(&mut world, alice, &["bob"]);
+    world.advance(2_000);
+    for _ in 0..20 {
+        for audience in [Privacy::Nobody, Privacy::Everyone] {
+            world.answer(phone, shows(audience));
+        }
+        world.advance(10);
+    }
+    world.answer(phone, shows(Privacy::Nobody));
+    world.advance(1_000);
+    let told = news(&mut world, alice);
+    assert!(told.len() <= 3, "{told:?}");
+    assert_eq!(told.last(), bob(false, 0).last());
+}
+
+#[test]
+fn thousands_who_watch_one_user_are_all_told_and_others_have_their_turn() {
+    let mut world = World::new(2);
+    world.swap = 997;
+    let conns: Vec<ConnRef> = (0..2_000).map(|n| world.open(&format!("user{n}"), "phone")).collect();
+    for conn in &conns {
+        world.ask(*conn, watch(&["bob"]));
+    }
+    world.settle();
+    conns.iter().for_each(|conn| drop(world.got(*conn)));
+    world.open("bob", "phone");
+    world.settle();
+    for conn in conns {
+        assert_eq!(news(&mut world, conn), bob(true, 0));
     }
 }

@@ -1,10 +1,11 @@
 //! Who hides what it reads: to others it has received it, and no more; to itself nothing changes.
 
-use crate::groups::{more, read as read_group, say, three, to, unread};
+use crate::groups::{leave, more, read as read_group, say, three, to, unread};
 use crate::settings::set;
-use crate::world::{World, cmid, read, text, wire};
+use crate::world::{Got, World, cmid, read, text, wire};
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
+use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::member_state::state::Value as State;
 use ringpost_proto::v1::privacy::Value as Privacy;
 use ringpost_proto::v1::server_frame::Answer;
@@ -131,4 +132,69 @@ fn where_all_others_hide_nothing_is_shown() {
     world.advance(10_000);
     let alice = world.open("alice", "tablet");
     assert!(world.ticks(alice).iter().all(|(_, read)| *read == 0));
+}
+
+/// Acknowledges everything that came, and drops it.
+fn ack_all(world: &mut World, conn: ConnRef) {
+    let push = |got: Got| match got {
+        Got::Record { n, .. } | Got::Frame(_, Answer::Push(v1::Push { n, .. })) => Some(n),
+        _ => None,
+    };
+    if let Some(last) = world.got(conn).into_iter().filter_map(push).max() {
+        world.ack(conn, last);
+    }
+}
+
+#[test]
+fn who_shows_again_in_a_group_makes_no_tick_go_back_and_hears_of_no_reading_that_was_none() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.answer(carl, receipts(Privacy::Nobody));
+    for (conn, n) in [(carl, 2), (alice, 3), (bob, 4), (alice, 5), (carl, 6), (alice, 7)] {
+        world.sent(conn, say(n, &group, "x")).unwrap();
+    }
+    [alice, bob, carl].iter().for_each(|conn| ack_all(&mut world, *conn));
+    for (conn, seq) in [(carl, 1), (alice, 4), (bob, 7)] {
+        world.answer(conn, read_group(&group, seq));
+    }
+    world.advance(5_000);
+    let mut told = world.ticks(alice);
+    assert_eq!(told.last(), Some(&(7, 7)), "bob is the only other one who shows it");
+    world.answer(carl, receipts(Privacy::Everyone));
+    world.answer(carl, read_group(&group, 3));
+    world.advance(5_000);
+    world.close(carl);
+    world.advance(10_000);
+    let carl = world.open("carl", "phone");
+    assert!(world.ticks(carl).iter().all(|(_, read)| *read <= 4), "alice has read no more");
+    world.sent(alice, say(8, &group, "y")).unwrap();
+    for conn in [bob, carl] {
+        ack_all(&mut world, conn);
+        world.answer(conn, read_group(&group, 8));
+    }
+    world.advance(5_000);
+    told.extend(world.ticks(alice));
+    assert!(told.is_sorted() && told.last() == Some(&(8, 8)), "{told:?}");
+}
+
+#[test]
+fn who_has_left_learns_nothing_of_how_those_who_stay_are_getting_on() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(bob, say(2, &group, "one")).unwrap();
+    world.answer(bob, leave(3, &group));
+    for n in 4..10 {
+        world.sent(alice, say(n, &group, "later")).unwrap();
+    }
+    [alice, carl].iter().for_each(|conn| ack_all(&mut world, *conn));
+    for conn in [alice, carl] {
+        world.answer(conn, read_group(&group, 9));
+    }
+    world.advance(5_000);
+    let info = more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq: 2 }));
+    assert_eq!(world.error(bob, info).code(), Code::NotMember);
+    world.close(bob);
+    world.advance(10_000);
+    let bob = world.open("bob", "phone");
+    assert!(world.ticks(bob).iter().all(|(delivered, read)| *delivered <= 3 && *read <= 3));
 }

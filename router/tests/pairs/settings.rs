@@ -143,3 +143,19 @@ fn a_store_that_fails_now_and_then_loses_no_change_that_was_answered() {
         }
     }
 }
+
+#[test]
+fn changes_of_one_device_are_made_in_the_order_in_which_they_were_sent() {
+    for seed in 1..60 {
+        let faults = Faults { slow: 3_000, slow_us: 100_000, ..Faults::none() };
+        let mut world = World::with(1, faults, |settings| settings.seed = seed);
+        let alice = world.open("alice", "phone");
+        world.advance(5_000);
+        for n in 0..10 {
+            world.ask(alice, set(named(&format!("alice {n}"))));
+        }
+        world.advance(10_000);
+        let all = settings(&mut world, alice, v1::Settings::default());
+        assert_eq!(all.profile, named("alice 9").profile, "seed {seed}");
+    }
+}

@@ -77,7 +77,8 @@ impl World {
         let seen = log.get(seq as usize - 1).is_some_and(|record| fold.sees(user, record));
         let right = match error.code() {
             Code::NotFound => !seen || seq > question.known,
-            Code::NotMember => fold.first(user) == 0 || fold.first(user) > question.known,
+            // Nor is it for who has left.
+            Code::NotMember => (question.known..=fold.head).any(|upto| !fold.is_member(user, upto)),
             _ => false,
         };
         ensure(right, || format!("u{user} asked about record {seq} of {of} and got {error:?}"))

@@ -333,7 +333,10 @@ impl Progress {
 
     pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
         let mut from = versioned(stored)?;
-        ended(Self { read: from.number()?, counted: from.number()?, shown: from.number()? }, &from)
+        let (read, counted) = (from.number()?, from.number()?);
+        // Rows of an earlier build end here.
+        let shown = if from.0.is_empty() { 0 } else { from.number()? };
+        ended(Self { read, counted, shown }, &from)
     }
 }
 

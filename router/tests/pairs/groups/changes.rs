@@ -178,7 +178,7 @@ fn who_has_left_learns_nothing_more_of_the_group() {
     // His own leaving is skipped; that the log goes on he does not see.
     assert_eq!((page.records.len(), &page.skips[..]), (0, &[v1::Skip { from_seq: 2, to_seq: 2 }][..]));
     let info = more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq: 3 }));
-    assert_eq!(world.error(bob, info).code(), Code::NotFound);
+    assert_eq!(world.error(bob, info).code(), Code::NotMember);
 }
 
 #[test]
