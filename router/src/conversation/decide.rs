@@ -1,7 +1,7 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
 use super::allow::{No, Rules};
-use super::{Conversation, Lists, Phase, QUEUE, Reference, Search, Waiting};
+use super::{Conversation, Lists, Phase, QUEUE, QUEUE_BYTES, Reference, Search, Waiting};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
@@ -110,7 +110,10 @@ impl Router {
         let Some(room) = self.conversations.get_mut(key) else { return };
         let waiting =
             Waiting { from, re, proposal, search: Search::No, reference: Reference::No, lists: Lists::default() };
-        if room.queue.len() >= QUEUE {
+        let bytes = |waiting: &Waiting| waiting.proposal.body.bytes().len();
+        // Few are long, and where none is, the number bounds them.
+        let full = bytes(&waiting) > QUEUE_BYTES / QUEUE && room.queue.iter().map(bytes).sum::<usize>() >= QUEUE_BYTES;
+        if full || room.queue.len() >= QUEUE {
             return self.refuse(&waiting, refusal::overloaded());
         }
         room.used_ms = now_ms;

@@ -12,7 +12,7 @@ use crate::envelope::Envelope;
 use crate::frozen::{frozen, frozen_enum};
 use crate::shard::home_of_user;
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, Member, Record};
+use ringpost_persist::{Body, ConversationKind, Member, Record};
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ impl Router {
     /// A record is in the log: takes it into the prefix and tells the members' homes.
     pub(super) fn take_in(&mut self, key: Key, record: Arc<Record>) {
         let shards = self.settings.shards;
-        if record.kind == Kind::Change {
+        if record.kind == Kind::Change || matches!(record.body, Body::Slices(_)) {
             // Who is told nothing from here on would believe for ever that somebody writes.
             self.stop_typing(key, |_| true);
         }
@@ -103,7 +103,7 @@ impl Router {
             self.tell_relations(key);
         }
         if record.kind == Kind::Change {
-            // Who has left keeps nobody back.
+            // Who has left keeps nobody back, nor does a device for which there is nothing.
             self.progress_moved(key);
         }
         self.note_dirty(key);

@@ -38,8 +38,9 @@ use std::sync::Arc;
 /// Records held at least, if there are as many; and at most, while they are younger than the time for dedupe.
 const TAIL: usize = 256;
 const TAIL_MOST: usize = 4_096;
-/// Messages that wait for their append.
+/// Messages that wait for their append, and bytes of their bodies.
 const QUEUE: usize = 1_024;
+const QUEUE_BYTES: usize = 16 << 20;
 /// A conversation with nothing to do is dropped from memory after this.
 const IDLE_MS: u64 = 600_000;
 /// Above the limit, one that was not used for this long goes: appends of which nothing was heard have arrived by then.

@@ -158,16 +158,21 @@ impl Conversation {
         }
     }
 
-    /// What is said about a record of a group is sent to those who may see that one: the others are past it.
+    /// What is said about a record of a group is sent to those who may see that one, and slices to their devices: the others
+    /// are past it.
     pub(super) fn advance_unsent(&mut self, record: &Record) {
-        if !self.is_group() || !matches!(record.kind, Kind::Edit | Kind::Erase | Kind::Reaction) {
+        let sliced = matches!(record.body, Body::Slices(_));
+        if !sliced && (!self.is_group() || !matches!(record.kind, Kind::Edit | Kind::Erase | Kind::Reaction)) {
             return;
         }
         for at in 0..self.progress.len() as MemberAt {
-            if self.roster.get(at).is_some_and(|member| member.is_current() && !member.sees(record)) {
+            if self.roster.get(at).is_some_and(|member| member.is_current() && (sliced || !member.sees(record))) {
+                let before = self.delivered_to(at);
                 let devices = self.member_progress(at).devices.iter().map(|it| it.device);
                 let devices: SmallVec<[DeviceId; 1]> = devices.collect();
                 devices.into_iter().for_each(|device| self.advance_own(at, device));
+                let moved = self.delivered_to(at) > before;
+                self.member_progress(at).untold |= sliced && moved;
             }
         }
     }

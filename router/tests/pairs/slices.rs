@@ -250,3 +250,21 @@ fn a_list_that_cannot_be_read_refuses_the_message_and_those_behind_it_wait_their
     let error = world.sent(phone, sliced("bob", 3, &ALL)).unwrap_err();
     assert_eq!((error.code(), error.retryable), (Code::Unavailable, true));
 }
+
+#[test]
+fn who_has_no_slice_in_it_keeps_no_tick_waiting() {
+    let mut world = World::new(2);
+    let [alice, _, bobs_phone, _] = four(&mut world);
+    let group = group_of(world.answer(alice, create(1, &["bob", "carl"]))).group;
+    let carl = world.open("carl", "phone");
+    for conn in [bobs_phone, carl] {
+        world.ack(conn, 1);
+    }
+    world.advance(5_000);
+    world.got(alice);
+    let key = v1::Send { to: to(&group), kind: Kind::KeyDistribution as i32, ..sliced("bob", 2, &[("bob", "phone")]) };
+    assert_eq!(world.sent(alice, key).unwrap().seq, 2);
+    world.ack(bobs_phone, 2);
+    world.advance(5_000);
+    assert_eq!(world.ticks(alice), [(2, 0)], "there is nothing in it for carl");
+}
