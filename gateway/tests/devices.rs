@@ -137,3 +137,19 @@ fn what_one_device_sends_and_reads_the_others_of_its_user_hear() {
     };
     assert_eq!(mark, json!({"conversation": {"user": "bob"}, "seq": "2"}));
 }
+
+#[test]
+fn an_operator_unlinks_a_device_by_command() {
+    let server = Server::start(&["--shards", "2"]);
+    let mut phone = Client::open(&server, "alice", "phone");
+    let revoke = |device: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringpost"));
+        command.args(["revoke", "alice", device, "--admin", &server.admin.to_string()]).output().expect("it runs")
+    };
+    let unknown = revoke("watch");
+    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("no such device"));
+    let done = revoke("phone");
+    assert_eq!((done.status.success(), &*done.stdout), (true, &b"unlinked: phone of alice\n"[..]), "{done:?}");
+    assert_eq!(phone.closed().0, 4503);
+    assert!(revoke("phone").status.success(), "done is done");
+}

@@ -20,6 +20,7 @@ pub fn command() -> Command {
         .subcommand(super::chat::command())
         .subcommand(super::check_client::command())
         .subcommand(super::restored::command())
+        .subcommand(super::revoke::command())
         .subcommand(super::user::command())
 }
 

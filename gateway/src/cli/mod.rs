@@ -8,6 +8,7 @@ mod chat;
 mod check_client;
 mod config;
 mod restored;
+mod revoke;
 mod serve;
 mod token;
 mod user;
@@ -32,12 +33,13 @@ pub fn main() -> ExitCode {
         Some(("token", matches)) => token::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("chat", matches)) => chat::run(matches),
+        Some(("revoke", matches)) => revoke::run(matches),
         Some(("check-client", matches)) => check_client::run(matches),
         Some(("restored", matches)) => restored::run(matches),
         Some(("user", matches)) => user::run(matches),
         _ => {
             return fail(
-                "say what to do: serve, token, config, chat, check-client, restored or user (ringpost --help)",
+                "say what to do: serve, token, config, chat, check-client, restored, revoke or user (ringpost --help)",
             );
         }
     };

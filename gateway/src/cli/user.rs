@@ -133,6 +133,15 @@ fn ask(
     let target = format!("/admin/users/{}/{what}?tenant={}{query}", text("user"), text("tenant"));
     let stream = post(admin, &target).map_err(|e| format!("cannot ask the admin port {admin}: {e}"))?;
     let mut answer = BufReader::new(stream);
+    let status = status(&mut answer, admin)?;
+    if status.split(' ').nth(1) != Some("200") {
+        return Err(refused(&status, answer));
+    }
+    Ok(answer.lines().map(|line| line.map_err(|_| CUT.to_owned())))
+}
+
+/// The status line; the rest of the head is read over.
+pub(super) fn status(answer: &mut impl BufRead, admin: SocketAddr) -> Result<String, String> {
     let broken = |e: std::io::Error| format!("the admin port {admin} did not answer: {e}");
     let (mut status, mut head) = (String::new(), String::new());
     answer.read_line(&mut status).map_err(broken)?;
@@ -142,21 +151,18 @@ fn ask(
             return Err(format!("the admin port {admin} does not speak HTTP"));
         }
     }
-    if status.split(' ').nth(1) != Some("200") {
-        return Err(refused(&status, answer));
-    }
-    Ok(answer.lines().map(|line| line.map_err(|_| CUT.to_owned())))
+    Ok(status)
 }
 
 /// HTTP/1.0, so that the answer is not cut into chunks; it ends with the connection, and says by itself that it is whole.
-fn post(admin: SocketAddr, target: &str) -> std::io::Result<TcpStream> {
+pub(super) fn post(admin: SocketAddr, target: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&admin, CONNECT)?;
     stream.set_read_timeout(Some(SILENCE))?;
     write!(stream, "POST {target} HTTP/1.0\r\nHost: {admin}\r\nContent-Length: 0\r\n\r\n")?;
     Ok(stream)
 }
 
-fn refused(status: &str, mut answer: impl Read) -> String {
+pub(super) fn refused(status: &str, mut answer: impl Read) -> String {
     let mut body = String::new();
     // Without a body the status has to do.
     let _ = answer.read_to_string(&mut body);
@@ -168,7 +174,7 @@ fn refused(status: &str, mut answer: impl Read) -> String {
 }
 
 /// Percent-encoded (RFC 3986 section 2.1), all but what never has to be.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => out.push(char::from(byte)),

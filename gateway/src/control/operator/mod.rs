@@ -11,6 +11,7 @@ mod erase;
 mod export;
 mod lines;
 mod listing;
+mod revoke;
 pub mod routes;
 
 pub use desk::{Counters, OUTCOMES, Operator, Outcomes, Parts};

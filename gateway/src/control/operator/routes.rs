@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedSemaphorePermit;
 
 #[derive(Clone)]
-struct Served {
+pub(super) struct Served {
     operator: Operator,
     health: Arc<Health>,
 }
@@ -40,10 +40,22 @@ pub fn routes(operator: Operator, health: Arc<Health>) -> Router {
     Router::new()
         .route("/admin/users/{user}/export", post(export_user))
         .route("/admin/users/{user}/erase", post(erase_user))
+        .route("/admin/revoke", post(super::revoke::revoke))
         .with_state(Served { operator, health })
 }
 
 impl Served {
+    /// Whoever asks by hand, while the server serves.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<&Operator, Problem> {
+        if headers.contains_key(header::ORIGIN) {
+            return Err(Problem::new(Code::Forbidden, "this is not for pages"));
+        }
+        if self.health.phase() != Phase::Serving {
+            return Err(Problem::new(Code::Unavailable, "the server is not serving"));
+        }
+        Ok(&self.operator)
+    }
+
     /// Who is meant, and a place to work in.
     fn begin(
         &self,
@@ -51,12 +63,7 @@ impl Served {
         user: &str,
         asked: &Asked,
     ) -> Result<(UserKey, OwnedSemaphorePermit), Problem> {
-        if headers.contains_key(header::ORIGIN) {
-            return Err(Problem::new(Code::Forbidden, "this is not for pages"));
-        }
-        if self.health.phase() != Phase::Serving {
-            return Err(Problem::new(Code::Unavailable, "the server is not serving"));
-        }
+        self.admit(headers)?;
         let user = UserKey::new(asked.tenant.as_deref().unwrap_or("default"), user);
         let user = user.map_err(|e| Problem::new(Code::Invalid, e.to_string()).field("user"))?;
         let place = self.operator.command();
