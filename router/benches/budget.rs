@@ -47,6 +47,7 @@ impl World {
             window_bytes: u32::MAX,
             progress_ms: 30_000,
             crash_slot_ms: 10_000,
+            new_conversations: 0,
             dormant_ms: 0,
             conversations: 1 << 16,
             device_sends: Rate::default(),

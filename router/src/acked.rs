@@ -77,6 +77,19 @@ impl Router {
         self.lingering.push_back((until_ms, name));
     }
 
+    /// A session ends: what it used of its rates counts for the one that comes after it.
+    pub(crate) fn keep_rates(&mut self, key: Key) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get(key) else { return };
+        let (name, device) = (session.identity.user.clone(), session.identity.device);
+        let used = (session.sends, session.requests);
+        let user = self.users.entry(name.clone()).or_default();
+        user.keep_used(device, used, now_ms);
+        if user.is_rated(now_ms) {
+            self.lingering.push_back((now_ms + LINGER_MS, name));
+        }
+    }
+
     /// What the devices of a user have acknowledged lately, whether their sessions have ended or not.
     pub(crate) fn late_acks(&self, name: &UserKey) -> Lingering {
         let Some(user) = self.users.get(name) else { return Lingering::new() };
@@ -97,7 +110,11 @@ impl Router {
         while let Some((_, name)) = self.lingering.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
             if let Some(user) = self.users.get_mut(&name) {
                 user.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
-                self.forget_user(&name);
+                if user.sessions.is_empty() && user.is_rated(now_ms) {
+                    self.lingering.push_back((now_ms + LINGER_MS, name));
+                } else {
+                    self.forget_user(&name);
+                }
             }
         }
     }
@@ -105,8 +122,9 @@ impl Router {
     /// Removes a user of whom nothing is left to know.
     pub(crate) fn forget_user(&mut self, name: &UserKey) {
         let now_ms = self.now.mono_ms;
-        let is_kept = |user: &User| user.is_watched() || user.is_leaving(now_ms);
-        let is_empty = |user: &User| user.sessions.is_empty() && user.acked.is_empty() && !is_kept(user);
+        let waits = |user: &User| user.is_watched() || user.is_leaving(now_ms);
+        let knows = |user: &User| !user.acked.is_empty() || !user.begun.is_empty() || user.is_rated(now_ms);
+        let is_empty = |user: &User| user.sessions.is_empty() && !knows(user) && !waits(user);
         if self.users.get(name).is_some_and(is_empty) {
             self.users.remove(name);
         }

@@ -205,6 +205,8 @@ pub struct Settings {
     pub window_bytes: u32,
     pub progress_ms: u64,
     pub crash_slot_ms: u64,
+    /// New direct conversations that a user who was never answered may begin in a day; 0: not limited.
+    pub new_conversations: u32,
     /// A device that was not seen for this long is unlinked with the next change of its user's devices; 0: never.
     pub dormant_ms: u64,
     /// Conversations held in memory, unless more than these have something to do.
@@ -250,6 +252,8 @@ pub struct Counters {
     pub devices_unlinked: u64,
     pub devices_dormant: u64,
     pub device_limits: u64,
+    /// New conversations of users who were never answered, beyond a day's worth.
+    pub beginnings_refused: u64,
 }
 
 /// A resume token as it stands in welcome and hello.

@@ -162,6 +162,24 @@ pub enum Envelope {
         from: SessionRef,
         re: u64,
     },
+    /// To a sender's home: it would begin this direct conversation; answered with Begin. Lost: the room waits, the client
+    /// retries in vain.
+    MayBegin {
+        conversation: ConversationId,
+        user: UserKey,
+        ticket: u64,
+    },
+    /// To the conversation's home: it was counted; or it was not, and may be tried again after so many milliseconds.
+    Begin {
+        conversation: ConversationId,
+        ticket: u64,
+        wait_ms: u64,
+    },
+    /// To a user's home: somebody to whom the user had written wrote back, for the first time. Lost: the user stays limited
+    /// until the next one does.
+    Answered {
+        user: UserKey,
+    },
     /// To a user's home, from the operator: this device is unlinked, and its session closed. Lost: asked again.
     Revoke {
         user: UserKey,

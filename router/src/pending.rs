@@ -18,6 +18,12 @@ pub(crate) enum Pending {
     Page(Box<PageRead>),
     Lookup(Box<LookupRead>),
     DeviceLists(Box<ListsRead>),
+    /// Whether a user was ever answered, who would begin one conversation more than a day allows.
+    Answered {
+        user: UserKey,
+        conversation: ConversationId,
+        ticket: u64,
+    },
     /// The devices of a user whose session is loading; and where its device starts, being written.
     Devices {
         session: Key,

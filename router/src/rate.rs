@@ -35,6 +35,13 @@ impl Used {
     }
 }
 
+impl Used {
+    /// Whether it says more than that nothing was used.
+    pub fn is_hot(&self, now_ms: u64) -> bool {
+        self.due_us > now_ms * 1_000
+    }
+}
+
 frozen!(Used { due_us });
 
 #[cfg(test)]

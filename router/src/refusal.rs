@@ -112,6 +112,15 @@ pub fn rate_limited(retry_after_ms: u64) -> v1::Error {
     retryable(Code::RateLimited, retry_after_ms, "too many requests; nothing was done")
 }
 
+/// A user who was never answered has begun too many conversations.
+pub fn too_many_beginnings(retry_after_ms: u64) -> v1::Error {
+    retryable(
+        Code::RateLimited,
+        retry_after_ms,
+        "too many new conversations for who was never answered; nothing was stored",
+    )
+}
+
 pub fn overloaded() -> v1::Error {
     retryable(Code::Overloaded, 1_000, "too many messages wait for this conversation; nothing was stored")
 }

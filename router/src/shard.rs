@@ -71,6 +71,8 @@ pub struct Router {
     pub(crate) edits: HashMap<DocumentKey, VecDeque<Edit>, Seeded>,
     pub(crate) conversations: Slab<Box<Conversation>>,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
+    /// Users who have begun conversations within a day, and until when each counts.
+    pub(crate) beginners: VecDeque<(u64, UserKey)>,
     /// Fan-outs under way, in their order.
     pub(crate) fan_outs: VecDeque<FanOut>,
     /// Where the search for conversations at rest goes on.
@@ -101,6 +103,7 @@ impl Router {
             edits: HashMap::with_hasher(hasher.clone()),
             conversations: Slab::default(),
             by_conversation: HashMap::with_hasher(hasher),
+            beginners: VecDeque::new(),
             fan_outs: VecDeque::new(),
             conversation_hand: 0,
             pending: Slab::default(),
@@ -138,8 +141,10 @@ impl Router {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let lingering = self.lingering.front().map(|(until_ms, _)| *until_ms);
         let presence = self.presence_due.first().map(|(at_ms, _)| *at_ms);
+        let beginners = self.beginners.front().map(|(until_ms, _)| *until_ms);
         let fan_out = self.fan_outs.front().map(|_| 0).or(self.tellings.front().map(|_| 0));
-        let deadlines = [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering, presence, fan_out];
+        let deadlines =
+            [self.session_wheel.next_ms(), self.conversation_wheel.next_ms(), lingering, presence, beginners, fan_out];
         deadlines.into_iter().flatten().min()
     }
 
@@ -202,6 +207,9 @@ impl Router {
             Envelope::Related { user, watcher, by, relation } => self.related(&user, (watcher, by), relation),
             Envelope::Relates { user, other, relation } => self.relates(&user, &other, relation),
             Envelope::Forget { user, from, re } => self.erase_user(user, from, re),
+            Envelope::MayBegin { conversation, user, ticket } => self.may_begin(user, conversation, ticket),
+            Envelope::Begin { conversation, ticket, wait_ms } => self.begin(conversation, ticket, wait_ms),
+            Envelope::Answered { user } => self.answered(&user),
             Envelope::Revoke { user, device, from, re } => {
                 self.edit_devices(&user, DeviceChange::Unlink { device, by: Unlinker::Operator { by: from, re } });
             }
@@ -220,6 +228,9 @@ impl Router {
             Pending::Pump { session, conversation } => self.pump_read(session, conversation, outcome),
             Pending::Page(page) => self.page_read(page, outcome),
             Pending::Lookup(lookup) => self.looked_up(lookup, outcome),
+            Pending::Answered { user, conversation, ticket } => {
+                self.answered_read(&user, conversation, ticket, outcome);
+            }
             Pending::Devices { session } => self.devices_read(session, outcome),
             Pending::Starts { session } => self.starts_raised(session, outcome),
             Pending::OwnDevices { session, re } => self.own_devices_read(session, re, outcome),
@@ -244,6 +255,7 @@ impl Router {
 
     fn timers(&mut self) {
         self.forget_lingering();
+        self.forget_beginners();
         self.presence_timers();
         self.go_on_telling();
         self.go_on_fanning_out();

@@ -28,9 +28,7 @@ impl Router {
         self.random.write(&mut out);
         self.counters.write(&mut out);
         self.sessions.write(&mut out);
-        // Who only lingers is not needed.
-        let here = self.users.iter().filter(|(_, user)| !user.sessions.is_empty() || user.is_watched());
-        let users: BTreeMap<_, _> = here.collect();
+        let users: BTreeMap<_, _> = self.users.iter().collect();
         (users.len() as u32).write(&mut out);
         for (name, user) in users {
             name.write(&mut out);
@@ -65,7 +63,7 @@ impl Router {
         for _ in 0..u32::read(&mut from)? {
             let name = Frozen::read(&mut from)?;
             let user: User = Frozen::read(&mut from)?;
-            if !user.acked.is_empty() {
+            if user.sessions.is_empty() || !user.acked.is_empty() || user.is_rated(now.mono_ms) {
                 router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
             }
             if user.due_ms > 0 {
@@ -91,6 +89,7 @@ impl Router {
             return Err(RestoreError("something follows"));
         }
         router.derive();
+        router.derive_beginners();
         Ok(router)
     }
 
@@ -150,6 +149,7 @@ frozen!(Counters {
     devices_unlinked,
     devices_dormant,
     device_limits,
+    beginnings_refused,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },
@@ -181,6 +181,7 @@ frozen_enum!(Pending {
     15 = LastSeen { user: user },
     30 = Lists { conversation: conversation, ticket: ticket, user: user },
     31 = DeviceLists { 0: read },
+    35 = Answered { user: user, conversation: conversation, ticket: ticket },
     32 = Devices { session: session },
     33 = Starts { session: session },
     34 = OwnDevices { session: session, re: re },

@@ -40,6 +40,7 @@ impl Settings {
             ("sends_per_second", &mut self.sends_per_second),
             ("user_sends_per_second", &mut self.user_sends_per_second),
             ("requests_per_second", &mut self.requests_per_second),
+            ("new_conversations_per_day", &mut self.new_conversations_per_day),
         ];
         for (key, rate) in rates {
             if layers.origin(key) == Origin::Default {

@@ -114,6 +114,8 @@ settings! {
     requests_per_second: u32 = 100, Bounds::Range(0, 1_000_000);
     /// Whether a message to somebody who blocks its sender is answered FORBIDDEN. By default it is stored and never shown, and the sender sees one tick: nobody learns that he is blocked.
     refuse_blocked: bool = false, Bounds::Switch;
+    /// New direct conversations that a user may begin in a day until somebody answers it for the first time; then it is not limited any more. 0: not limited, as with dev.
+    new_conversations_per_day: u32 = 20, Bounds::Range(0, 10_000);
     /// Connections that one address may have open (IPv6: a network of /64). Beyond: 429. Many people can share one address. 0: not limited.
     address_connections: u32 = 100, Bounds::Range(0, 16_000_000);
     /// Upgrades to WebSocket of one address each second, and as many at once. Beyond: 429. 0: not limited.

@@ -218,7 +218,9 @@ fn development_does_not_limit_loopback_unless_others_are_exempt() {
 fn development_has_no_rates_but_those_that_were_asked_for() {
     let dev = config(&[("sends_per_second", "7")]).unwrap();
     assert_eq!((dev.sends_per_second, dev.user_sends_per_second, dev.requests_per_second), (7, 0, 0));
+    assert_eq!(dev.new_conversations_per_day, 0);
     let others = Layers::default();
     let serving = Config::unasserted(&others, &MACHINE).unwrap();
     assert_eq!((serving.sends_per_second, serving.user_sends_per_second, serving.requests_per_second), (30, 60, 100));
+    assert_eq!(serving.new_conversations_per_day, 20);
 }

@@ -147,6 +147,7 @@ impl Shard {
             (Stat::DevicesUnlinked, counters.devices_unlinked),
             (Stat::DevicesDormant, counters.devices_dormant),
             (Stat::DeviceLimits, counters.device_limits),
+            (Stat::BeginningsRefused, counters.beginnings_refused),
         ] {
             self.stats.set(stat, value);
         }

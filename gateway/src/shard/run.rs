@@ -279,6 +279,7 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
         window_bytes: config.window_bytes,
         progress_ms: config.progress_ms,
         crash_slot_ms: config.crash_slot_ms,
+        new_conversations: config.new_conversations_per_day,
         dormant_ms: u64::from(config.device_dormant_days) * 24 * 3_600_000,
         conversations: config.conversations_in_memory,
         device_sends: Rate { per_second: config.sends_per_second, burst: config.sends_burst },

@@ -21,6 +21,8 @@ pub(super) struct Rules {
     pub now_ms: u64,
     /// Who is blocked is told so.
     pub refuse_blocked: bool,
+    /// Whether new direct conversations are limited.
+    pub limits_beginnings: bool,
 }
 
 /// Why a proposal is not appended now.
@@ -32,6 +34,8 @@ pub(super) enum No {
     Look(Seq),
     /// It would be refused for a record that is not in the log yet, and may never be.
     Wait,
+    /// It would begin the conversation: its sender's home is asked first.
+    Begin,
     /// Read the device lists of these users first.
     Lists(Vec<UserKey>),
 }
@@ -141,7 +145,8 @@ impl Conversation {
             return Err(refusal::stale_group(self.since(proposal.group_epoch)).into());
         }
         if !matches!(proposal.message_kind, Kind::Edit | Kind::Erase | Kind::Reaction) {
-            return self.allows_slices(waiting);
+            self.allows_slices(waiting)?;
+            return self.allows_beginning(waiting, rules.limits_beginnings);
         }
         // An edit says again what was said: who takes a message back takes its edits back as well.
         let names =

@@ -1,7 +1,7 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
 use super::allow::{No, Rules};
-use super::{Conversation, Lists, Phase, QUEUE, QUEUE_BYTES, Reference, Search, Waiting};
+use super::{Beginning, Conversation, Lists, Phase, QUEUE, QUEUE_BYTES, Reference, Search, Waiting};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
@@ -29,6 +29,8 @@ pub(super) enum Decision {
     Search,
     /// What it is about is older than what is in memory: read it.
     Look(Seq),
+    /// It begins the conversation: ask its sender's home.
+    Begin,
     /// It has a slice for each device: read the lists of these users.
     Lists(Vec<UserKey>),
 }
@@ -76,6 +78,8 @@ impl Conversation {
                 Err(No::Look(seq)) => Decision::Look(seq),
                 Err(No::Lists(_)) if waiting.lists.are_asked() => Decision::Wait,
                 Err(No::Lists(users)) => Decision::Lists(users),
+                Err(No::Begin) if waiting.beginning != Beginning::No => Decision::Wait,
+                Err(No::Begin) => Decision::Begin,
             },
         }
     }
@@ -108,8 +112,15 @@ impl Router {
         let key = self.conversation(id, &proposal.kind);
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let waiting =
-            Waiting { from, re, proposal, search: Search::No, reference: Reference::No, lists: Lists::default() };
+        let waiting = Waiting {
+            from,
+            re,
+            proposal,
+            search: Search::No,
+            reference: Reference::No,
+            lists: Lists::default(),
+            beginning: Beginning::No,
+        };
         let bytes = |waiting: &Waiting| waiting.proposal.body.bytes().len();
         // Few are long, and where none is, the number bounds them.
         let full = bytes(&waiting) > QUEUE_BYTES / QUEUE && room.queue.iter().map(bytes).sum::<usize>() >= QUEUE_BYTES;
@@ -123,14 +134,18 @@ impl Router {
 
     /// Forms the next batch from what waits, if nothing is outstanding.
     pub(super) fn append_next(&mut self, key: Key) {
-        let rules = Rules { now_ms: self.now_ms(), refuse_blocked: self.settings.refuse_blocked };
+        let rules = Rules {
+            now_ms: self.now_ms(),
+            refuse_blocked: self.settings.refuse_blocked,
+            limits_beginnings: self.settings.new_conversations > 0,
+        };
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.phase != Phase::Ready {
             return;
         }
         let mut later = std::collections::VecDeque::new();
         let mut decided = Vec::new();
-        let (mut searches, mut looks, mut lists) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut searches, mut looks, mut lists, mut begins) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         // Messages of one session keep their order: none overtakes one that has to wait.
         let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
         while let Some(mut waiting) = next_in_turn(room) {
@@ -147,6 +162,11 @@ impl Router {
                 waiting.reference = Reference::Asked(room.tickets);
                 looks.push((room.tickets, seq));
             }
+            if let Decision::Begin = decision {
+                room.tickets += 1;
+                waiting.beginning = Beginning::Asked(room.tickets);
+                begins.push((room.tickets, waiting.proposal.sender.clone()));
+            }
             if let Decision::Lists(users) = &decision {
                 room.tickets += 1;
                 waiting.await_lists(room.tickets, users);
@@ -157,7 +177,12 @@ impl Router {
                     let record = room.place(&waiting.proposal, self.now.unix_us, self.settings.worker);
                     room.batch.push((waiting, record));
                 }
-                Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) | Decision::Lists(_) => {
+                Decision::Append
+                | Decision::Wait
+                | Decision::Search
+                | Decision::Look(_)
+                | Decision::Begin
+                | Decision::Lists(_) => {
                     if !held.contains(&waiting.from) {
                         held.push(waiting.from);
                     }
@@ -185,6 +210,9 @@ impl Router {
             let request = |tag| StoreRequest::ReadLog { tag, conversation, viewer: None, range, records: 1, bytes: 0 };
             self.ask(pending, request);
         }
+        for (ticket, user) in begins {
+            self.ask_beginning(conversation, ticket, user);
+        }
         for (ticket, users) in lists {
             self.ask_lists(key, ticket, users);
         }
@@ -208,7 +236,12 @@ impl Router {
                 self.counters.device_mismatches += u64::from(mismatch);
                 self.refuse(&waiting, error);
             }
-            Decision::Append | Decision::Wait | Decision::Search | Decision::Look(_) | Decision::Lists(_) => {}
+            Decision::Append
+            | Decision::Wait
+            | Decision::Search
+            | Decision::Look(_)
+            | Decision::Begin
+            | Decision::Lists(_) => {}
         }
     }
 

@@ -88,6 +88,7 @@ impl Router {
         }
         let Some(room) = self.conversations.get_mut(key) else { return };
         let relates = room.relates_anew(&record);
+        let answered = room.answers(&record).filter(|_| self.settings.new_conversations > 0);
         room.apply(record.clone());
         if record.kind == Kind::Erase {
             room.forget_read(record.ref_seq);
@@ -101,6 +102,10 @@ impl Router {
         self.stop_typing(key, |member| Some(member) == sender);
         if relates {
             self.tell_relations(key);
+        }
+        if let Some(user) = answered {
+            let home = user.clone();
+            self.post_to_user(&home, Envelope::Answered { user });
         }
         if record.kind == Kind::Change {
             // Who has left keeps nobody back, nor does a device for which there is nothing.

@@ -6,6 +6,7 @@
 mod allow;
 mod append;
 mod ask;
+mod begin;
 mod decide;
 mod fan_out;
 mod frozen;
@@ -17,6 +18,7 @@ mod slices;
 mod tick;
 mod typing;
 
+pub(crate) use begin::Beginning;
 pub(crate) use fan_out::FanOut;
 pub(crate) use progress::ReadBy;
 pub(crate) use slices::Lists;
@@ -126,6 +128,7 @@ pub(crate) struct Waiting {
     pub search: Search,
     pub reference: Reference,
     pub lists: Lists,
+    pub beginning: Beginning,
 }
 
 /// The record that an edit, erasure or reaction is about, where it is no longer in memory.

@@ -355,9 +355,9 @@ impl Router {
                 sends_per_second: self.settings.device_sends.per_second,
                 sends_burst: self.settings.device_sends.burst,
                 requests_per_second: self.settings.requests.per_second,
+                new_conversations_per_day: self.settings.new_conversations,
                 edit_ms: limits::EDIT_MS,
                 erase_ms: limits::ERASE_MS,
-                ..v1::Limits::default()
             }),
             crash_slot_ms: self.next_random() % self.settings.crash_slot_ms.max(1),
         }

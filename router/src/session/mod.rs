@@ -360,6 +360,7 @@ impl Router {
         if std::mem::replace(&mut session.state, State::Ended) == State::Open && goes {
             self.note_seen(key);
         }
+        self.keep_rates(key);
         self.write_heard(key);
         self.linger(key);
         self.stop_watching(key);
@@ -387,6 +388,9 @@ impl Router {
         let Some(key) = self.by_conn.remove(&conn) else { return };
         if self.sessions.get(key).is_some_and(|session| session.state == State::Open) {
             self.note_seen(key);
+        }
+        if self.sessions.get(key).is_some_and(|session| session.state != State::Ended) {
+            self.keep_rates(key);
         }
         self.write_heard(key);
         self.linger(key);

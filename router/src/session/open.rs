@@ -3,7 +3,6 @@
 use super::{Loading, Session, State};
 use crate::Router;
 use crate::boundary::{ConnRef, Identity, Output};
-use crate::rate::Used;
 use crate::refusal;
 use crate::slab::Key;
 use bytes::Bytes;
@@ -38,6 +37,8 @@ impl Router {
         }
         let window = hello.window.unwrap_or_default();
         let reconcile_ms = self.next_reconcile_ms();
+        let entry = self.users.entry(identity.user.clone()).or_default();
+        let (sends, requests) = entry.take_used(identity.device);
         let key = self.sessions.insert(Session {
             conn,
             state: State::Loading,
@@ -46,8 +47,8 @@ impl Router {
             away: false,
             reading: true,
             unanswered: 0,
-            sends: Used::default(),
-            requests: Used::default(),
+            sends,
+            requests,
             pushed: 0,
             acked: 0,
             window_pushes: at_most(self.settings.window_pushes, window.pushes),
@@ -115,7 +116,10 @@ impl Router {
         self.end(old, CloseCode::Replaced, "another connection of this device");
         if let Some(mut kept) = kept {
             kept.sessions.retain(|key| *key != old);
-            kept.acked.extend(self.users.remove(&identity.user).into_iter().flat_map(|user| user.acked));
+            if let Some(mut fresh) = self.users.remove(&identity.user) {
+                kept.acked.append(&mut fresh.acked);
+                kept.used.append(&mut fresh.used);
+            }
             self.users.insert(identity.user.clone(), kept);
         }
         true

@@ -7,7 +7,7 @@
 //!
 //! Bytes, version 1, little endian: version u8, `version` u64, last seen u64, floor u64, the number of devices u8, each: flags
 //! u8 (1: primary), registration id u32, floor u64, linked u64, seen u64, name with a length byte before it; the number of
-//! unlinked devices u8, each: when u64, name. Nothing may follow.
+//! unlinked devices u8, each: when u64, name. Then 1 u8 where the user was ever answered. Nothing may follow.
 
 use bytes::Bytes;
 use ringpost_proto::id::DeviceId;
@@ -29,6 +29,8 @@ pub struct DeviceList {
     devices: Vec<Device>,
     /// In the order in which they were unlinked; none of them is linked.
     unlinked: Vec<Unlinked>,
+    /// Somebody to whom the user had written wrote back.
+    answered: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,6 +195,16 @@ impl DeviceList {
         self.find(device).is_none_or(|it| it.seen_ms.saturating_add(within_ms) > now_ms)
     }
 
+    /// Whether somebody to whom the user had written ever wrote back.
+    pub fn was_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Somebody did; `false`: that is known.
+    pub fn answer(&mut self) -> bool {
+        !std::mem::replace(&mut self.answered, true)
+    }
+
     pub fn encode(&self) -> Bytes {
         let mut out = vec![VERSION];
         for number in [self.version, self.last_seen_ms, self.floor_ms] {
@@ -211,6 +223,9 @@ impl DeviceList {
         for unlinked in &self.unlinked {
             out.extend_from_slice(&unlinked.at_ms.to_le_bytes());
             write_name(unlinked.device, &mut out);
+        }
+        if self.answered {
+            out.push(1);
         }
         out.into()
     }
@@ -240,10 +255,12 @@ impl DeviceList {
             let at_ms = from.number()?;
             unlinked.push(Unlinked { at_ms, device: from.name()? });
         }
-        if !from.0.is_empty() {
-            return Err(DeviceListError);
-        }
-        Ok(Self { version, last_seen_ms, floor_ms, devices, unlinked })
+        let answered = match from.0 {
+            [] => false,
+            [1] => true,
+            _ => return Err(DeviceListError),
+        };
+        Ok(Self { version, last_seen_ms, floor_ms, devices, unlinked, answered })
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum DeviceChange {
     Seen {
         device: DeviceId,
     },
+    /// Somebody wrote back to the user.
+    Answered,
 }
 
 /// Who unlinks a device.
@@ -70,6 +72,7 @@ impl DeviceEdit {
         let changes = match &self.change {
             DeviceChange::Link { identity, raised, .. } => link(&mut list, identity, *raised, now_ms)?,
             DeviceChange::Unlink { device, by } => unlink(&mut list, *device, *by, now_ms)?,
+            DeviceChange::Answered => list.answer(),
             DeviceChange::Seen { device } => {
                 let due = !list.was_seen(*device, SEEN_MS, now_ms);
                 list.seen(*device, now_ms);
@@ -149,7 +152,7 @@ impl Router {
                 }
                 self.revoke(user, device, &list);
             }
-            DeviceChange::Seen { .. } => {}
+            DeviceChange::Seen { .. } | DeviceChange::Answered => {}
         }
     }
 
@@ -163,8 +166,8 @@ impl Router {
                 let outcome = SendOutcome::Refused(Box::new(error));
                 self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
             }
-            // When the device was seen is written the next time.
-            DeviceChange::Seen { .. } => {}
+            // It is written the next time.
+            DeviceChange::Seen { .. } | DeviceChange::Answered => {}
         }
     }
 
@@ -214,6 +217,7 @@ frozen_enum!(DeviceChange {
     0 = Link { session: session, identity: identity, raised: raised },
     1 = Unlink { device: device, by: by },
     2 = Seen { device: device },
+    3 = Answered {},
 });
 frozen_enum!(Unlinker {
     0 = Session { session: session, re: re, device: device },

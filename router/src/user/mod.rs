@@ -5,12 +5,14 @@
 //! after it in which its last acks may be unwritten.
 
 mod asking;
+mod beginnings;
 pub mod devices;
 pub(crate) mod document;
 pub(crate) mod linking;
 mod presence;
 pub(crate) mod settings;
 
+use beginnings::Begun;
 pub(crate) use document::{Edit, Editing};
 pub(crate) use presence::Presence;
 pub(crate) use settings::Prefs;
@@ -32,6 +34,9 @@ pub(crate) struct User {
     pub sessions: SmallVec<[Key; 2]>,
     takeovers: Vec<Takeovers>,
     pub sends: Used,
+    /// What devices without a session have used of their rates, sends and requests, while that matters.
+    pub used: Vec<(DeviceId, (Used, Used))>,
+    pub begun: Begun,
     pub acked: Lingering,
     pub settings: Known<Prefs>,
     /// Whether a session is open and ACTIVE, and when that was last over, Unix milliseconds; 0: it is not known here.
@@ -62,6 +67,28 @@ struct Takeovers {
 }
 
 impl User {
+    /// Whether rates have to be remembered: a new session does not start afresh.
+    pub fn is_rated(&self, now_ms: u64) -> bool {
+        self.sends.is_hot(now_ms) || self.used.iter().any(|(_, (sends, requests))| is_hot(*sends, *requests, now_ms))
+    }
+
+    /// A device's session ends.
+    pub fn keep_used(&mut self, device: DeviceId, (sends, requests): (Used, Used), now_ms: u64) {
+        self.used.retain(|(other, (sends, requests))| *other != device && is_hot(*sends, *requests, now_ms));
+        if is_hot(sends, requests, now_ms) {
+            if self.used.len() == REMEMBERED {
+                self.used.remove(0);
+            }
+            self.used.push((device, (sends, requests)));
+        }
+    }
+
+    /// The device is back.
+    pub fn take_used(&mut self, device: DeviceId) -> (Used, Used) {
+        let at = self.used.iter().position(|(other, _)| *other == device);
+        at.map(|at| self.used.remove(at).1).unwrap_or_default()
+    }
+
     /// Whether `device` may be taken over now; remembers it if so.
     pub fn take_over(&mut self, device: DeviceId, now_ms: u64) -> bool {
         let all = &mut self.takeovers;
@@ -83,9 +110,27 @@ impl User {
     }
 }
 
-frozen!(User { sessions, takeovers, sends, acked, settings, active, active_ms, left_ms, due_ms, asking, presence });
+frozen!(User {
+    sessions,
+    takeovers,
+    sends,
+    used,
+    begun,
+    acked,
+    settings,
+    active,
+    active_ms,
+    left_ms,
+    due_ms,
+    asking,
+    presence
+});
 frozen_enum!(Known<Prefs> { 0 = No {}, 1 = Asked {}, 2 = Yes { 0: known } });
 frozen!(Takeovers { device, at_ms });
+
+fn is_hot(sends: Used, requests: Used, now_ms: u64) -> bool {
+    sends.is_hot(now_ms) || requests.is_hot(now_ms)
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Routers and connections in virtual time: what two people's devices are told, and what is not lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod beginnings;
 mod bounds;
 mod delivery;
 mod devices;

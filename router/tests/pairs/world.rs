@@ -67,6 +67,7 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         window_bytes: 256 << 10,
         progress_ms: 30_000,
         crash_slot_ms: 10_000,
+        new_conversations: 0,
         dormant_ms: 30 * 24 * 3_600_000,
         conversations: 1 << 16,
         device_sends: Rate::default(),

@@ -45,6 +45,10 @@ const HELP: &[(&str, &str)] = &[
         "Devices that were linked, unlinked by request, and unlinked because nobody saw them for long.",
     ),
     ("ringpost_device_limits_total", "Hellos of a device beyond the five that a user may have."),
+    (
+        "ringpost_beginnings_refused_total",
+        "First messages of new conversations beyond what a user who was never answered may begin in a day.",
+    ),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),

@@ -1,0 +1,125 @@
+//! How many new direct conversations a user who was never answered begins in a day: who writes to everybody is a stranger to
+//! everybody.
+//!
+//! Owns: on the user's home shard, what it began within a day, and whether anybody ever answered it. Guarantees: a room appends
+//! the first record of a direct conversation only after this shard has counted it; who was answered once is not limited any
+//! more, which is kept with the user's devices. A restart forgets what was begun, so it gives another day's worth. Never does:
+//! count a conversation twice, or one that the other side began.
+
+use super::devices::DeviceList;
+use super::linking::DeviceChange;
+use crate::Router;
+use crate::envelope::Envelope;
+use crate::frozen::frozen;
+use crate::pending::Pending;
+use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
+use ringpost_proto::id::{ConversationId, UserKey};
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+/// After which time it may be asked again what could not be read, milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// Of one user.
+#[derive(Debug, Default)]
+pub(crate) struct Begun {
+    /// With the time, monotonic milliseconds; the oldest first, as many as a day allows at most.
+    conversations: Vec<(ConversationId, u64)>,
+    /// Somebody answered the user once.
+    answered: bool,
+}
+
+impl Begun {
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
+    /// Counts one; `Err`: after how many milliseconds there is room.
+    fn take(&mut self, conversation: ConversationId, most: usize, now_ms: u64) -> Result<(), u64> {
+        self.conversations.retain(|(_, at_ms)| at_ms + DAY_MS > now_ms);
+        if self.answered || self.conversations.iter().any(|(begun, _)| *begun == conversation) {
+            return Ok(());
+        }
+        match self.conversations.first() {
+            Some((_, oldest_ms)) if self.conversations.len() >= most => Err(oldest_ms + DAY_MS - now_ms),
+            _ => {
+                self.conversations.push((conversation, now_ms));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Router {
+    /// A room asks whether a user may begin this conversation.
+    pub(crate) fn may_begin(&mut self, user: UserKey, conversation: ConversationId, ticket: u64) {
+        let (now_ms, most) = (self.now.mono_ms, self.settings.new_conversations as usize);
+        let entry = self.users.entry(user.clone()).or_default();
+        if entry.begun.take(conversation, most, now_ms).is_ok() {
+            // The same day for all, so they are over in this order.
+            self.beginners.push_back((now_ms + DAY_MS, user));
+            return self.tell_begin(conversation, ticket, 0);
+        }
+        let key = DocumentKey::Devices(user.clone());
+        let pending = Pending::Answered { user, conversation, ticket };
+        self.ask(pending, |tag| StoreRequest::ReadDocument { tag, key });
+    }
+
+    /// The user has begun as much as a day allows: unless it was answered.
+    pub(crate) fn answered_read(
+        &mut self,
+        user: &UserKey,
+        conversation: ConversationId,
+        ticket: u64,
+        outcome: Outcome,
+    ) {
+        let (now_ms, most) = (self.now.mono_ms, self.settings.new_conversations as usize);
+        let Outcome::Document(found) = outcome else { return self.tell_begin(conversation, ticket, RETRY_MS) };
+        let list = DeviceList::decode(&found.unwrap_or_default().1).unwrap_or_default();
+        let entry = self.users.entry(user.clone()).or_default();
+        entry.begun.answered |= list.was_answered();
+        let wait_ms = entry.begun.take(conversation, most, now_ms).err().unwrap_or(0);
+        self.counters.beginnings_refused += u64::from(wait_ms > 0);
+        self.forget_user(user);
+        self.tell_begin(conversation, ticket, wait_ms);
+    }
+
+    fn tell_begin(&mut self, conversation: ConversationId, ticket: u64, wait_ms: u64) {
+        self.post_to_conversation(conversation, Envelope::Begin { conversation, ticket, wait_ms });
+    }
+
+    /// Somebody to whom the user had written wrote back, for the first time.
+    pub(crate) fn answered(&mut self, user: &UserKey) {
+        if let Some(entry) = self.users.get_mut(user) {
+            if std::mem::replace(&mut entry.begun.answered, true) {
+                return;
+            }
+            entry.begun.conversations.clear();
+            self.forget_user(user);
+        }
+        self.edit_devices(user, DeviceChange::Answered);
+    }
+
+    /// What was begun a day ago is forgotten.
+    pub(crate) fn forget_beginners(&mut self) {
+        let now_ms = self.now.mono_ms;
+        while let Some((_, user)) = self.beginners.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
+            if let Some(entry) = self.users.get_mut(&user) {
+                entry.begun.conversations.retain(|(_, at_ms)| at_ms + DAY_MS > now_ms);
+                self.forget_user(&user);
+            }
+        }
+    }
+
+    /// After a snapshot was read.
+    pub(crate) fn derive_beginners(&mut self) {
+        let of = |(user, entry): (&UserKey, &super::User)| {
+            let begun = entry.begun.conversations.iter().map(|(_, at_ms)| at_ms + DAY_MS);
+            begun.map(|until_ms| (until_ms, user.clone())).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.users.iter().flat_map(of).collect();
+        all.sort();
+        self.beginners = all.into();
+    }
+}
+
+frozen!(Begun { conversations, answered });
