@@ -60,6 +60,11 @@ impl World {
                 question.name = name;
                 if on { Request::Watch(watch) } else { Request::Unwatch(watch) }
             }
+            Ask::Unlink { target } => {
+                (self.oracle.linked[target].unlinking, self.oracle.linked[target].unlinked_once) = (true, true);
+                let device = self.oracle.devices[target].1.as_str().to_owned();
+                Request::DeviceUnlink(v1::DeviceUnlink { device })
+            }
             Ask::Away { on } => {
                 let state = if on { Presence::Away } else { Presence::Active } as i32;
                 Request::Presence(v1::Presence { state })
@@ -139,6 +144,13 @@ impl World {
             return if self.changes[at].done { Ok(()) } else { self.judge_change(at, &answer) };
         }
         if let Answer::Error(error) = &answer {
+            if let Ask::Unlink { target } = what {
+                // It has not come yet.
+                let linked = &mut self.oracle.linked[target];
+                linked.unlinking = !linked.fresh;
+                let right = linked.fresh && error.code() == Code::NotFound;
+                return ensure(right, || format!("device: {device} unlinks {target} and got {error:?}"));
+            }
             if what == Ask::Info {
                 return self.judge_no_info(question, user, error);
             }
@@ -168,6 +180,7 @@ impl World {
                 }
                 self.judge_info(question, user, &info)
             }
+            (Ask::Unlink { .. }, Answer::DeviceList(_)) => Ok(()),
             (Ask::Watch { on }, Answer::PresenceStates(states)) => {
                 let names: Vec<&str> = states.states.iter().map(|state| &*state.user).collect();
                 let right = if on { names == [&*question.name] } else { names.is_empty() };
@@ -185,6 +198,14 @@ impl World {
                 self.judge_block(user, of, on, since)
             }
             (what, answer) => Err(format!("device {device} asked {what:?} and got {answer:?}")),
+        }
+    }
+
+    /// Which device this request unlinks.
+    pub fn unlinks(&self, re: u64) -> Option<usize> {
+        match self.questions.get(re.checked_sub(ASKED)? as usize)?.what {
+            Ask::Unlink { target } => Some(target),
+            _ => None,
         }
     }
 

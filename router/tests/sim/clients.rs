@@ -17,11 +17,13 @@ pub struct Device {
     pub client: Client,
     /// Counts the lives of its process.
     pub life: u32,
-    /// The process is not running.
+    /// The process is not running; and never will again.
     pub away: bool,
+    pub gone: bool,
     pub link: Option<LinkId>,
-    /// Of the token that it has, Unix milliseconds.
+    /// Of the token that it has, Unix milliseconds; and when that was issued.
     pub exp_ms: u64,
+    pub issued_ms: u64,
     /// When its timer is set.
     pub armed: u64,
     /// It reads nothing before this time.
@@ -44,8 +46,10 @@ impl Device {
             client: client(start / MS, seed, auto_store),
             life: 0,
             away: false,
+            gone: false,
             link: None,
             exp_ms: 0,
+            issued_ms: 1,
             armed: u64::MAX,
             stalled_until: 0,
             auto_store,
@@ -80,6 +84,9 @@ impl World {
 
     /// Hands a new message to the client, or keeps it for when it runs again.
     pub fn dispatch(&mut self, device: usize, to: usize, meant: Meant, body: Option<v1::send::Body>) -> Verdict {
+        if self.devices[device].gone {
+            return Ok(());
+        }
         let number = self.oracle.sends.len() + self.oracle.refused.len();
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(number as u64).to_be_bytes());
@@ -110,7 +117,9 @@ impl World {
             // What the user's devices have agreed on before is not said again.
             let user = self.devices[device].user;
             let said = self.devices.iter().filter(|it| it.user == user).map(|it| it.reads[of]).max();
-            if self.settling && Some(seq) > said {
+            let lost =
+                (0..self.devices.len()).any(|it| self.devices[it].user == user && self.oracle.linked[it].unlinked_once);
+            if self.settling && Some(seq) > said && !lost {
                 self.oracle.reads_for_good(device, of, seq);
             }
             self.trace(|| format!("  device {device} reads {seq} of u{of}"));
@@ -228,6 +237,9 @@ impl World {
                 }
             }
             Told::Stopped { code } => {
+                if self.device_was_unlinked(device, code) {
+                    return Ok(());
+                }
                 self.coverage.mark("client stopped");
                 ensure(code != 4505 && code != 1003, || format!("device {device} was closed with {code}"))?;
                 let later = self.dice.between(SECOND, 10 * SECOND);

@@ -34,7 +34,12 @@ const FAULTS: [&str; 20] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 74] = [
+const TRANSITIONS: [&str; 79] = [
+    "device: comes later",
+    "device: begins later",
+    "device: unlinked",
+    "device: linked again",
+    "closed 4503",
     "read hidden",
     "presence: online",
     "presence: offline",
@@ -246,6 +251,7 @@ impl Coverage {
             Some(CloseCode::Overloaded) => "closed 4003",
             Some(CloseCode::Replaced) => "closed 4500",
             Some(CloseCode::TokenExpired) => "closed 4502",
+            Some(CloseCode::DeviceRevoked) => "closed 4503",
             Some(CloseCode::DeviceInUse) => "closed 4504",
             _ => "closed otherwise",
         });

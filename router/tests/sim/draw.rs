@@ -29,6 +29,7 @@ impl Plan {
             encoding: [None, None, None, None, None, None, Some(Encoding::Protobuf), Some(Encoding::Json)]
                 [dice.pick(8)],
             store: store_faults(dice),
+            late: Vec::new(),
             past: None,
             groups: Vec::new(),
             actions: Vec::new(),
@@ -42,6 +43,7 @@ impl Plan {
         plan.draw_blocks(dice, length);
         plan.draw_typing(dice, length);
         plan.draw_presence(dice, length);
+        plan.draw_devices(dice, length);
         plan.draw_faults(dice, length);
         if dice.percent(12) {
             let users = plan.users.len();
@@ -199,6 +201,24 @@ impl Plan {
             some(dice, 2, &|_| Ask::Watch { on: false });
             some(dice, 6, &|dice| Ask::Away { on: dice.percent(60) });
             some(dice, 3, &|dice| Ask::Show { whom: dice.pick(3) as u8, receipts: false });
+        }
+    }
+
+    /// Of users with several devices one may come later, or be unlinked by the first one.
+    fn draw_devices(&mut self, dice: &mut Dice, length: u64) {
+        let mut first = 0;
+        for devices in self.users.clone() {
+            for device in first + 1..first + devices {
+                if dice.percent(25) {
+                    self.late.push(device);
+                }
+                if dice.percent(20) {
+                    let asks = if dice.percent(80) { first } else { device };
+                    let what = Ask::Unlink { target: device };
+                    self.actions.push((dice.between(0, length), Action::Ask { device: asks, of: 0, what }));
+                }
+            }
+            first += devices;
         }
     }
 

@@ -49,6 +49,7 @@ impl World {
                 }
                 self.links[link].opened = true;
                 self.says_hello(link);
+                self.device_comes(link);
                 let identity = self.identity(link, exp_ms);
                 return self.feed_home(link, Input::Open { conn, id, identity, hello: Box::new(hello) });
             }
@@ -111,7 +112,13 @@ impl World {
 
     fn identity(&self, link: LinkId, exp_ms: u64) -> Arc<Identity> {
         let (user, device) = self.oracle.devices[self.links[link].device];
-        Arc::new(Identity { user: self.oracle.users[user].clone(), device, issued_ms: 1, exp_ms, primary: None })
+        Arc::new(Identity {
+            user: self.oracle.users[user].clone(),
+            device,
+            issued_ms: self.links[link].issued_ms,
+            exp_ms,
+            primary: None,
+        })
     }
 
     /// Feeds the router of the user: at once where the connection lives there, else through the mesh.
@@ -240,6 +247,7 @@ impl World {
         if let Some(Answer::Push(push)) = &frame.answer {
             self.links[link].moves(push.n, 0, self.now);
         }
+        self.may_still_get(link)?;
         match &frame.answer {
             Some(Answer::Sent(sent)) => {
                 let found = self.node.sends.get(&(link, frame.re)).copied();
@@ -259,7 +267,10 @@ impl World {
                 Some(v1::push::Item::Tick(tick)) => {
                     let peer = self.oracle.peer(&tick.conversation)?;
                     let last = self.node.ticks.entry((link, peer)).or_default();
-                    let back = tick.delivered_seq < last.0 || tick.read_seq < last.1;
+                    // Whoever hides or shows what it reads changes who the readers of a group are: there clients keep the
+                    // maximum, as they do anyway.
+                    let hid = self.oracle.is_group(peer) && self.oracle.shown.iter().any(|user| user.hid);
+                    let back = tick.delivered_seq < last.0 || tick.read_seq < last.1 && !hid;
                     ensure(!back, || format!("tick: {tick:?} after {last:?} on one session"))?;
                     *last = (tick.delivered_seq, tick.read_seq);
                     self.oracle.tick_leaves(&self.store, device, tick)
@@ -273,8 +284,12 @@ impl World {
             Some(Answer::TypingEvent(event)) => self.typing_leaves(link, event),
             Some(Answer::Welcome(_)) => {
                 self.session_is(link, true);
-                Ok(())
+                self.device_is_welcome(link)
             }
+            Some(Answer::DeviceList(list)) => match self.unlinks(frame.re) {
+                Some(target) => self.devices_leave(link, target, list),
+                None => Ok(()),
+            },
             Some(Answer::PresenceStates(states)) => {
                 states.states.iter().try_for_each(|state| self.presence_leaves(link, state))
             }

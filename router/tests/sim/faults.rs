@@ -27,6 +27,9 @@ impl World {
     }
 
     pub fn revive(&mut self, device: usize) -> Verdict {
+        if self.devices[device].gone {
+            return Ok(());
+        }
         let stored = self.oracle.restarted(&self.store, device);
         let peers: Vec<Peer> = (0..stored.len()).map(|user| self.peer_name(user)).collect();
         let now_ms = self.now_ms();

@@ -57,7 +57,8 @@ impl World {
     fn fit_device(&mut self, peer: usize, admin: bool) -> Option<usize> {
         let fold = self.oracle.fold(&self.store, 0, peer);
         let fit = |user: usize| if admin { fold.is_admin(user, fold.head) } else { fold.is_member(user, fold.head) };
-        let fit: Vec<usize> = (0..self.devices.len()).filter(|device| fit(self.devices[*device].user)).collect();
+        let fit: Vec<usize> =
+            (0..self.devices.len()).filter(|it| fit(self.devices[*it].user) && !self.devices[*it].gone).collect();
         (!fit.is_empty()).then(|| fit[self.dice.pick(fit.len())])
     }
 
@@ -96,7 +97,7 @@ impl World {
     }
 
     pub fn change_missing(&self) -> Option<String> {
-        let asked = self.changes.iter().find(|asked| !asked.done)?;
+        let asked = self.changes.iter().find(|asked| !asked.done && !self.devices[asked.device].gone)?;
         Some(format!("{:?} of device {} has no outcome", asked.turn, asked.device))
     }
 
@@ -257,7 +258,11 @@ impl Oracle {
         let own = |upto: Seq| {
             let records = log.iter().take(upto as usize).rev();
             let own = |record: &&std::sync::Arc<Record>| record.sender == self.users[user];
-            records.into_iter().find(own).map(|record| record.seq).filter(|seq| *seq >= since)
+            records
+                .into_iter()
+                .find(own)
+                .map(|record| record.seq)
+                .filter(|seq| *seq >= since && *seq > self.begin(device, peer))
         };
         let held = &self.held[device][peer];
         let last = own(fold.head).filter(|_| !others.is_empty())?;

@@ -41,6 +41,7 @@ impl World {
             conn,
             home,
             exp_ms: it.exp_ms,
+            issued_ms: it.issued_ms,
             opened: false,
             away: false,
             closing: false,

@@ -7,6 +7,7 @@ mod answers;
 mod asks;
 mod clients;
 mod coverage;
+mod devices;
 mod dice;
 mod draw;
 mod edge;

@@ -20,6 +20,8 @@ pub struct Link {
     pub home: u16,
     /// Of the token that the upgrade carried, Unix milliseconds.
     pub exp_ms: u64,
+    /// When that token was issued.
+    pub issued_ms: u64,
     /// Hello was handed to the router.
     pub opened: bool,
     /// Its client said that nobody is there.

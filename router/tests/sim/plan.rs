@@ -28,6 +28,8 @@ pub struct Plan {
     /// Every frame goes through these bytes.
     pub encoding: Option<Encoding>,
     pub store: Faults,
+    /// Devices that are linked when they come, later than the others.
+    pub late: Vec<usize>,
     pub past: Option<Past>,
     pub groups: Vec<GroupPlan>,
     /// In order of time. No fault begins after `faults_end`.
@@ -165,6 +167,10 @@ pub enum Ask {
     Show {
         whom: u8,
         receipts: bool,
+    },
+    /// That a device be unlinked.
+    Unlink {
+        target: usize,
     },
     /// That somebody is writing: answered only if it is wrong.
     Type,

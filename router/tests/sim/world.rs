@@ -14,9 +14,8 @@ use super::oracle::{Oracle, Verdict};
 use super::plan::{Action, Ask, MS, Plan, SECOND};
 use super::queue::Queue;
 use ringpost_persist::faulty::{Faults, FaultyStore};
-use ringpost_persist::{DocumentKey, StoreRequest};
 use ringpost_proto::v1;
-use ringpost_router::{DeviceList, Now};
+use ringpost_router::Now;
 
 /// Unix microseconds at which worlds begin.
 pub const EPOCH_US: u64 = 1_790_000_000_000_000;
@@ -172,20 +171,6 @@ impl World {
             trace: traced.then(Vec::new),
             dice,
             plan,
-        }
-    }
-
-    /// Where a user has several devices they are linked from the start: every one of them gets everything. An only device
-    /// is linked by its first hello.
-    fn link_devices(&mut self) {
-        for user in 0..self.oracle.users.len() {
-            let devices = self.oracle.devices.iter().filter(|(of, _)| *of == user);
-            let mut list = DeviceList::default();
-            devices.for_each(|(_, device)| list.link(*device, None, EPOCH_US / 1_000));
-            if list.devices().len() > 1 {
-                let (key, bytes) = (DocumentKey::Devices(self.oracle.users[user].clone()), list.encode());
-                self.store.set_up(&StoreRequest::Cas { tag: 0, key, expected: 0, bytes });
-            }
         }
     }
 

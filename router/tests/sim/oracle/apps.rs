@@ -1,6 +1,6 @@
 //! What an app sees, and what it does with it.
 
-use super::{Oracle, Verdict, ensure};
+use super::{Held, Oracle, Verdict, ensure};
 use ringpost_persist::faulty::FaultyStore;
 use ringpost_proto::id::{ClientMessageId, Seq};
 use ringpost_proto::v1;
@@ -9,8 +9,12 @@ impl Oracle {
     /// I5: the app gets what is addressed to its device in order, without a gap, each once.
     pub fn given(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Result<usize, String> {
         let peer = self.peer(&record.conversation)?;
-        let given = self.held[device][peer].given;
-        ensure(record.seq > given, || format!("I5: record {} after {given}", record.seq))?;
+        let Held { mut given, kept, .. } = self.held[device][peer];
+        if (1..=given).contains(&record.seq) && kept == 0 && self.begin(device, peer) > 0 {
+            // It does not know where it begins, and has asked for what was before.
+            given = record.seq - 1;
+        }
+        ensure(record.seq > given, || format!("I5: device {device} gets {} of u{peer} after {given}", record.seq))?;
         self.fold(store, self.devices[device].0, peer);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         for seq in given + 1..record.seq {
@@ -24,6 +28,9 @@ impl Oracle {
     }
 
     pub fn stored(&mut self, device: usize, peer: usize, seq: Seq) {
+        if self.is_gone(device) {
+            return;
+        }
         let held = &mut self.held[device][peer];
         (held.stored, held.kept) = (held.stored.max(seq), held.kept.max(seq));
     }
@@ -33,7 +40,11 @@ impl Oracle {
     fn knows_of(&self, store: &FaultyStore, device: usize, peer: usize) -> Seq {
         let mut upto = self.held[device][peer].kept;
         let log = store.log(&self.conversation(self.devices[device].0, peer));
-        while !self.is_group(peer) && log.get(upto as usize).is_some_and(|record| self.is_own(device, record)) {
+        // One that is not linked yet has nothing.
+        while !self.is_group(peer)
+            && !self.linked[device].fresh
+            && log.get(upto as usize).is_some_and(|record| self.is_own(device, record))
+        {
             upto += 1;
         }
         upto

@@ -81,7 +81,8 @@ impl Oracle {
 
     /// I4: no register is ahead of what its device has stored, nor a read ahead of what was read.
     pub fn registers_hold(&mut self, store: &FaultyStore) -> Verdict {
-        for device in 0..self.devices.len() {
+        // Where one begins that is about to be linked is judged when it is.
+        for device in (0..self.devices.len()).filter(|device| !self.linked[*device].fresh).collect::<Vec<_>>() {
             let (user, name) = self.devices[device];
             for peer in 0..self.peers() {
                 let conversation = self.conversation(user, peer);

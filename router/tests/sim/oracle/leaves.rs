@@ -98,7 +98,8 @@ impl Oracle {
     /// The furthest that any device of `user` has of the conversation with `peer`.
     pub(in super::super) fn delivered(&mut self, store: &FaultyStore, user: usize, peer: usize) -> Seq {
         let devices: Vec<usize> = (0..self.devices.len()).filter(|d| self.devices[*d].0 == user).collect();
-        devices.into_iter().map(|device| self.prefix(store, device, peer)).max().unwrap_or(0)
+        let had = self.had[user][peer];
+        devices.into_iter().map(|device| self.prefix(store, device, peer)).fold(had, Seq::max)
     }
 
     /// What the device has stored of the conversation, and what follows that is not for it.
@@ -135,7 +136,7 @@ impl Oracle {
     pub fn has(&self, other: usize, user: usize, peer: usize) -> (Seq, Seq) {
         let own = self.peer_of(other, user, peer);
         let devices = (0..self.devices.len()).filter(|device| self.devices[*device].0 == other);
-        let delivered = devices.map(|device| self.held[device][own].stored).max().unwrap_or(0);
+        let delivered = devices.map(|device| self.held[device][own].stored).fold(self.had[other][own], Seq::max);
         (delivered, self.reads[other][own])
     }
 }

@@ -1,6 +1,6 @@
 //! Liveness: what is still missing once nothing breaks any more.
 
-use super::Oracle;
+use super::{Oracle, Sending};
 use ringpost_persist::faulty::FaultyStore;
 use ringpost_persist::{Record, RegisterKey};
 use std::sync::Arc;
@@ -8,10 +8,14 @@ use std::sync::Arc;
 impl Oracle {
     /// Liveness and I6: what is still missing, if anything.
     pub fn missing(&mut self, store: &FaultyStore) -> Option<String> {
-        if let Some((cmid, sending)) = self.sends.iter().find(|(_, sending)| sending.seq.is_none()) {
+        let waits = |sending: &Sending| sending.seq.is_none() && !self.is_unlinked(store, sending.device);
+        if let Some((cmid, sending)) = self.sends.iter().find(|(_, sending)| waits(sending)) {
             return Some(format!("{cmid:?} of device {} has no outcome", sending.device));
         }
         for device in 0..self.devices.len() {
+            if self.is_unlinked(store, device) {
+                continue;
+            }
             let (user, name) = self.devices[device];
             for peer in 0..self.peers() {
                 let conversation = self.conversation(user, peer);
@@ -46,7 +50,7 @@ impl Oracle {
         // Of what is kept from the other side nobody hears.
         let fold = self.folded(user, peer);
         let told = |record: &&Arc<Record>| record.sender == self.users[user] && fold.sees(peer, record);
-        let last = log.iter().rev().find(told)?.seq;
+        let last = log.iter().rev().find(told).filter(|it| it.seq > self.begin(device, peer))?.seq;
         let held = &self.held[device][peer];
         if held.delivered_tick < last {
             return Some(format!(
@@ -62,7 +66,8 @@ impl Oracle {
         if self.shown[peer].hid {
             return None;
         }
-        let read_own = log.iter().take(read as usize).rev().find(told)?.seq;
+        let read_own =
+            log.iter().take(read as usize).rev().find(told).filter(|it| it.seq > self.begin(device, peer))?.seq;
         (held.read_tick < read_own)
             .then(|| format!("device {device} (u{user}) heard {} read by u{peer}, {read_own} was", held.read_tick))
     }

@@ -9,6 +9,7 @@ mod durable;
 mod leaves;
 mod missing;
 
+use super::devices::Linked;
 use super::fold::{Fold, Meant};
 use super::plan::Plan;
 use super::presence::Presence;
@@ -42,6 +43,10 @@ pub struct Oracle {
     pub blocks: BTreeMap<(usize, usize, bool), usize>,
     /// Since when whoever took a record back knows that it is.
     pub(super) erasures: BTreeMap<(ConversationId, Seq), u64>,
+    /// By user and peer: what devices had that have been unlinked since.
+    pub(super) had: Vec<Vec<Seq>>,
+    /// By device.
+    pub linked: Vec<Linked>,
     /// By user.
     pub shown: Vec<Shown>,
     pub typing: Typing,
@@ -79,11 +84,11 @@ pub struct Room {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Held {
     /// The last record that the app has stored.
-    kept: Seq,
+    pub kept: Seq,
     /// Given to the app in this life of its process.
-    given: Seq,
+    pub given: Seq,
     /// Stored by the app; and everything before it, but for own records.
-    stored: Seq,
+    pub stored: Seq,
     /// The furthest that the app has heard.
     pub delivered_tick: Seq,
     pub read_tick: Seq,
@@ -142,6 +147,8 @@ impl Oracle {
             heads: BTreeMap::new(),
             blocks: BTreeMap::new(),
             erasures: BTreeMap::new(),
+            had: vec![vec![0; peers]; users.len()],
+            linked: vec![Linked::default(); devices.len()],
             shown: vec![Shown { reads: vec![0; peers], ..Shown::default() }; users.len()],
             typing: Typing::default(),
             presence: Presence::new(users.len(), plan),
