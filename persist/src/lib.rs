@@ -259,6 +259,9 @@ pub enum StoreRequest {
         user: UserKey,
         after: Option<(RecordId, ConversationId)>,
         limit: u32,
+        /// Whether `last` and `title` of the entries are wanted: each costs a look into the log. A store may tell them all
+        /// the same.
+        shown: bool,
     },
     Raise {
         tag: Tag,

@@ -118,7 +118,7 @@ pub(super) fn load_user(
     after: Option<(RecordId, ConversationId)>,
     limit: u32,
 ) -> UserPage {
-    match ask(store, StoreRequest::LoadUser { tag: 7, user: user(name), after, limit }) {
+    match ask(store, StoreRequest::LoadUser { tag: 7, user: user(name), after, limit, shown: true }) {
         Outcome::User(page) => *page,
         other => panic!("no page: {other:?}"),
     }

@@ -316,7 +316,7 @@ impl Pair {
     fn list(&mut self, of: usize, limit: u32) {
         let mut after = None;
         loop {
-            let request = StoreRequest::LoadUser { tag: 0, user: user(of), after, limit };
+            let request = StoreRequest::LoadUser { tag: 0, user: user(of), after, limit, shown: true };
             let Outcome::User(page) = self.compare(&request) else { panic!("no page") };
             after = page.entries.last().map(|entry| (entry.last_id, entry.conversation));
             if !page.more || after.is_none() {

@@ -68,7 +68,7 @@ fn assert_without_january(committer: &mut Committer) {
     let loaded = ask(committer, StoreRequest::LoadConversation { tag: 0, conversation: conversation(2) });
     let Outcome::Conversation(Some(state)) = loaded else { panic!("it is forgotten") };
     assert_eq!((state.head, state.tail.len(), state.registers.len()), (3, 0, 1));
-    let page = ask(committer, StoreRequest::LoadUser { tag: 0, user: user(2), after: None, limit: 10 });
+    let page = ask(committer, StoreRequest::LoadUser { tag: 0, user: user(2), after: None, limit: 10, shown: true });
     assert!(matches!(page, Outcome::User(page) if page.entries[0].last.is_none() && page.entries[0].head == 3));
     let refused = ask(committer, append(2, 0, vec![record(2, 1, MARCH * 1_000)]));
     assert!(matches!(refused, Outcome::Conflict { head: 3 }), "{refused:?}");
@@ -91,7 +91,8 @@ fn a_month_that_is_old_enough_goes_and_nothing_else() {
     // It goes on, and is listed again.
     write(&mut committer, 2, 3, MARCH);
     assert_eq!(read(&mut committer, 2, ReadRange::From { from: 1, to: Seq::MAX }), (6, vec![4, 5, 6]));
-    let page = ask(&mut committer, StoreRequest::LoadUser { tag: 0, user: user(2), after: None, limit: 10 });
+    let page =
+        ask(&mut committer, StoreRequest::LoadUser { tag: 0, user: user(2), after: None, limit: 10, shown: true });
     assert!(
         matches!(page, Outcome::User(page) if page.entries.len() == 1 && page.entries[0].last.as_ref().is_some_and(|last| last.seq == 6))
     );

@@ -196,7 +196,8 @@ impl Router {
         }
         loading.asked = true;
         let after = loading.after;
-        self.ask(Pending::LoadUser { session: key }, |tag| StoreRequest::LoadUser { tag, user, after, limit: PAGE });
+        let (limit, shown) = (PAGE, false);
+        self.ask(Pending::LoadUser { session: key }, |tag| StoreRequest::LoadUser { tag, user, after, limit, shown });
     }
 
     pub(crate) fn user_loaded(&mut self, key: Key, outcome: Outcome) {

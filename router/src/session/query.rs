@@ -160,7 +160,7 @@ impl Router {
         let limit = if request.limit == 0 { CONVERSATION_PAGE } else { request.limit.min(CONVERSATION_PAGE) };
         self.begin_request(key);
         let pending = Pending::Conversations { session: key, re };
-        self.ask(pending, |tag| StoreRequest::LoadUser { tag, user, after, limit });
+        self.ask(pending, |tag| StoreRequest::LoadUser { tag, user, after, limit, shown: true });
     }
 
     pub(crate) fn conversations_read(&mut self, key: Key, re: u64, outcome: Outcome) {

@@ -33,8 +33,9 @@ impl Listing {
     pub async fn next(&mut self, operator: &Operator, user: &UserKey) -> Result<Option<Vec<UserEntry>>, Failed> {
         while !self.done {
             let after = self.after;
-            let page =
-                operator.ask(|tag| StoreRequest::LoadUser { tag, user: user.clone(), after, limit: PAGE }).await?;
+            let page = operator
+                .ask(|tag| StoreRequest::LoadUser { tag, user: user.clone(), after, limit: PAGE, shown: true })
+                .await?;
             let Outcome::User(page) = page else { return Err(Failed::Store) };
             let fresh = self.take(*page);
             if !fresh.is_empty() {

@@ -33,8 +33,8 @@ impl Trees {
             StoreRequest::LoadConversation { conversation, .. } => {
                 Outcome::Conversation(self.conversation(conversation)?.map(Box::new))
             }
-            StoreRequest::LoadUser { user, after, limit, .. } => {
-                Outcome::User(Box::new(self.user_page(user, *after, *limit)?))
+            StoreRequest::LoadUser { user, after, limit, shown, .. } => {
+                Outcome::User(Box::new(self.user_page(user, *after, *limit, *shown)?))
             }
             StoreRequest::FindCmid { conversation, sender, device, cmid, .. } => {
                 Outcome::Found(self.find(conversation, sender, device, cmid)?)
@@ -294,7 +294,13 @@ impl Trees {
     }
 
     /// The user's list is in no order on disk: a record of a group would have to move it for each of its members.
-    fn user_page(&self, user: &UserKey, after: Option<(RecordId, ConversationId)>, limit: u32) -> Found<UserPage> {
+    fn user_page(
+        &self,
+        user: &UserKey,
+        after: Option<(RecordId, ConversationId)>,
+        limit: u32,
+        shown: bool,
+    ) -> Found<UserPage> {
         let mut listed = Vec::new();
         for (key, _) in self.prefix(&state::user_prefix(user))? {
             let id = state::conversation_of_user_key(&key).map_err(TreeError::row("state"))?;
@@ -307,13 +313,13 @@ impl Trees {
         let more = listed.len() > limit as usize;
         let mut entries = Vec::new();
         for (_, id) in listed.into_iter().take(limit as usize) {
-            entries.extend(self.user_entry(user, id)?);
+            entries.extend(self.user_entry(user, id, shown)?);
         }
         Ok(UserPage { entries, more })
     }
 
     /// `None` for who never was a member.
-    fn user_entry(&self, user: &UserKey, id: ConversationId) -> Found<Option<UserEntry>> {
+    fn user_entry(&self, user: &UserKey, id: ConversationId, shown: bool) -> Found<Option<UserEntry>> {
         let (Some(kind), devices) = (self.kind(&id)?, self.devices(&state::devices_of_prefix(&id, user))?) else {
             return Ok(None);
         };
@@ -321,14 +327,17 @@ impl Trees {
         let own = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
         let others = self.others(&id, &kind, user)?;
         let title = match kind {
-            ConversationKind::Direct(_) => None,
-            ConversationKind::Group => self.row(&state::group_key(&id), Group::decode)?,
+            ConversationKind::Group if shown => self.row(&state::group_key(&id), Group::decode)?,
+            _ => None,
         };
         let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
         let (peer_delivered, peer_read) =
             others.beside(&member, own, Shown(progress.shown).among_readers(progress.read));
         let head = member.end(newest.seq);
-        let (newest_seen, _) = self.slice(&id, &newest, View::newest(&member, newest.seq))?;
+        let newest_seen = match shown {
+            true => self.slice(&id, &newest, View::newest(&member, newest.seq))?.0,
+            false => Vec::new(),
+        };
         let peer = view::peer_of(&kind, user);
         let peer = peer.map(|peer| self.member(&id, peer)).transpose()?.flatten();
         Ok(Some(UserEntry {
