@@ -38,6 +38,8 @@ pub(super) struct Progress {
     /// A tick was sent since the registers were written: in a direct conversation of this member's progress, in a group to
     /// this member.
     pub told: bool,
+    /// In a group: how far this member was told that the others are, at most.
+    pub heard: (Seq, Seq),
     pub delivered_move: Move,
     pub read_move: Move,
 }
@@ -73,6 +75,12 @@ impl Progress {
     /// Up to where others are shown that the member has read.
     pub fn read_shown(&self) -> Seq {
         self.shown.of(self.read)
+    }
+
+    /// What this member of a group is told of the others: never less than before, whoever came, hid or showed again.
+    pub fn hears(&mut self, (delivered, read): (Seq, Seq)) -> (Seq, Seq) {
+        self.heard = (self.heard.0.max(delivered), self.heard.1.max(read));
+        self.heard
     }
 
     /// Whether what it reads is hidden.
@@ -353,7 +361,19 @@ impl Router {
     }
 }
 
-frozen!(Progress { devices, read, read_asked, read_dirty, shown, shows, untold, told, delivered_move, read_move });
+frozen!(Progress {
+    devices,
+    read,
+    read_asked,
+    read_dirty,
+    shown,
+    shows,
+    untold,
+    told,
+    heard,
+    delivered_move,
+    read_move
+});
 frozen!(ReadBy { user, from, re });
 frozen!(Move { from, to, unix_ms });
 frozen!(DeviceProgress { device, delivered, dirty });

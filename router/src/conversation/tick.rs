@@ -148,12 +148,15 @@ impl Conversation {
         (self.least_dirty, self.dirty) = (true, true);
         let mut news = Vec::new();
         for at in 0..self.roster.members().len() as MemberAt {
-            let Some(member) = self.roster.get(at).filter(|it| it.is_current() && it.last_own > 0) else { continue };
+            let member = self.roster.get(at).filter(|it| it.is_current() && it.last_own > 0);
+            let Some(user) = member.map(|it| it.user.clone()) else { continue };
             let (before, now) = (told.others(self.standing(at)), self.least.others(self.standing(at)));
             let moved = |before: Seq, now: Seq| now > before && self.has_own_record(at, before, now);
             if moved(before.0, now.0) || moved(before.1, now.1) {
-                news.push((member.user.clone(), now.0, now.1));
-                self.member_progress(at).told = true;
+                let progress = self.member_progress(at);
+                progress.told = true;
+                let (delivered, read) = progress.hears(now);
+                news.push((user, delivered, read));
             }
         }
         news
@@ -166,10 +169,13 @@ impl Conversation {
         let mut news = Vec::new();
         for at in 0..self.progress.len() as MemberAt {
             let told = std::mem::replace(&mut self.member_progress(at).told, false);
-            if let Some(member) = self.roster.get(at).filter(|member| told && member.is_current()) {
-                let (delivered, read) = self.least.others(self.standing(at));
-                news.push((member.user.clone(), delivered, read));
-                self.member_progress(at).told = more;
+            let member = self.roster.get(at).filter(|member| told && member.is_current());
+            if let Some(user) = member.map(|it| it.user.clone()) {
+                let now = self.least.others(self.standing(at));
+                let progress = self.member_progress(at);
+                progress.told = more;
+                let (delivered, read) = progress.hears(now);
+                news.push((user, delivered, read));
             }
         }
         news
