@@ -93,7 +93,7 @@ impl Router {
     /// What the devices of a user have acknowledged lately, whether their sessions have ended or not.
     pub(crate) fn late_acks(&self, name: &UserKey) -> Lingering {
         let Some(user) = self.users.get(name) else { return Lingering::new() };
-        let mut acked = user.acked.clone();
+        let mut acked = Lingering::clone(&user.acked);
         for session in user.sessions.iter().filter_map(|key| self.sessions.get(*key)) {
             let acks = session.work.as_ref().map(|work| work.acked.acks.iter());
             for LateAck { conversation, seq, at_ms } in acks.into_iter().flatten() {
@@ -110,6 +110,7 @@ impl Router {
         while let Some((_, name)) = self.lingering.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
             if let Some(user) = self.users.get_mut(&name) {
                 user.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
+                user.acked.settle();
                 if user.sessions.is_empty() && user.is_rated(now_ms) {
                     self.lingering.push_back((now_ms + LINGER_MS, name));
                 } else {
@@ -125,7 +126,7 @@ impl Router {
         let waits = |user: &User| user.is_watched() || user.is_leaving(now_ms);
         let knows = |user: &User| !user.acked.is_empty() || !user.begun.is_empty() || user.is_rated(now_ms);
         let is_empty = |user: &User| user.sessions.is_empty() && !knows(user) && !waits(user);
-        if self.users.get(name).is_some_and(is_empty) {
+        if self.users.get(name).is_some_and(|user| is_empty(user)) {
             self.users.remove(name);
         }
     }

@@ -12,6 +12,7 @@ pub mod operator;
 mod pending;
 mod rate;
 mod refusal;
+mod seldom;
 mod session;
 mod shard;
 mod slab;

@@ -57,7 +57,8 @@ pub struct Router {
     local: VecDeque<Envelope>,
     pub(crate) sessions: Slab<Session>,
     pub(crate) by_conn: HashMap<ConnRef, Key, Seeded>,
-    pub(crate) users: HashMap<UserKey, User, Seeded>,
+    /// Boxed: a table that is half empty is half empty of pointers.
+    pub(crate) users: HashMap<UserKey, Box<User>, Seeded>,
     /// Users who may have acks that are not written yet, and until when.
     pub(crate) lingering: VecDeque<(u64, UserKey)>,
     /// Watched users, and when to look at them again, monotonic milliseconds.

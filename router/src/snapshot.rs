@@ -62,7 +62,7 @@ impl Router {
         router.sessions = Frozen::read(&mut from)?;
         for _ in 0..u32::read(&mut from)? {
             let name = Frozen::read(&mut from)?;
-            let user: User = Frozen::read(&mut from)?;
+            let user: Box<User> = Frozen::read(&mut from)?;
             if user.sessions.is_empty() || !user.acked.is_empty() || user.is_rated(now.mono_ms) {
                 router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
             }

@@ -213,7 +213,7 @@ impl Router {
         let user = session.identity.user.clone();
         let of_all = further.then(|| self.late_acks(&user));
         let none = Lingering::new();
-        let of_ended = self.users.get(&user).map_or(&none, |user| &user.acked);
+        let of_ended = self.users.get(&user).map_or(&none, |user| &*user.acked);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         if !loading.take_page(*page, device, of_all.as_ref().unwrap_or(of_ended)) {

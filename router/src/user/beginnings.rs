@@ -12,6 +12,7 @@ use crate::Router;
 use crate::envelope::Envelope;
 use crate::frozen::frozen;
 use crate::pending::Pending;
+use crate::seldom::Seldom;
 use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
 use ringpost_proto::id::{ConversationId, UserKey};
 
@@ -23,7 +24,7 @@ const RETRY_MS: u64 = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Begun {
     /// With the time, monotonic milliseconds; the oldest first, as many as a day allows at most.
-    conversations: Vec<(ConversationId, u64)>,
+    conversations: Seldom<Vec<(ConversationId, u64)>>,
     /// Somebody answered the user once.
     answered: bool,
 }
@@ -105,6 +106,7 @@ impl Router {
         while let Some((_, user)) = self.beginners.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
             if let Some(entry) = self.users.get_mut(&user) {
                 entry.begun.conversations.retain(|(_, at_ms)| at_ms + DAY_MS > now_ms);
+                entry.begun.conversations.settle();
                 self.forget_user(&user);
             }
         }
@@ -112,7 +114,7 @@ impl Router {
 
     /// After a snapshot was read.
     pub(crate) fn derive_beginners(&mut self) {
-        let of = |(user, entry): (&UserKey, &super::User)| {
+        let of = |(user, entry): (&UserKey, &Box<super::User>)| {
             let begun = entry.begun.conversations.iter().map(|(_, at_ms)| at_ms + DAY_MS);
             begun.map(|until_ms| (until_ms, user.clone())).collect::<Vec<_>>()
         };

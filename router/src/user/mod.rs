@@ -20,6 +20,7 @@ pub(crate) use settings::Prefs;
 use crate::acked::Lingering;
 use crate::frozen::{frozen, frozen_enum};
 use crate::rate::Used;
+use crate::seldom::Seldom;
 use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
 use ringpost_proto::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS};
@@ -32,12 +33,12 @@ const REMEMBERED: usize = 8;
 pub(crate) struct User {
     /// Live sessions; one that was taken over is no longer here.
     pub sessions: SmallVec<[Key; 2]>,
-    takeovers: Vec<Takeovers>,
+    takeovers: Seldom<Vec<Takeovers>>,
     pub sends: Used,
     /// What devices without a session have used of their rates, sends and requests, while that matters.
-    pub used: Vec<(DeviceId, (Used, Used))>,
+    pub used: Seldom<Vec<(DeviceId, (Used, Used))>>,
     pub begun: Begun,
-    pub acked: Lingering,
+    pub acked: Seldom<Lingering>,
     pub settings: Known<Prefs>,
     /// Whether a session is open and ACTIVE, and when that was last over, Unix milliseconds; 0: it is not known here.
     pub active: bool,
@@ -91,7 +92,7 @@ impl User {
 
     /// Whether `device` may be taken over now; remembers it if so.
     pub fn take_over(&mut self, device: DeviceId, now_ms: u64) -> bool {
-        let all = &mut self.takeovers;
+        let all = &mut *self.takeovers;
         let at = all.iter().position(|t| t.device == device);
         let mut entry = match at {
             Some(at) => all.remove(at),

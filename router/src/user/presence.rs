@@ -321,7 +321,7 @@ impl Router {
         let user = self.users.get(name);
         let presence = user.and_then(|user| user.presence.as_ref());
         let Some(watcher) = presence.and_then(|presence| presence.watchers.get(watched)) else { return };
-        let Some(view) = user.and_then(User::view) else { return };
+        let Some(view) = user.and_then(|user| user.view()) else { return };
         let Some(told) = view.of(watcher) else { return };
         if watcher.tickets.is_empty() && watcher.told == Some(told) {
             return;
