@@ -114,11 +114,11 @@ impl Router {
 
     /// After a snapshot was read.
     pub(crate) fn derive_beginners(&mut self) {
-        let of = |(user, entry): (&UserKey, &Box<super::User>)| {
+        let mut all = Vec::new();
+        for (user, entry) in &self.users {
             let begun = entry.begun.conversations.iter().map(|(_, at_ms)| at_ms + DAY_MS);
-            begun.map(|until_ms| (until_ms, user.clone())).collect::<Vec<_>>()
-        };
-        let mut all: Vec<_> = self.users.iter().flat_map(of).collect();
+            all.extend(begun.map(|until_ms| (until_ms, user.clone())));
+        }
         all.sort();
         self.beginners = all.into();
     }
