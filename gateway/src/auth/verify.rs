@@ -150,9 +150,10 @@ fn identity(claims: &Claims, key: &Key, now_ms: u64) -> Result<Identity, Refusal
     Ok(Identity { user, device, issued_ms, exp_ms, primary })
 }
 
-/// A NumericDate (RFC 7519 section 2: seconds, fractions allowed) in milliseconds; the cast saturates.
+/// A NumericDate (RFC 7519 section 2: seconds, fractions allowed) in milliseconds, the nearest, since a fraction such as .123 has
+/// no exact form; the cast saturates.
 fn unix_ms(seconds: f64) -> u64 {
-    ((seconds * 1_000.0) as u64).min(LATEST_MS)
+    ((seconds * 1_000.0).round() as u64).min(LATEST_MS)
 }
 
 fn refusal(error: &jsonwebtoken::errors::Error) -> Refusal {

@@ -312,6 +312,16 @@ fn every_refusal_is_counted_once_under_its_reason() {
 }
 
 #[test]
+fn a_time_of_issue_is_told_to_the_millisecond() {
+    let verifier = dev_verifier();
+    for milli in 0..1_000 {
+        let issued_ms = (NOW - 1) * 1_000 + milli;
+        let token = Minter::dev().mint_at("alice", "phone", NOW + 60, issued_ms).unwrap();
+        assert_eq!(verifier.verify(&token, NOW * 1_000).unwrap().issued_ms, issued_ms);
+    }
+}
+
+#[test]
 fn a_private_key_mints_what_its_public_key_verifies() {
     for alg in Alg::PUBLIC {
         let minter = Minter::from_pem(alg, "k", testing::private_pem(alg), "issuer", dev::AUDIENCE).unwrap();
