@@ -54,6 +54,7 @@ impl World {
             user_sends: Rate::default(),
             requests: Rate::default(),
             refuse_blocked: false,
+            told: Default::default(),
             seed: 1,
         };
         let router = Router::new(settings, now);

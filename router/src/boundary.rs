@@ -9,6 +9,7 @@
 
 use crate::envelope::Envelope;
 use crate::rate::Rate;
+use crate::told::Told;
 use bytes::Bytes;
 use ringpost_persist::{Body, ConversationKind, Peer, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::close::CloseCode;
@@ -217,6 +218,8 @@ pub struct Settings {
     pub requests: Rate,
     /// Who is blocked is refused, instead of being kept from the other side without a word.
     pub refuse_blocked: bool,
+    /// Limits that only welcome needs.
+    pub told: Told,
     /// For session ids and jitter; the only randomness of a router.
     pub seed: u64,
 }

@@ -18,6 +18,7 @@ mod shard;
 mod slab;
 mod snapshot;
 mod sync;
+mod told;
 mod user;
 pub mod wheel;
 
@@ -26,5 +27,6 @@ pub use frozen::RestoreError;
 pub use rate::Rate;
 pub use shard::{Router, home_of_conversation, home_of_user};
 pub use snapshot::SNAPSHOT_VERSION;
+pub use told::Told;
 pub use user::devices::{Admission, Device, DeviceList, DeviceListError};
 pub use user::settings::Audience;

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use ringpost_persist::embedded::StorePort;
 use ringpost_proto::close::CloseCode;
 use ringpost_router::wheel::Wheel;
-use ringpost_router::{Input, Rate, Router, Settings, ShardId};
+use ringpost_router::{Input, Rate, Router, Settings, ShardId, Told};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -286,6 +286,11 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
         user_sends: Rate { per_second: config.user_sends_per_second, burst: config.sends_burst.saturating_mul(2) },
         requests: Rate { per_second: config.requests_per_second, burst: config.requests_per_second.saturating_mul(2) },
         refuse_blocked: config.refuse_blocked,
+        told: Told {
+            authenticate_ms: config.authenticate_ms,
+            address_connections: config.address_connections,
+            address_upgrades_per_second: config.address_upgrades_per_second,
+        },
         seed,
     }
 }

@@ -17,7 +17,6 @@ use crate::user::Known;
 use ringpost_persist::{ConversationKind, Outcome, Peer, Raise, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey, record_id};
-use ringpost_proto::limits;
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
 use std::collections::BTreeMap;
@@ -339,27 +338,7 @@ impl Router {
             resumed,
             store_incarnation: self.settings.store_incarnation.to_vec().into(),
             reset,
-            limits: Some(v1::Limits {
-                text_bytes: limits::BODY_BYTES as u32,
-                payload_bytes: limits::BODY_BYTES as u32,
-                frame_bytes: limits::FRAME_BYTES as u32,
-                json_frame_bytes: limits::JSON_FRAME_BYTES as u32,
-                unanswered_requests: limits::UNANSWERED_REQUESTS,
-                fetch_records: limits::FETCH_RECORDS,
-                history_records: limits::HISTORY_RECORDS,
-                lookup_ids: limits::LOOKUP_IDS,
-                slice_bytes: limits::SLICE_BYTES as u32,
-                slices_bytes: limits::SLICES_BYTES as u32,
-                slices: limits::SLICES as u32,
-                group_members: limits::GROUP_MEMBERS as u32,
-                watched_users: limits::WATCHED_USERS as u32,
-                sends_per_second: self.settings.device_sends.per_second,
-                sends_burst: self.settings.device_sends.burst,
-                requests_per_second: self.settings.requests.per_second,
-                new_conversations_per_day: self.settings.new_conversations,
-                edit_ms: limits::EDIT_MS,
-                erase_ms: limits::ERASE_MS,
-            }),
+            limits: Some(self.settings.limits()),
             crash_slot_ms: self.next_random() % self.settings.crash_slot_ms.max(1),
         }
     }

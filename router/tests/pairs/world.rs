@@ -74,6 +74,7 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         user_sends: Rate::default(),
         requests: Rate::default(),
         refuse_blocked: false,
+        told: Default::default(),
         seed: 1 + u64::from(shard),
     }
 }

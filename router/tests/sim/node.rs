@@ -94,6 +94,7 @@ fn settings(plan: &Plan, shard: ShardId, epoch: u32) -> Settings {
         user_sends: Rate::default(),
         requests: Rate::default(),
         refuse_blocked: false,
+        told: Default::default(),
         seed: plan.seed ^ u64::from(epoch) << 32 ^ u64::from(shard),
     }
 }
