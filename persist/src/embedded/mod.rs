@@ -17,7 +17,7 @@ mod wal;
 pub use crate::port::{StorePort, Waker};
 #[cfg(feature = "cluster")]
 pub(crate) use entry::{decode_kind, encode_kind};
-pub use stats::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
+pub use stats::{BATCH_BOUNDS, COMMIT_BOUNDS_US, ROWS_READ_FOR, Stats};
 pub use tree::{Checkpoint, Compaction, Retention, TreeError, Trees};
 #[cfg(feature = "cluster")]
 pub(crate) use tree::{Group, MemberRow};

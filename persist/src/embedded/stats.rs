@@ -3,6 +3,7 @@
 use super::RecoveryReport;
 use super::committer::Committed;
 use super::tree::Compaction;
+use crate::StoreRequest;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ pub const COMMIT_BOUNDS_US: [u64; 14] =
 /// Upper bounds of the buckets of records per fdatasync; one more bucket holds the rest.
 pub const BATCH_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024];
 
+/// What rows are read for: an answer with records, a room, a user's list, and whatever else.
+pub const ROWS_READ_FOR: [&str; 4] = ["log", "conversation", "user", "other"];
+
 /// Totals since the store was opened.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -20,6 +24,8 @@ pub struct Stats {
     pub appends: AtomicU64,
     pub raises: AtomicU64,
     pub reads: AtomicU64,
+    /// Rows of the trees that reads looked at; see [`ROWS_READ_FOR`].
+    pub rows_read: [AtomicU64; ROWS_READ_FOR.len()],
     /// Records made durable.
     pub records: AtomicU64,
     /// Registers raised.
@@ -76,6 +82,17 @@ impl Stats {
         for (gauge, bytes) in self.tree_bytes.iter().zip(bytes) {
             gauge.store(bytes, Relaxed);
         }
+    }
+
+    pub(super) fn looked_at(&self, request: &StoreRequest, rows: u64) {
+        let [log, conversation, user, other] = &self.rows_read;
+        let counter = match request {
+            StoreRequest::ReadLog { .. } => log,
+            StoreRequest::LoadConversation { .. } => conversation,
+            StoreRequest::LoadUser { .. } => user,
+            _ => other,
+        };
+        counter.fetch_add(rows, Relaxed);
     }
 
     pub(super) fn committed(&self, done: Committed, took: Duration) {

@@ -223,7 +223,9 @@ fn read_some(trees: &Trees, port: &Arc<Queues>, shared: &Shared) -> bool {
 }
 
 fn look_up(trees: &Trees, request: &StoreRequest, shared: &Shared) -> Outcome {
-    match trees.read(request) {
+    let (found, rows) = trees.read_and_count(request);
+    shared.stats.looked_at(request, rows);
+    match found {
         Ok(outcome) => outcome.unwrap_or(Outcome::Unimplemented),
         Err(error) => {
             unreadable(&error, shared);

@@ -1,7 +1,7 @@
 //! What the embedded store counts.
 
 use super::{Kind, Text};
-use ringpost_persist::embedded::{BATCH_BOUNDS, COMMIT_BOUNDS_US, Stats};
+use ringpost_persist::embedded::{BATCH_BOUNDS, COMMIT_BOUNDS_US, ROWS_READ_FOR, Stats};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub fn add(text: &mut Text, stats: &Stats) {
@@ -9,6 +9,9 @@ pub fn add(text: &mut Text, stats: &Stats) {
         [("kind=\"append\"", &stats.appends), ("kind=\"raise\"", &stats.raises), ("kind=\"read\"", &stats.reads)]
     {
         text.sample(Kind::Counter, "ringpost_store_requests_total", label, value(counter));
+    }
+    for (what, counter) in ROWS_READ_FOR.iter().zip(&stats.rows_read) {
+        text.sample(Kind::Counter, "ringpost_store_rows_read_total", &format!("for=\"{what}\""), value(counter));
     }
     for (name, counter) in [
         ("ringpost_store_records_total", &stats.records),

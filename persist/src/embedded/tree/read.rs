@@ -14,6 +14,7 @@ use crate::{
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
+use std::cell::Cell;
 use std::sync::Arc;
 
 type Found<T> = Result<T, TreeError>;
@@ -21,6 +22,60 @@ type Found<T> = Result<T, TreeError>;
 impl Trees {
     /// The answer to a request that changes nothing; `None` for one that does.
     pub fn read(&self, request: &StoreRequest) -> Found<Option<Outcome>> {
+        self.read_and_count(request).0
+    }
+
+    /// The same, and how many rows of the trees it looked at.
+    pub fn read_and_count(&self, request: &StoreRequest) -> (Found<Option<Outcome>>, u64) {
+        let reading = self.reading();
+        (reading.answer(request), reading.rows.get())
+    }
+
+    /// All records of a conversation that are still kept, in order. For tests and tools: as long as the log is.
+    pub fn log_of(&self, conversation: &ConversationId) -> Found<Vec<Arc<Record>>> {
+        let reading = self.reading();
+        let head = reading.head(conversation)?.unwrap_or_default();
+        let mut log = Vec::new();
+        reading.scan(conversation, &head, 1, head.seq, true, |record| {
+            log.push(Arc::new(record));
+            true
+        })?;
+        Ok(log)
+    }
+
+    /// What a log is about; `None` before its first record.
+    pub fn kind(&self, conversation: &ConversationId) -> Found<Option<ConversationKind>> {
+        self.reading().kind(conversation)
+    }
+
+    /// 0: no such register.
+    pub fn register(&self, key: &RegisterKey) -> Found<Seq> {
+        self.reading().register(key)
+    }
+
+    /// As of the last batch applied.
+    pub(super) fn roster(&self, conversation: &ConversationId) -> Found<Roster> {
+        self.reading().roster(conversation)
+    }
+
+    pub(super) fn record(&self, id: &ConversationId, head: &Head, seq: Seq) -> Found<Option<Record>> {
+        self.reading().record(id, head, seq)
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading { trees: self, rows: Cell::new(0) }
+    }
+}
+
+/// One answer in the making.
+struct Reading<'a> {
+    trees: &'a Trees,
+    /// Looked at so far.
+    rows: Cell<u64>,
+}
+
+impl Reading<'_> {
+    fn answer(&self, request: &StoreRequest) -> Found<Option<Outcome>> {
         Ok(Some(match request {
             StoreRequest::Append { .. }
             | StoreRequest::Raise { .. }
@@ -55,24 +110,11 @@ impl Trees {
         }))
     }
 
-    /// All records of a conversation that are still kept, in order. For tests and tools: as long as the log is.
-    pub fn log_of(&self, conversation: &ConversationId) -> Found<Vec<Arc<Record>>> {
-        let head = self.head(conversation)?.unwrap_or_default();
-        let mut log = Vec::new();
-        self.scan(conversation, &head, 1, head.seq, true, |record| {
-            log.push(Arc::new(record));
-            true
-        })?;
-        Ok(log)
-    }
-
-    /// What a log is about; `None` before its first record.
-    pub fn kind(&self, conversation: &ConversationId) -> Found<Option<ConversationKind>> {
+    fn kind(&self, conversation: &ConversationId) -> Found<Option<ConversationKind>> {
         self.row(&state::kind_key(conversation), state::decode_kind)
     }
 
-    /// 0: no such register.
-    pub fn register(&self, key: &RegisterKey) -> Found<Seq> {
+    fn register(&self, key: &RegisterKey) -> Found<Seq> {
         let conversation = key.conversation();
         Ok(match key {
             RegisterKey::Read(_, user) => self.progress(&conversation, user)?.read,
@@ -83,6 +125,21 @@ impl Trees {
             RegisterKey::TickDelivered(_, user, device) => self.device(&conversation, user, device)?.tick_delivered,
             RegisterKey::TickRead(_, user, device) => self.device(&conversation, user, device)?.tick_read,
         })
+    }
+
+    fn get(&self, key: &[u8]) -> Found<Option<Slice>> {
+        self.count(1);
+        self.trees.get(key)
+    }
+
+    fn prefix(&self, prefix: &[u8]) -> Found<Vec<(Slice, Slice)>> {
+        let rows = self.trees.prefix(prefix)?;
+        self.count(rows.len());
+        Ok(rows)
+    }
+
+    fn count(&self, rows: usize) {
+        self.rows.set(self.rows.get() + rows as u64);
     }
 
     fn row<T>(&self, key: &[u8], decode: impl FnOnce(&[u8]) -> Result<T, RecordError>) -> Found<Option<T>> {
@@ -100,8 +157,7 @@ impl Trees {
         self.row(&state::member_key(conversation, user), decode)
     }
 
-    /// As of the last batch applied.
-    pub(super) fn roster(&self, conversation: &ConversationId) -> Found<Roster> {
+    fn roster(&self, conversation: &ConversationId) -> Found<Roster> {
         let rows = self.prefix(&state::members_prefix(conversation))?;
         let decoded = rows.iter().map(|(key, row)| MemberRow::decode(state::user_of_key(key)?, row));
         let mut members = decoded.collect::<Result<Vec<_>, _>>().map_err(TreeError::row("state"))?;
@@ -248,9 +304,10 @@ impl Trees {
             spans.reverse();
         }
         for (span, from, to) in spans {
-            let Some(tree) = self.log(span.bucket) else { continue };
+            let Some(tree) = self.trees.log(span.bucket) else { continue };
             let mut rows = tree.range(record_key(id, from)..=record_key(id, to), LATEST, None);
             while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
+                self.count(1);
                 if !each(decode(span.bucket, row.value())?) {
                     return Ok(());
                 }
@@ -259,11 +316,12 @@ impl Trees {
         Ok(())
     }
 
-    pub(super) fn record(&self, id: &ConversationId, head: &Head, seq: Seq) -> Found<Option<Record>> {
+    fn record(&self, id: &ConversationId, head: &Head, seq: Seq) -> Found<Option<Record>> {
         let span: Option<&Span> = head.spans.iter().rfind(|span| span.first <= seq);
-        let Some((span, tree)) = span.and_then(|span| Some((span, self.log(span.bucket)?))) else {
+        let Some((span, tree)) = span.and_then(|span| Some((span, self.trees.log(span.bucket)?))) else {
             return Ok(None);
         };
+        self.count(1);
         let row = tree.get(record_key(id, seq), LATEST).transpose();
         row.map(|row| decode(span.bucket, row)).transpose()
     }
@@ -279,7 +337,8 @@ impl Trees {
         let Some(head) = self.head(id)? else { return Ok(None) };
         let key = cmid_key(id, sender, device, cmid);
         for span in head.spans.iter().rev() {
-            let Some(tree) = self.log(span.bucket) else { continue };
+            let Some(tree) = self.trees.log(span.bucket) else { continue };
+            self.count(1);
             let Some(row) = tree.get(key, LATEST).map_err(TreeError::of(span.bucket))? else { continue };
             let seq = row.first_chunk().map_or(0, |seq| Seq::from_le_bytes(*seq));
             // Beyond the head: being applied right now.
