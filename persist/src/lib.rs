@@ -422,6 +422,7 @@ pub enum Outcome {
 pub struct ConversationState {
     pub kind: Arc<ConversationKind>,
     pub head: Seq,
+    pub last: LastRecord,
     /// The latest time that a client message id of the whole log names (UUIDv7), Unix milliseconds; 0: none does.
     pub latest_cmid_ms: u64,
     /// The newest records in seq order: at least the last 256 and at least those of the last 24 h up to 4,096 (or all there are).
@@ -430,6 +431,14 @@ pub struct ConversationState {
     pub roster: Roster,
     /// The Delivered, Read, ReadCounted, ReadShown and Least registers of the conversation.
     pub registers: Vec<(RegisterKey, Seq)>,
+}
+
+/// What the last record of a log says of those that follow it; also where the record itself is no longer kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastRecord {
+    pub id: RecordId,
+    pub us: u64,
+    pub ordinal: u64,
 }
 
 /// One page of a user's conversations.

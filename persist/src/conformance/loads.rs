@@ -2,7 +2,7 @@
 
 use super::Driver;
 use super::samples::*;
-use crate::{Record, RegisterKey};
+use crate::{LastRecord, Record, RegisterKey};
 use ringpost_proto::id::{ClientMessageId, ConversationId, RecordId};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub(super) fn tail(store: &mut dyn Driver) {
         assert!(state.is_some());
         if let Some(state) = state {
             assert_eq!(state.head, head);
+            let Record { id, us, ordinal, .. } = *spaced(head);
+            assert_eq!(state.last, LastRecord { id, us, ordinal });
             assert_eq!(state.kind, room.kind);
             let first = head.saturating_sub(255).max(1);
             assert!(state.tail.len() >= 256.min(head as usize));

@@ -1,7 +1,8 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
 use crate::{
-    ConversationKind, ConversationState, Least, Member, ReadRange, Record, RegisterKey, Roster, Shown, UserEntry,
+    ConversationKind, ConversationState, LastRecord, Least, Member, ReadRange, Record, RegisterKey, Roster, Shown,
+    UserEntry,
 };
 use hashbrown::HashTable;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
@@ -225,7 +226,8 @@ impl Conversation {
     /// `None` before the first record.
     pub(super) fn state(&self, id: ConversationId) -> Option<ConversationState> {
         let kind = Arc::clone(self.kind.as_ref()?);
-        let newest = self.last()?.us;
+        let last = self.last()?;
+        let newest = last.us;
         // "The last 24 h" end at the newest record, not now: never fewer records than by the clock, and no clock here.
         let day = self.log.partition_point(|record| record.us < newest.saturating_sub(DEDUPE_MS * 1_000));
         let head = self.log.len();
@@ -234,6 +236,7 @@ impl Conversation {
         Some(ConversationState {
             kind,
             head: head as Seq,
+            last: LastRecord { id: last.id, us: last.us, ordinal: last.ordinal },
             latest_cmid_ms: self.latest_cmid_ms,
             tail: self.log[first..].to_vec(),
             roster: self.roster.clone(),

@@ -8,7 +8,7 @@ use super::known::Entry;
 use super::log::Range;
 use super::rows::{Row, blob, unsigned};
 use crate::view::{self, View};
-use crate::{ConversationState, Member, Outcome, ReadRange, Record};
+use crate::{ConversationState, LastRecord, Member, Outcome, ReadRange, Record};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use scylla::value::CqlValue;
 use std::collections::BTreeMap;
@@ -107,6 +107,7 @@ impl Db {
         Ok(Some(ConversationState {
             kind: Arc::clone(&prefix.kind),
             head: prefix.head,
+            last: LastRecord { id: prefix.id, us: prefix.us, ordinal: prefix.ordinal },
             latest_cmid_ms: prefix.latest_cmid_ms,
             tail: self.wholes(rows).await?,
             roster: prefix.roster.clone(),

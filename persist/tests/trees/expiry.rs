@@ -4,7 +4,7 @@ use crate::common::TempDir;
 use crate::common::records::{append, ask, conversation, device, open, record, small, user};
 use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::embedded::{Options, Retention, Stats};
-use ringpost_persist::{Outcome, Raise, ReadRange, RegisterKey, StoreRequest};
+use ringpost_persist::{LastRecord, Outcome, Raise, ReadRange, RegisterKey, StoreRequest};
 use ringpost_proto::id::Seq;
 use std::path::Path;
 use std::time::Instant;
@@ -68,6 +68,8 @@ fn assert_without_january(committer: &mut Committer) {
     let loaded = ask(committer, StoreRequest::LoadConversation { tag: 0, conversation: conversation(2) });
     let Outcome::Conversation(Some(state)) = loaded else { panic!("it is forgotten") };
     assert_eq!((state.head, state.tail.len(), state.registers.len()), (3, 0, 1));
+    let last = record(2, 3, JANUARY * 1_000 + 3);
+    assert_eq!(state.last, LastRecord { id: last.id, us: last.us, ordinal: last.ordinal });
     let page = ask(committer, StoreRequest::LoadUser { tag: 0, user: user(2), after: None, limit: 10, shown: true });
     assert!(matches!(page, Outcome::User(page) if page.entries[0].last.is_none() && page.entries[0].head == 3));
     let refused = ask(committer, append(2, 0, vec![record(2, 1, MARCH * 1_000)]));

@@ -29,7 +29,7 @@ use crate::user::settings::Audience;
 use fan_out::Fans;
 use hashbrown::HashMap;
 use progress::Progress;
-use ringpost_persist::{ConversationKind, ConversationState, MemberAt, Record, RegisterKey, Roster, Shown};
+use ringpost_persist::{ConversationKind, ConversationState, LastRecord, MemberAt, Record, RegisterKey, Roster, Shown};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -300,7 +300,10 @@ impl Conversation {
             self.restore_register(key, value);
         }
         self.head = state.head;
-        self.last = state.tail.last().map(|record| Last::of(record)).unwrap_or_default();
+        // The chain of hashes begins anew where the last record is no longer kept; the numbers go on.
+        let hash = state.tail.last().map(|record| record.hash()).unwrap_or_default();
+        let LastRecord { id, us, ordinal } = state.last;
+        self.last = Last { id, us, ordinal, hash };
         self.left_ms = if state.head > state.tail.len() as Seq { state.latest_cmid_ms } else { 0 };
         for record in state.tail {
             self.remember(record);

@@ -1,6 +1,6 @@
 //! What becomes of a send: once, whatever is retried, and whatever the store does.
 
-use crate::world::{World, text, user, v7, wire};
+use crate::world::{World, read, text, user, v7, wire};
 use bytes::Bytes;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
@@ -287,4 +287,30 @@ fn a_retry_from_a_clock_that_is_ahead_is_known_a_day_later_and_by_a_conversation
     let alice = world.open("alice", "phone");
     let again = world.sent(alice, text("bob", id, "hi")).unwrap();
     assert_eq!((again, log_len(&world)), (v1::Sent { duplicate: true, ..first }, 302));
+}
+
+#[test]
+fn what_is_no_longer_kept_counts_for_what_is_unread_and_for_the_ids_that_follow() {
+    let (mut world, alice, bob) = pair(Faults::none());
+    for n in 0..3 {
+        world.sent(alice, text("bob", [n; 16], "hi")).unwrap();
+    }
+    let pushed = world.pushed(bob).len() as u64;
+    world.ack(bob, pushed);
+    assert_eq!(world.answer(bob, read("alice", 3)), Answer::Ok(v1::Ok {}));
+    // Out of memory; and a clock that was set back.
+    world.advance(700_000);
+    (world.expired, world.step_us) = (true, -600_000_000);
+    let (alice, bob) = (world.open("alice", "phone"), world.open("bob", "phone"));
+    world.sent(alice, text("bob", [9; 16], "ho")).unwrap();
+    assert_eq!(unread(&mut world, bob), 1);
+    let log = world.store.log(&user("alice").direct_with(&user("bob")));
+    assert!(log[3].id > log[2].id && log[3].us > log[2].us && log[3].ordinal == 4, "{:?}", log[3]);
+}
+
+fn unread(world: &mut World, conn: ConnRef) -> u32 {
+    match world.answer(conn, Request::Conversations(Box::default())) {
+        Answer::ConversationPage(page) => page.entries[0].unread,
+        other => panic!("{other:?}"),
+    }
 }

@@ -45,6 +45,8 @@ pub struct World {
     ids: u64,
     /// Envelopes between shards that are lost.
     pub loses: fn(&Envelope) -> bool,
+    /// Rooms are loaded without records: those of before are no longer kept.
+    pub expired: bool,
     /// Answers are held back while set.
     pub hold_store: bool,
     /// A router is written out and read back before every so many inputs; 0: never.
@@ -147,6 +149,7 @@ impl World {
             conns: 0,
             ids: 100,
             loses: |_| false,
+            expired: false,
             hold_store: false,
             swap: 0,
             inputs: 0,
@@ -382,7 +385,12 @@ impl World {
     }
 
     fn poll_store(&mut self) {
-        while let Some(StoreAnswer { tag, outcome }) = self.store.poll(self.mono_us) {
+        while let Some(StoreAnswer { tag, mut outcome }) = self.store.poll(self.mono_us) {
+            if let Outcome::Conversation(Some(state)) = &mut outcome
+                && self.expired
+            {
+                state.tail.clear();
+            }
             let (shard, tag) = self.asked.remove(&tag).expect("an answer to a question, once");
             self.input(shard as u16, Input::Store(StoreAnswer { tag, outcome }));
         }

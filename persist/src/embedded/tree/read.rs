@@ -9,8 +9,8 @@ use super::{LATEST, TreeError, Trees, record_key};
 use crate::record::RecordError;
 use crate::view::{self, Others, View};
 use crate::{
-    ConversationKind, ConversationState, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster, Shown,
-    StoreRequest, UserEntry, UserPage,
+    ConversationKind, ConversationState, LastRecord, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster,
+    Shown, StoreRequest, UserEntry, UserPage,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
@@ -196,6 +196,7 @@ impl Reading<'_> {
         Ok(Some(ConversationState {
             kind: Arc::new(kind),
             head: head.seq,
+            last: LastRecord { id: head.id, us: head.us, ordinal: head.ordinal },
             latest_cmid_ms: head.latest_cmid_ms,
             tail,
             roster: self.roster(id)?,
