@@ -7,5 +7,6 @@ mod common;
 
 mod damage;
 mod equal;
+mod erased;
 mod expiry;
 mod failures;

@@ -63,17 +63,6 @@ impl Sealed {
     }
 }
 
-impl Trees {
-    /// The files of an expired month, unless it has come back. What cannot be removed now is removed by the next start.
-    fn remove(&self, bucket: Bucket) {
-        let _upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        if !logs.contains_key(&bucket) {
-            let _ = std::fs::remove_dir_all(self.dir.join(bucket.to_string()));
-        }
-    }
-}
-
 /// One checkpoint: run it on a thread that may wait for the disk. While it is not done no other one is made.
 pub struct Checkpoint {
     pub(in crate::embedded) sealed: Sealed,

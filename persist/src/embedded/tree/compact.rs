@@ -1,15 +1,25 @@
 //! Compaction: merging the tables of each tree, so that reads stay short and what was overwritten goes.
+//!
+//! Where rows are written, merging drops their older versions by itself. A tree that has come to rest, as a month does that
+//! is over, is merged as a whole once, so that what was erased in it does not stay on the disk for want of later rows.
 
+use super::bucket::Bucket;
 use super::checkpoint::FORGET_OLDER;
 use super::{STATE, TreeError, Trees};
+use crate::files::{Files, RealFiles};
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, AnyTree};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Merges of one tree in a row at most; the next flush gives the turn again.
 const MERGES: usize = 16;
 const LEVELS: usize = 7;
+/// A tree to which nothing was written for this long is merged as a whole.
+const AT_REST: Duration = Duration::from_secs(24 * 3_600);
+/// Bytes of its tables then, as of all others.
+const TABLE_BYTES: u64 = 64 << 20;
 
 /// What one round did.
 #[derive(Debug, Default)]
@@ -20,21 +30,37 @@ pub struct Compaction {
     pub errors: Vec<TreeError>,
 }
 
+/// What the compactor and who removes an expired month say to each other.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// The tree that is being merged.
+    merging: Option<Bucket>,
+    /// It has expired meanwhile: its files go when the merge is done.
+    gone: Option<Bucket>,
+    /// Of each tree its tables, and since when they are the same; `None`: of the state.
+    seen: BTreeMap<Option<Bucket>, (Shape, Instant)>,
+}
+
 impl Trees {
     /// Compacts every tree that has something to merge. For one thread; it may wait for the disk.
     pub fn compact(&self) -> Compaction {
+        self.compact_at(Instant::now())
+    }
+
+    /// The same, with the time by which trees come to rest.
+    pub fn compact_at(&self, now: Instant) -> Compaction {
         let mut done = Compaction::default();
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<_> = logs.iter().map(|(bucket, tree)| (Some(*bucket), tree.clone())).collect();
         drop(logs);
         for (bucket, tree) in all.into_iter().chain([(None, self.state.clone())]) {
-            let _upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-            if bucket.is_some_and(|bucket| self.log(bucket).is_none()) {
-                // It has expired.
+            if !self.begin(bucket) {
                 continue;
             }
             let started = Instant::now();
-            match merge(&tree) {
+            let merged = merge(&tree).and_then(|merges| Ok(merges + u64::from(self.rest(bucket, &tree, now)?)));
+            self.end();
+            match merged {
                 Ok(0) => {}
                 Ok(merges) => {
                     done.merges += merges;
@@ -47,6 +73,64 @@ impl Trees {
             }
         }
         done
+    }
+
+    /// False: it has expired.
+    fn begin(&self, bucket: Option<Bucket>) -> bool {
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = bucket.is_none_or(|bucket| self.log(bucket).is_some());
+        if there {
+            upkeep.merging = bucket;
+        } else {
+            upkeep.seen.remove(&bucket);
+        }
+        there
+    }
+
+    fn end(&self) {
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        upkeep.merging = None;
+        if let Some(bucket) = upkeep.gone.take() {
+            self.remove_files(bucket);
+        }
+    }
+
+    /// The files of an expired month, unless it has come back; those of the tree that is being merged after that. What cannot
+    /// be removed now is removed by the next start.
+    pub(super) fn remove(&self, bucket: Bucket) {
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        match upkeep.merging == Some(bucket) {
+            true => upkeep.gone = Some(bucket),
+            false => self.remove_files(bucket),
+        }
+    }
+
+    fn remove_files(&self, bucket: Bucket) {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        if !logs.contains_key(&bucket) {
+            let _ = std::fs::remove_dir_all(self.dir.join(bucket.to_string()));
+        }
+    }
+
+    /// Merges a tree as a whole if it has come to rest and older versions may be in it. Returns whether it was.
+    fn rest(&self, bucket: Option<Bucket>, tree: &AnyTree, now: Instant) -> Result<bool, lsm_tree::Error> {
+        let shape = shape(tree);
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seen, since) = upkeep.seen.entry(bucket).or_insert((shape, now));
+        if *seen != shape {
+            (*seen, *since) = (shape, now);
+        }
+        let rests = now.saturating_duration_since(*since) >= AT_REST;
+        drop(upkeep);
+        let (levels, bytes) = shape;
+        let merged = levels[0] <= Some(1) && levels.iter().filter(|tables| **tables > Some(0)).count() <= 1;
+        // Both stand side by side for a while; the process would not survive a full disk.
+        let fits = || RealFiles.space(&self.dir).is_ok_and(|space| bytes <= space.free / 2);
+        if !rests || merged || !fits() {
+            return Ok(false);
+        }
+        tree.major_compact(TABLE_BYTES, FORGET_OLDER)?;
+        Ok(true)
     }
 }
 
@@ -62,7 +146,10 @@ fn merge(tree: &AnyTree) -> Result<u64, lsm_tree::Error> {
     Ok(MERGES as u64)
 }
 
+/// Tables of each level, and bytes.
+type Shape = ([Option<usize>; LEVELS], u64);
+
 /// It changes with every merge and move, and with a flush, which costs one look more.
-fn shape(tree: &AnyTree) -> ([Option<usize>; LEVELS], u64) {
+fn shape(tree: &AnyTree) -> Shape {
     (std::array::from_fn(|level| tree.level_table_count(level)), tree.disk_space())
 }

@@ -28,6 +28,7 @@ use super::wal::OpenError;
 use crate::files::{Files, RealFiles};
 use crate::record::{Cursor, RecordError};
 use bucket::{Bucket, Class};
+use compact::Upkeep;
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SeqNo, Slice};
 use memory::Memory;
@@ -70,8 +71,7 @@ pub struct Trees {
     logs: RwLock<BTreeMap<Bucket, AnyTree>>,
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
-    /// Held while a tree is compacted or removed.
-    upkeep: Mutex<()>,
+    upkeep: Mutex<Upkeep>,
     /// Of the store's directory: nobody else may have it while a thread still writes here.
     _lock: Lock,
 }
@@ -97,7 +97,7 @@ impl Trees {
         let files = Arc::new(DescriptorTable::new(OPEN_FILES));
         let state = open_tree(&dir.join(STATE), &cache, &files)?;
         RealFiles.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
-        let (logs, upkeep) = (RwLock::default(), Mutex::new(()));
+        let (logs, upkeep) = (RwLock::default(), Mutex::default());
         let memory = Memory::default();
         let trees = Self { dir: dir.to_owned(), state, memory, logs, cache, files, upkeep, _lock: lock };
         let damaged = |error: TreeError| OpenError::Tree { path: dir.join(STATE), reason: error.to_string() };
