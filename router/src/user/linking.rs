@@ -31,6 +31,8 @@ pub(crate) struct DeviceEdit {
     /// Devices with a session when it was asked for.
     here: SmallVec<[DeviceId; 2]>,
     dormant_ms: u64,
+    /// Of an unlinking: when the newest token of the device's session was issued, by a clock that may be ahead.
+    issued_ms: u64,
     /// Whether the change itself is made by what is written, and how many dormant devices go with it.
     made: bool,
     dropped: u32,
@@ -71,7 +73,10 @@ impl DeviceEdit {
         self.dropped = list.unlink_dormant(self.dormant_ms, &self.here, now_ms) as u32;
         let changes = match &self.change {
             DeviceChange::Link { identity, raised, .. } => link(&mut list, identity, *raised, now_ms)?,
-            DeviceChange::Unlink { device, by } => unlink(&mut list, *device, *by, now_ms)?,
+            DeviceChange::Unlink { device, by } => {
+                // The token that its session has must not count any more.
+                unlink(&mut list, *device, *by, now_ms.max(self.issued_ms))?
+            }
             DeviceChange::Answered => list.answer(),
             DeviceChange::Seen { device } => {
                 let due = !list.was_seen(*device, SEEN_MS, now_ms);
@@ -117,7 +122,12 @@ fn unlink(list: &mut DeviceList, device: DeviceId, by: Unlinker, now_ms: u64) ->
 impl Router {
     pub(crate) fn edit_devices(&mut self, user: &UserKey, change: DeviceChange) {
         let here = self.devices_here(user);
-        let edit = DeviceEdit { change, here, dormant_ms: self.settings.dormant_ms, made: false, dropped: 0 };
+        let issued_ms = match &change {
+            DeviceChange::Unlink { device, .. } => self.newest_token(user, *device),
+            _ => 0,
+        };
+        let dormant_ms = self.settings.dormant_ms;
+        let edit = DeviceEdit { change, here, dormant_ms, issued_ms, made: false, dropped: 0 };
         self.edit(user.clone(), Edit::Devices(Box::new(edit)));
     }
 
@@ -125,6 +135,13 @@ impl Router {
     pub(crate) fn devices_here(&self, user: &UserKey) -> SmallVec<[DeviceId; 2]> {
         let sessions = self.users.get(user).map_or(&[][..], |entry| &entry.sessions);
         sessions.iter().filter_map(|key| self.sessions.get(*key)).map(|session| session.identity.device).collect()
+    }
+
+    /// When the newest token was issued that a session of the device has; 0: it has none.
+    fn newest_token(&self, user: &UserKey, device: DeviceId) -> u64 {
+        let sessions = self.users.get(user).map_or(&[][..], |entry| &entry.sessions);
+        let identities = sessions.iter().filter_map(|key| self.sessions.get(*key)).map(|session| &session.identity);
+        identities.filter(|it| it.device == device).map(|it| it.issued_ms).max().unwrap_or(0)
     }
 
     /// The list is this now.
@@ -212,7 +229,7 @@ impl Router {
     }
 }
 
-frozen!(DeviceEdit { change, here, dormant_ms, made, dropped });
+frozen!(DeviceEdit { change, here, dormant_ms, issued_ms, made, dropped });
 frozen_enum!(DeviceChange {
     0 = Link { session: session, identity: identity, raised: raised },
     1 = Unlink { device: device, by: by },

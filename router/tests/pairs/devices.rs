@@ -153,6 +153,22 @@ fn an_unlinked_device_is_closed_its_late_acks_move_nothing_and_its_token_is_burn
 }
 
 #[test]
+fn a_token_of_an_issuer_whose_clock_is_ahead_is_burnt_with_its_device() {
+    let mut world = World::new(2);
+    let phone = world.open("bob", "phone");
+    let fresh = world.identity("bob", "laptop", 3_600_000);
+    let ahead = Arc::new(Identity { issued_ms: fresh.issued_ms + 3_000, ..Identity::clone(&fresh) });
+    let laptop = world.hello(ahead.clone(), v1::Hello::default());
+    world.settle();
+    assert!(is_welcome(&mut world, laptop));
+    assert_eq!(listed(world.answer(phone, unlink("laptop"))), [("phone".into(), true)]);
+    assert_eq!(world.closed(laptop), Some(CloseCode::DeviceRevoked));
+    let again = world.hello(ahead, v1::Hello::default());
+    world.settle();
+    assert_eq!(world.closed(again), Some(CloseCode::Unauthenticated));
+}
+
+#[test]
 fn the_primary_device_unlinks_any_other_and_the_others_themselves() {
     let mut world = World::new(2);
     let [phone, laptop, tablet] = ["phone", "laptop", "tablet"].map(|name| world.open("alice", name));
