@@ -163,6 +163,11 @@ impl Router {
         self.conversations.len()
     }
 
+    /// Conversations that users have begun within a day, where that is limited.
+    pub fn beginning_count(&self) -> usize {
+        self.beginners.len()
+    }
+
     /// Store requests without an answer yet.
     pub fn pending_count(&self) -> usize {
         self.pending.len()

@@ -34,17 +34,17 @@ impl Begun {
         self.conversations.is_empty()
     }
 
-    /// Counts one; `Err`: after how many milliseconds there is room.
-    fn take(&mut self, conversation: ConversationId, most: usize, now_ms: u64) -> Result<(), u64> {
+    /// Counts one, unless it need not be or was (`false`); `Err`: after how many milliseconds there is room.
+    fn take(&mut self, conversation: ConversationId, most: usize, now_ms: u64) -> Result<bool, u64> {
         self.conversations.retain(|(_, at_ms)| at_ms + DAY_MS > now_ms);
         if self.answered || self.conversations.iter().any(|(begun, _)| *begun == conversation) {
-            return Ok(());
+            return Ok(false);
         }
         match self.conversations.first() {
             Some((_, oldest_ms)) if self.conversations.len() >= most => Err(oldest_ms + DAY_MS - now_ms),
             _ => {
                 self.conversations.push((conversation, now_ms));
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -53,11 +53,8 @@ impl Begun {
 impl Router {
     /// A room asks whether a user may begin this conversation.
     pub(crate) fn may_begin(&mut self, user: UserKey, conversation: ConversationId, ticket: u64) {
-        let (now_ms, most) = (self.now.mono_ms, self.settings.new_conversations as usize);
-        let entry = self.users.entry(user.clone()).or_default();
-        if entry.begun.take(conversation, most, now_ms).is_ok() {
-            // The same day for all, so they are over in this order.
-            self.beginners.push_back((now_ms + DAY_MS, user));
+        if self.count_begun(&user, conversation).is_ok() {
+            self.forget_user(&user);
             return self.tell_begin(conversation, ticket, 0);
         }
         let key = DocumentKey::Devices(user.clone());
@@ -73,15 +70,24 @@ impl Router {
         ticket: u64,
         outcome: Outcome,
     ) {
-        let (now_ms, most) = (self.now.mono_ms, self.settings.new_conversations as usize);
         let Outcome::Document(found) = outcome else { return self.tell_begin(conversation, ticket, RETRY_MS) };
         let list = DeviceList::decode(&found.unwrap_or_default().1).unwrap_or_default();
-        let entry = self.users.entry(user.clone()).or_default();
-        entry.begun.answered |= list.was_answered();
-        let wait_ms = entry.begun.take(conversation, most, now_ms).err().unwrap_or(0);
+        self.users.entry(user.clone()).or_default().begun.answered |= list.was_answered();
+        let wait_ms = self.count_begun(user, conversation).err().unwrap_or(0);
         self.counters.beginnings_refused += u64::from(wait_ms > 0);
         self.forget_user(user);
         self.tell_begin(conversation, ticket, wait_ms);
+    }
+
+    /// What is counted is forgotten a day later; what was counted before is not remembered twice, however often it is asked for.
+    fn count_begun(&mut self, user: &UserKey, conversation: ConversationId) -> Result<(), u64> {
+        let (now_ms, most) = (self.now.mono_ms, self.settings.new_conversations as usize);
+        let entry = self.users.entry(user.clone()).or_default();
+        if entry.begun.take(conversation, most, now_ms)? {
+            // The same day for all, so they are over in this order.
+            self.beginners.push_back((now_ms + DAY_MS, user.clone()));
+        }
+        Ok(())
     }
 
     fn tell_begin(&mut self, conversation: ConversationId, ticket: u64, wait_ms: u64) {

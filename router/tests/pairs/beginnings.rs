@@ -88,6 +88,21 @@ fn what_cannot_be_read_is_refused_for_a_moment_and_not_for_a_day() {
 }
 
 #[test]
+fn a_beginning_that_is_refused_again_and_again_costs_what_one_does() {
+    let mut world = limited(3);
+    let mallory = world.open("mallory", "phone");
+    let grown = |world: &mut World, tries: std::ops::Range<u32>| {
+        for n in tries {
+            assert_eq!(hi(world, mallory, "bob", n).unwrap_err().code(), Code::StorageFull);
+        }
+        world.advance(60_000);
+        world.routers.iter().map(|router| router.beginning_count()).sum::<usize>()
+    };
+    world.store.set_faults(Faults { full: 10_000, ..Faults::none() });
+    assert_eq!((grown(&mut world, 0..1), grown(&mut world, 1..100)), (1, 1));
+}
+
+#[test]
 fn a_device_that_connects_again_has_used_what_it_used() {
     let rate = Rate { per_second: 1, burst: 3 };
     let mut world = World::with(2, Faults::none(), |settings| settings.device_sends = rate);
