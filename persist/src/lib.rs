@@ -11,6 +11,7 @@
 //! - `Raised`: durable. A lower or equal value changes nothing and is no error.
 
 pub mod conformance;
+mod conversation;
 pub mod embedded;
 pub mod faulty;
 pub mod files;
@@ -18,176 +19,25 @@ pub mod index;
 mod port;
 pub mod prng;
 pub mod record;
+mod register;
 pub mod roster;
 #[cfg(feature = "cluster")]
 pub mod scylla;
 mod view;
 
+pub use conversation::{ConversationKind, Peer, Role};
 pub use port::{StorePort, Waker};
 pub use record::{Body, Record, RecordError, content_hash};
+pub use register::{Least, Raise, RegisterKey, Shown};
 pub use roster::{Member, MemberAt, Roster};
 
 use bytes::Bytes;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
-use ringpost_proto::v1;
-use ringpost_proto::wire::PeerRef;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Chosen by who asks; comes back with the answer. A store never looks at it.
 pub type Tag = u64;
-
-/// What a log is about; stored with its first record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConversationKind {
-    /// The two users, in the order of their names; the same twice where a user talks to itself.
-    Direct([UserKey; 2]),
-    /// Who is in it, its records say: see [`roster`].
-    Group,
-}
-
-impl ConversationKind {
-    /// Of a direct conversation.
-    pub fn members(&self) -> &[UserKey] {
-        match self {
-            Self::Direct(both) if both[0] == both[1] => &both[..1],
-            Self::Direct(both) => both,
-            Self::Group => &[],
-        }
-    }
-
-    /// The conversation as `user` names it: the other side of a direct one (oneself where a user talks to itself), or the
-    /// group.
-    pub fn peer_of(&self, id: ConversationId, user: &UserKey) -> Peer {
-        match self {
-            Self::Direct([a, b]) => Peer::User(if a == user { b.clone() } else { a.clone() }),
-            Self::Group => Peer::Group(id),
-        }
-    }
-}
-
-/// A conversation from one's own side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {
-    User(UserKey),
-    Group(ConversationId),
-}
-
-impl Peer {
-    /// As it is written before a record.
-    pub fn wire_ref(&self) -> PeerRef<'_> {
-        match self {
-            Self::User(user) => PeerRef::User(user.user()),
-            Self::Group(id) => PeerRef::Group(&id.0),
-        }
-    }
-
-    pub fn to_wire(&self) -> v1::Peer {
-        let peer = match self {
-            Self::User(user) => v1::peer::Peer::User(user.user().to_owned()),
-            Self::Group(id) => v1::peer::Peer::Group(Bytes::copy_from_slice(&id.0)),
-        };
-        v1::Peer { peer: Some(peer) }
-    }
-}
-
-/// What a member of a group may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    Member,
-    Admin,
-}
-
-impl Role {
-    pub fn from_wire(role: v1::role::Value) -> Self {
-        match role {
-            v1::role::Value::Member => Self::Member,
-            v1::role::Value::Admin => Self::Admin,
-        }
-    }
-
-    pub fn to_wire(self) -> v1::role::Value {
-        match self {
-            Self::Member => v1::role::Value::Member,
-            Self::Admin => v1::role::Value::Admin,
-        }
-    }
-}
-
-/// A durable number that only grows. A missing register reads as 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RegisterKey {
-    /// Everything up to here that is addressed to the device was acknowledged by it.
-    Delivered(ConversationId, UserKey, DeviceId),
-    Read(ConversationId, UserKey),
-    /// How many records up to Read count for this user: what is unread is the rest.
-    ReadCounted(ConversationId, UserKey),
-    /// What others are shown of that: see [`Shown`].
-    ReadShown(ConversationId, UserKey),
-    /// Up to where the device has acknowledged a tick: what an offline sender has not heard yet is told at its next sync.
-    TickDelivered(ConversationId, UserKey, DeviceId),
-    TickRead(ConversationId, UserKey, DeviceId),
-    /// Of a group: how far the least advanced member is, and the next one after it. The progress of the others is the
-    /// second for whoever is the first, and the first for everybody else.
-    Least(ConversationId, Least),
-}
-
-/// Which of a group's smallest positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Least {
-    Delivered,
-    NextDelivered,
-    Read,
-    NextRead,
-}
-
-impl Least {
-    pub const ALL: [Self; 4] = [Self::Delivered, Self::NextDelivered, Self::Read, Self::NextRead];
-}
-
-impl RegisterKey {
-    pub fn conversation(&self) -> ConversationId {
-        match self {
-            Self::Delivered(c, ..)
-            | Self::Read(c, _)
-            | Self::ReadCounted(c, _)
-            | Self::ReadShown(c, _)
-            | Self::TickDelivered(c, ..)
-            | Self::TickRead(c, ..)
-            | Self::Least(c, _) => *c,
-        }
-    }
-}
-
-/// What others are shown of somebody's reading: the register ReadShown. 0: all of it. Else twice the position that is shown,
-/// plus 1 while what is read beyond it is hidden: so it only grows, as long as hiding ends with a later position.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shown(pub u64);
-
-impl Shown {
-    pub fn upto(seq: Seq) -> Self {
-        Self(2 * seq)
-    }
-
-    pub fn hidden_after(seq: Seq) -> Self {
-        Self(2 * seq + 1)
-    }
-
-    /// Whether what is read is hidden.
-    pub fn hides(self) -> bool {
-        self.0 % 2 == 1
-    }
-
-    /// Up to where it is shown of somebody who has read up to `read`.
-    pub fn of(self, read: Seq) -> Seq {
-        if self.0 == 0 { read } else { read.min(self.0 / 2) }
-    }
-
-    /// Where such a member of a group stands among the readers: who hides is none of those who are counted.
-    pub fn among_readers(self, read: Seq) -> Seq {
-        if self.hides() { Seq::MAX } else { self.of(read) }
-    }
-}
 
 /// A small document with a version: the first write makes version 1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,14 +58,6 @@ pub struct ItemKey {
 
 /// Bytes of a document or an item at most.
 pub const DOCUMENT_BYTES: usize = 64 << 10;
-
-/// One write of a register. `stamp`: the `us` of the record that the value refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Raise {
-    pub key: RegisterKey,
-    pub value: Seq,
-    pub stamp: u64,
-}
 
 /// Where a log is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
