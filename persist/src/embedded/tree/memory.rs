@@ -3,7 +3,7 @@
 //!
 //! Guarantees: a batch's rows appear together; whoever looks here first and then into the tree finds every row.
 
-use super::state::Key;
+use super::keys::Key;
 use lsm_tree::Slice;
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -10,9 +10,11 @@
 mod bucket;
 mod checkpoint;
 mod compact;
+mod keys;
 mod memory;
 mod read;
 mod rosters;
+mod rows;
 mod staging;
 mod state;
 
@@ -101,15 +103,15 @@ impl Trees {
         let memory = Memory::default();
         let trees = Self { dir: dir.to_owned(), state, memory, logs, cache, files, upkeep, _lock: lock };
         let damaged = |error: TreeError| OpenError::Tree { path: dir.join(STATE), reason: error.to_string() };
-        let row = trees.get(state::CHECKPOINT).map_err(damaged)?;
+        let row = trees.get(keys::CHECKPOINT).map_err(damaged)?;
         let row = row.map(|row| CheckpointRow::decode(&row).map_err(TreeError::row(STATE))).transpose();
         let row = row.map_err(damaged)?;
         if row.is_some_and(|row| row.incarnation != incarnation) {
             return Err(OpenError::Foreign { segment: dir.display().to_string() });
         }
         let reached = Reached { lsn: row.map_or(0, |row| row.lsn), class: row.map(|row| row.class) };
-        for (key, _) in trees.prefix(state::BUCKETS).map_err(damaged)? {
-            let bucket = state::bucket_of_key(&key).map_err(TreeError::row(STATE)).map_err(damaged)?;
+        for (key, _) in trees.prefix(keys::BUCKETS).map_err(damaged)? {
+            let bucket = keys::bucket_of_key(&key).map_err(TreeError::row(STATE)).map_err(damaged)?;
             let path = dir.join(bucket.to_string());
             if !path.exists() {
                 return Err(OpenError::Tree { path, reason: "it is missing".into() });

@@ -3,6 +3,7 @@
 //! Within an answer registers are read before the head, so that none of them is beyond it.
 
 use super::bucket::Bucket;
+use super::keys;
 use super::staging::cmid_key;
 use super::state::{self, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
 use super::{LATEST, TreeError, Trees, record_key};
@@ -98,12 +99,12 @@ impl Reading<'_> {
                 Outcome::Counted(self.count_read(conversation, user, *upto)?)
             }
             StoreRequest::ReadDocument { key, .. } => {
-                Outcome::Document(self.row(&state::document_key(key), state::decode_document)?)
+                Outcome::Document(self.row(&keys::document_key(key), state::decode_document)?)
             }
             StoreRequest::ListItems { user, device, limit, .. } => {
-                let rows = self.prefix(&state::items_prefix(user, device))?;
+                let rows = self.prefix(&keys::items_prefix(user, device))?;
                 let keys = rows.iter().take(*limit as usize).map(|(key, _)| key);
-                let number = |key: &Slice| state::number_of_item_key(key).map_err(TreeError::row("state"));
+                let number = |key: &Slice| keys::number_of_item_key(key).map_err(TreeError::row("state"));
                 Outcome::Items(keys.map(number).collect::<Found<_>>()?)
             }
             StoreRequest::Sweep { .. } => Outcome::Unimplemented,
@@ -111,7 +112,7 @@ impl Reading<'_> {
     }
 
     fn kind(&self, conversation: &ConversationId) -> Found<Option<ConversationKind>> {
-        self.row(&state::kind_key(conversation), state::decode_kind)
+        self.row(&keys::kind_key(conversation), state::decode_kind)
     }
 
     fn register(&self, key: &RegisterKey) -> Found<Seq> {
@@ -148,40 +149,40 @@ impl Reading<'_> {
     }
 
     fn head(&self, conversation: &ConversationId) -> Found<Option<Head>> {
-        self.row(&state::head_key(conversation), Head::decode)
+        self.row(&keys::head_key(conversation), Head::decode)
     }
 
     /// `None`: the user never was one.
     fn member(&self, conversation: &ConversationId, user: &UserKey) -> Found<Option<Member>> {
         let decode = |row: &[u8]| MemberRow::decode(user.clone(), row).map(|(_, member)| member);
-        self.row(&state::member_key(conversation, user), decode)
+        self.row(&keys::member_key(conversation, user), decode)
     }
 
     fn roster(&self, conversation: &ConversationId) -> Found<Roster> {
-        let rows = self.prefix(&state::members_prefix(conversation))?;
-        let decoded = rows.iter().map(|(key, row)| MemberRow::decode(state::user_of_key(key)?, row));
+        let rows = self.prefix(&keys::members_prefix(conversation))?;
+        let decoded = rows.iter().map(|(key, row)| MemberRow::decode(keys::user_of_key(key)?, row));
         let mut members = decoded.collect::<Result<Vec<_>, _>>().map_err(TreeError::row("state"))?;
         members.sort_unstable_by_key(|(at, _)| *at);
-        let group = self.row(&state::group_key(conversation), Group::decode)?.unwrap_or_default();
+        let group = self.row(&keys::group_key(conversation), Group::decode)?.unwrap_or_default();
         Ok(Roster::restore(members.into_iter().map(|(_, member)| member).collect(), group.epoch, group.texts))
     }
 
     fn progress(&self, conversation: &ConversationId, user: &UserKey) -> Found<Progress> {
-        Ok(self.row(&state::progress_key(conversation, user), Progress::decode)?.unwrap_or_default())
+        Ok(self.row(&keys::progress_key(conversation, user), Progress::decode)?.unwrap_or_default())
     }
 
     fn least(&self, conversation: &ConversationId) -> Found<LeastRow> {
-        Ok(self.row(&state::least_key(conversation), LeastRow::decode)?.unwrap_or_default())
+        Ok(self.row(&keys::least_key(conversation), LeastRow::decode)?.unwrap_or_default())
     }
 
     fn device(&self, conversation: &ConversationId, user: &UserKey, device: &DeviceId) -> Found<Device> {
-        Ok(self.row(&state::device_key(conversation, user, device), Device::decode)?.unwrap_or_default())
+        Ok(self.row(&keys::device_key(conversation, user, device), Device::decode)?.unwrap_or_default())
     }
 
     fn devices(&self, prefix: &[u8]) -> Found<Vec<(UserKey, DeviceId, Device)>> {
         let rows = self.prefix(prefix)?;
         let decoded = rows.iter().map(|(key, row)| {
-            let (user, device) = state::device_of_key(key)?;
+            let (user, device) = keys::device_of_key(key)?;
             Ok((user, device, Device::decode(row)?))
         });
         decoded.collect::<Result<_, _>>().map_err(TreeError::row("state"))
@@ -207,12 +208,12 @@ impl Reading<'_> {
     /// What a room is told: no ticks, which are the sessions' own.
     fn registers(&self, id: &ConversationId) -> Found<Vec<(RegisterKey, Seq)>> {
         let mut registers = Vec::new();
-        for (user, device, row) in self.devices(&state::devices_prefix(id))? {
+        for (user, device, row) in self.devices(&keys::devices_prefix(id))? {
             registers.push((RegisterKey::Delivered(*id, user, device), row.delivered));
         }
-        for (key, row) in self.prefix(&state::progress_prefix(id))? {
+        for (key, row) in self.prefix(&keys::progress_prefix(id))? {
             let row = Progress::decode(&row).map_err(TreeError::row("state"))?;
-            let user = state::user_of_key(&key).map_err(TreeError::row("state"))?;
+            let user = keys::user_of_key(&key).map_err(TreeError::row("state"))?;
             registers.push((RegisterKey::Read(*id, user.clone()), row.read));
             registers.push((RegisterKey::ReadCounted(*id, user.clone()), row.counted));
             registers.push((RegisterKey::ReadShown(*id, user), row.shown));
@@ -362,8 +363,8 @@ impl Reading<'_> {
         shown: bool,
     ) -> Found<UserPage> {
         let mut listed = Vec::new();
-        for (key, _) in self.prefix(&state::user_prefix(user))? {
-            let id = state::conversation_of_user_key(&key).map_err(TreeError::row("state"))?;
+        for (key, _) in self.prefix(&keys::user_prefix(user))? {
+            let id = keys::conversation_of_user_key(&key).map_err(TreeError::row("state"))?;
             if let Some(head) = self.head(&id)? {
                 listed.push((head.id, id));
             }
@@ -380,14 +381,14 @@ impl Reading<'_> {
 
     /// `None` for who never was a member.
     fn user_entry(&self, user: &UserKey, id: ConversationId, shown: bool) -> Found<Option<UserEntry>> {
-        let (Some(kind), devices) = (self.kind(&id)?, self.devices(&state::devices_of_prefix(&id, user))?) else {
+        let (Some(kind), devices) = (self.kind(&id)?, self.devices(&keys::devices_of_prefix(&id, user))?) else {
             return Ok(None);
         };
         let progress = self.progress(&id, user)?;
         let own = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
         let others = self.others(&id, &kind, user)?;
         let title = match kind {
-            ConversationKind::Group if shown => self.row(&state::group_key(&id), Group::decode)?,
+            ConversationKind::Group if shown => self.row(&keys::group_key(&id), Group::decode)?,
             _ => None,
         };
         let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
@@ -432,7 +433,7 @@ impl Reading<'_> {
             (ConversationKind::Group, _) => Others::Group(self.least(id)?.0),
             (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
             (ConversationKind::Direct(_), Some(peer)) => {
-                let devices = self.devices(&state::devices_of_prefix(id, peer))?;
+                let devices = self.devices(&keys::devices_of_prefix(id, peer))?;
                 let delivered = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
                 let progress = self.progress(id, peer)?;
                 Others::Peer(delivered, Shown(progress.shown).of(progress.read))

@@ -1,28 +1,25 @@
 //! The writer's side: what appends and raises change, gathered for one batch and then applied at its lsn.
 //!
-//! Owns: the only right to write to the trees, and a bounded cache of the rows that decisions need. Guarantees: a request
-//! that cannot be decided (a row cannot be read) changes nothing; the rows of a batch are written once each, after its records.
+//! Owns: the only right to write to the trees. Guarantees: a request that cannot be decided (a row cannot be read) changes
+//! nothing; the rows of a batch are written once each, after its records.
 
 use super::bucket::{Bucket, Class, Retention};
 use super::checkpoint::Sealed;
-use super::memory::Row;
+use super::keys::{self, Key};
 use super::rosters::Rosters;
-use super::state::{self, CheckpointRow, Device, Group, Head, Key, LeastRow, MemberRow, Progress, Span};
+use super::rows::{Lookups, Rows};
+use super::state::{self, CheckpointRow, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
 use super::{Reached, TreeError, Trees, record_key};
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
 use crate::record::RecordError;
 use crate::{ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Outcome, Raise, Record, RegisterKey, Roster};
 use bytes::Bytes;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use lsm_tree::{AbstractTree, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-
-type Rows = HashMap<Key, Row, FixedState>;
 
 /// See the module.
 pub(in crate::embedded) struct Staging {
@@ -32,20 +29,8 @@ pub(in crate::embedded) struct Staging {
     /// Of the batch: where, under which key, what.
     records: Vec<(Bucket, Slice, Slice)>,
     rows: Rows,
-    /// Rows read or written lately; what leaves `young` when that is full stays in `old` until the next time.
-    young: Rows,
-    old: Rows,
-    cached: usize,
     rosters: Rosters,
     fresh_bytes: u64,
-    lookups: Lookups,
-}
-
-/// How often a decision found its row in the cache, and how often it had to ask the tree.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::embedded) struct Lookups {
-    pub(in crate::embedded) hits: u64,
-    pub(in crate::embedded) misses: u64,
 }
 
 impl Staging {
@@ -58,19 +43,14 @@ impl Staging {
         cached: usize,
         seed: u64,
     ) -> Self {
-        let rows = || HashMap::with_hasher(FixedState::with_seed(seed));
         Self {
+            rows: Rows::new(trees.clone(), cached, seed),
             trees,
             class: reached.class.unwrap_or(Class::of(retention)),
             incarnation,
             records: Vec::new(),
-            rows: rows(),
-            young: rows(),
-            old: rows(),
-            cached: cached / 2,
             rosters: Rosters::new(cached / 2, seed),
             fresh_bytes: 0,
-            lookups: Lookups::default(),
         }
     }
 
@@ -100,7 +80,7 @@ impl Staging {
 
     /// Since the last time it was asked.
     pub(in crate::embedded) fn take_lookups(&mut self) -> Lookups {
-        std::mem::take(&mut self.lookups)
+        self.rows.take_lookups()
     }
 
     /// The answer to an append; the batch holds it if that is `Appended`.
@@ -111,8 +91,8 @@ impl Staging {
         expected_head: Seq,
         records: &[Arc<Record>],
     ) -> Result<Outcome, TreeError> {
-        let key = state::head_key(conversation);
-        let mut head = self.read(&key, Head::decode)?;
+        let key = keys::head_key(conversation);
+        let mut head = self.rows.read(&key, Head::decode)?;
         let outcome = Index::judge_append(head.seq, expected_head, records);
         if !matches!(outcome, Outcome::Appended { .. }) {
             return Ok(outcome);
@@ -133,10 +113,10 @@ impl Staging {
             }
         };
         if let (0, Some(kind)) = (head.seq, kind) {
-            self.write(state::kind_key(conversation), state::encode_kind(kind));
+            self.rows.write(keys::kind_key(conversation), state::encode_kind(kind));
             for (at, member) in (0..).zip(roster.members()) {
-                self.write(state::member_key(conversation, &member.user), MemberRow::encode(at, member));
-                self.write(state::user_key(&member.user, conversation), state::PRESENT.to_vec());
+                self.rows.write(keys::member_key(conversation, &member.user), MemberRow::encode(at, member));
+                self.rows.write(keys::user_key(&member.user, conversation), state::PRESENT.to_vec());
             }
         }
         for record in records {
@@ -147,7 +127,7 @@ impl Staging {
             self.stored(conversation, bucket, &record);
         }
         self.rosters.put(*conversation, roster);
-        self.write(key, head.encode());
+        self.rows.write(key, head.encode());
         Ok(outcome)
     }
 
@@ -195,14 +175,14 @@ impl Staging {
         let group = (record.kind == Kind::Change).then(|| Group::of(roster));
         for at in roster.apply(record) {
             let Some(member) = roster.get(at) else { continue };
-            self.write(state::member_key(conversation, &member.user), MemberRow::encode(at, member));
+            self.rows.write(keys::member_key(conversation, &member.user), MemberRow::encode(at, member));
             if usize::from(at) >= known {
-                self.write(state::user_key(&member.user, conversation), state::PRESENT.to_vec());
+                self.rows.write(keys::user_key(&member.user, conversation), state::PRESENT.to_vec());
             }
         }
         let now = group.as_ref().map(|_| Group::of(roster));
         if let Some(now) = now.filter(|now| Some(now) != group.as_ref()) {
-            self.write(state::group_key(conversation), now.encode());
+            self.rows.write(keys::group_key(conversation), now.encode());
         }
     }
 
@@ -210,11 +190,11 @@ impl Staging {
         let bucket = head.bucket_for(self.class, record.us);
         if head.spans.last().is_none_or(|last| last.bucket != bucket) {
             if self.trees.log(bucket).is_none() {
-                self.write(state::bucket_key(bucket), state::PRESENT.to_vec());
+                self.rows.write(keys::bucket_key(bucket), state::PRESENT.to_vec());
             }
             // Months that have gone since are forgotten here.
             head.spans.retain(|span| {
-                self.trees.log(span.bucket).is_some() || self.rows.contains_key(&state::bucket_key(span.bucket))
+                self.trees.log(span.bucket).is_some() || self.rows.holds(&keys::bucket_key(span.bucket))
             });
             head.spans.push(Span { bucket, first: record.seq });
         }
@@ -244,12 +224,12 @@ impl Staging {
         if bytes.len() > DOCUMENT_BYTES {
             return Ok(Outcome::Unimplemented);
         }
-        let key = state::document_key(document);
-        let found = self.read(&key, |row| state::decode_document(row).map(Some))?;
+        let key = keys::document_key(document);
+        let found = self.rows.read(&key, |row| state::decode_document(row).map(Some))?;
         if found.as_ref().map_or(0, |(version, _)| *version) != expected {
             return Ok(Outcome::Stale(found));
         }
-        self.write(key, state::encode_document(expected + 1, bytes));
+        self.rows.write(key, state::encode_document(expected + 1, bytes));
         Ok(Outcome::Stored { version: expected + 1 })
     }
 
@@ -258,16 +238,16 @@ impl Staging {
         if bytes.len() > DOCUMENT_BYTES {
             return Outcome::Unimplemented;
         }
-        self.write(state::item_key(item), state::encode_item(bytes));
+        self.rows.write(keys::item_key(item), state::encode_item(bytes));
         Outcome::Stored { version: 0 }
     }
 
     /// The item, if it was there; with the batch it is gone.
     pub(in crate::embedded) fn hand_out(&mut self, item: &ItemKey) -> Result<Option<Bytes>, TreeError> {
-        let key = state::item_key(item);
-        let found = self.read(&key, |row| state::decode_item(row).map(Some))?;
+        let key = keys::item_key(item);
+        let found = self.rows.read(&key, |row| state::decode_item(row).map(Some))?;
         if found.is_some() {
-            self.rows.insert(key, None);
+            self.rows.remove(key);
         }
         Ok(found)
     }
@@ -278,86 +258,38 @@ impl Staging {
         let value = raise.value;
         Ok(match &raise.key {
             RegisterKey::Read(_, user) => {
-                let key = state::progress_key(&conversation, user);
-                let mut row = self.read(&key, Progress::decode)?;
-                grow(&mut row.read, value) && self.write(key, row.encode())
+                let key = keys::progress_key(&conversation, user);
+                let mut row = self.rows.read(&key, Progress::decode)?;
+                grow(&mut row.read, value) && self.rows.write(key, row.encode())
             }
             RegisterKey::ReadCounted(_, user) => {
-                let key = state::progress_key(&conversation, user);
-                let mut row = self.read(&key, Progress::decode)?;
-                grow(&mut row.counted, value) && self.write(key, row.encode())
+                let key = keys::progress_key(&conversation, user);
+                let mut row = self.rows.read(&key, Progress::decode)?;
+                grow(&mut row.counted, value) && self.rows.write(key, row.encode())
             }
             RegisterKey::ReadShown(_, user) => {
-                let key = state::progress_key(&conversation, user);
-                let mut row = self.read(&key, Progress::decode)?;
-                grow(&mut row.shown, value) && self.write(key, row.encode())
+                let key = keys::progress_key(&conversation, user);
+                let mut row = self.rows.read(&key, Progress::decode)?;
+                grow(&mut row.shown, value) && self.rows.write(key, row.encode())
             }
             RegisterKey::Least(_, which) => {
-                let key = state::least_key(&conversation);
-                let mut row = self.read(&key, LeastRow::decode)?;
-                grow(&mut row.0[*which as usize], value) && self.write(key, row.encode())
+                let key = keys::least_key(&conversation);
+                let mut row = self.rows.read(&key, LeastRow::decode)?;
+                grow(&mut row.0[*which as usize], value) && self.rows.write(key, row.encode())
             }
             RegisterKey::Delivered(_, user, device)
             | RegisterKey::TickDelivered(_, user, device)
             | RegisterKey::TickRead(_, user, device) => {
-                let key = state::device_key(&conversation, user, device);
-                let mut row = self.read(&key, Device::decode)?;
+                let key = keys::device_key(&conversation, user, device);
+                let mut row = self.rows.read(&key, Device::decode)?;
                 let register = match &raise.key {
                     RegisterKey::TickDelivered(..) => &mut row.tick_delivered,
                     RegisterKey::TickRead(..) => &mut row.tick_read,
                     _ => &mut row.delivered,
                 };
-                grow(register, value) && self.write(key, row.encode())
+                grow(register, value) && self.rows.write(key, row.encode())
             }
         })
-    }
-
-    /// A row as the batch has it; the default where there is none.
-    fn read<T: Default>(
-        &mut self,
-        key: &Key,
-        decode: impl FnOnce(&[u8]) -> Result<T, RecordError>,
-    ) -> Result<T, TreeError> {
-        let row = match self.rows.get(key).or_else(|| self.young.get(key)) {
-            Some(row) => {
-                self.lookups.hits += 1;
-                row.clone()
-            }
-            None => self.look_up(key)?,
-        };
-        row.map_or_else(|| Ok(T::default()), |row| decode(&row).map_err(TreeError::row("state")))
-    }
-
-    fn look_up(&mut self, key: &Key) -> Result<Row, TreeError> {
-        let row = match self.old.remove(key) {
-            Some(row) => {
-                self.lookups.hits += 1;
-                row
-            }
-            None => {
-                self.lookups.misses += 1;
-                self.trees.get(key)?
-            }
-        };
-        if is_cached(key) {
-            self.cache(key.clone(), row.clone());
-        }
-        Ok(row)
-    }
-
-    fn cache(&mut self, key: Key, row: Row) {
-        if self.young.len() >= self.cached {
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-        }
-        self.old.remove(&key);
-        self.young.insert(key, row);
-    }
-
-    /// Always true.
-    fn write(&mut self, key: Key, value: Vec<u8>) -> bool {
-        self.rows.insert(key, Some(Slice::from(value)));
-        true
     }
 
     /// Writes the batch into the memory tables, where every read sees it. The log has made it durable.
@@ -370,16 +302,8 @@ impl Staging {
             };
             self.fresh_bytes += tree.insert(key, value, lsn).0;
         }
-        self.fresh_bytes += self.trees.memory.write(self.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
-        let mut rows = std::mem::take(&mut self.rows);
-        for (key, row) in rows.drain() {
-            if is_cached(&key) {
-                self.cache(key, row);
-            }
-        }
+        self.fresh_bytes += self.rows.apply();
         self.rosters.settle();
-        // The map is kept: most batches need it as large as this one.
-        self.rows = rows;
         Ok(())
     }
 
@@ -395,8 +319,8 @@ impl Staging {
             }
         }
         let row = CheckpointRow { lsn, incarnation: self.incarnation, class: self.class };
-        let expired_rows = expired.iter().map(|bucket| (state::bucket_key(*bucket), None));
-        let checkpoint = (Key::from_slice(state::CHECKPOINT), Some(Slice::from(row.encode())));
+        let expired_rows = expired.iter().map(|bucket| (keys::bucket_key(*bucket), None));
+        let checkpoint = (Key::from_slice(keys::CHECKPOINT), Some(Slice::from(row.encode())));
         self.trees.memory.write(expired_rows.chain([checkpoint]));
         self.fresh_bytes = 0;
         Sealed::new(&self.trees, lsn, expired)
@@ -407,11 +331,6 @@ impl Staging {
         let logs = self.trees.logs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         logs.keys().any(|bucket| bucket.is_expired(now_ms, days))
     }
-}
-
-/// What decisions read again and again, all of it small. Members are kept as rosters.
-fn is_cached(key: &Key) -> bool {
-    matches!(key.first(), Some(b'c' | b'd' | b'p' | b'l'))
 }
 
 fn grow(register: &mut Seq, value: Seq) -> bool {
