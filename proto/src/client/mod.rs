@@ -11,13 +11,16 @@
 //!
 //! Never does: sockets, clocks, framing, tokens (the caller has them), durable storage (the app's).
 
+mod answers;
 mod backoff;
+mod event;
 mod inbox;
 mod outbox;
 #[cfg(test)]
 mod tests;
 
 pub use crate::v1::peer::Peer;
+pub use event::Event;
 pub use outbox::Outcome;
 
 use crate::close::CloseCode;
@@ -38,35 +41,6 @@ pub const ABNORMAL: u16 = 1006;
 const HAVE: usize = 256;
 /// With a request unanswered: this long without a byte from the server, and the connection is given up, milliseconds.
 const SILENCE_MS: u64 = 15_000;
-
-/// What the app and the driver of the transport are told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Open a connection now; then `connected`, `refused` or `disconnected`.
-    Connect,
-    /// Close the connection and say `disconnected(ABNORMAL)`: it is silent, or broke the protocol.
-    Drop,
-    /// The session is open. `resumed`: nothing was missed.
-    Welcome { resumed: bool },
-    /// The next record of its conversation. Deliveries are numbered; `stored(delivery)` covers all up to it.
-    Record { delivery: u64, record: Box<v1::Record> },
-    /// The other side's progress over our records; only grows.
-    Tick { delivery: u64, peer: Peer, delivered: Seq, read: Seq },
-    /// Another of the user's devices has read up to here.
-    ReadMark { delivery: u64, peer: Peer, seq: Seq },
-    /// What became of a send; given once.
-    Outcome { send: Box<v1::Send>, outcome: Outcome },
-    /// The server's log ends before what we have: the app drops its state of this conversation and asks for its history.
-    Reset { peer: Peer, head: Seq },
-    /// Everything that was missed has been pushed.
-    Synced,
-    /// Fetch a new token and `renew`. `exp_ms`: Unix time at which the old one ends; 0: it has, and nothing happens until then.
-    TokenWanted { exp_ms: u64 },
-    /// An error that belongs to no request of ours.
-    Error(Box<v1::Error>),
-    /// The server said not to come back by oneself, or `bye` was said. `reconnect` starts again.
-    Stopped { code: u16 },
-}
 
 /// The outbox is full: nothing was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -352,109 +326,6 @@ impl Client {
     }
 
     // ---- inside ----
-
-    fn welcome(&mut self, now_ms: u64, welcome: v1::Welcome) {
-        self.link = Link::Online { since_ms: now_ms };
-        self.slot_ms = 0;
-        self.resume_token = welcome.resume_token;
-        self.heartbeat_ms = u32::try_from(welcome.heartbeat_ms).unwrap_or(u32::MAX).max(1_000);
-        self.crash_slot_ms = u32::try_from(welcome.crash_slot_ms).unwrap_or(u32::MAX);
-        if let Some(inbox) = &mut self.inbox {
-            inbox.opened(now_ms, self.heard_before_ms);
-        }
-        if let Some(outbox) = &mut self.outbox {
-            outbox.reconnected(now_ms);
-        }
-        self.events.push_back(Event::Welcome { resumed: welcome.resumed });
-        let mut resets: Vec<(Peer, Seq)> = Vec::new();
-        for reset in welcome.reset {
-            resets.extend(reset.conversation.and_then(|peer| peer.peer).map(|peer| (peer, reset.head_seq)));
-        }
-        if let Ok(store) = <[u8; 16]>::try_from(&welcome.store_incarnation[..])
-            && self.store.replace(store).is_some_and(|before| before != store)
-        {
-            // Hello names the recent ones only.
-            let known = self.inbox.as_ref().map(|inbox| inbox.known()).unwrap_or_default();
-            let unnamed = known.into_iter().filter(|peer| !resets.iter().any(|(named, _)| named == peer));
-            let unnamed: Vec<_> = unnamed.map(|peer| (peer, 0)).collect();
-            resets.extend(unnamed);
-        }
-        for (peer, head) in resets {
-            self.inbox.get_or_insert_default().reset(&peer);
-            self.events.push_back(Event::Reset { peer, head });
-        }
-    }
-
-    fn answer(&mut self, now_ms: u64, re: u64, answer: Answer) {
-        match answer {
-            Answer::Push(push) => {
-                let inbox = self.inbox.get_or_insert_default();
-                if inbox.push(push, self.auto_store, &mut self.next_id, &mut self.events).is_err() {
-                    self.give_up();
-                }
-            }
-            Answer::Sent(sent) => {
-                let ended = self.outbox.as_mut().and_then(|outbox| outbox.sent(re, sent));
-                self.ended(ended);
-            }
-            Answer::LookupResult(result) => {
-                let ended = self.outbox.as_mut().and_then(|outbox| outbox.looked_up(re, result));
-                self.ended(ended);
-            }
-            Answer::Page(page) => {
-                if let Some(inbox) = &mut self.inbox {
-                    inbox.page(now_ms, re, page, self.auto_store, &mut self.next_id, &mut self.events);
-                }
-            }
-            Answer::Ok(_) => {
-                if let Some(inbox) = &mut self.inbox {
-                    inbox.ok(now_ms, re);
-                }
-            }
-            Answer::Error(error) => self.error(now_ms, re, error),
-            Answer::SyncDone(_) => self.events.push_back(Event::Synced),
-            Answer::Drain(drain) => self.slot_ms = now_ms + drain.reconnect_after_ms.min(600_000),
-            Answer::RenewSoon(soon) => self.events.push_back(Event::TokenWanted { exp_ms: soon.exp_ms }),
-            // What the app asks beside the client it reads itself.
-            _ => {}
-        }
-    }
-
-    fn error(&mut self, now_ms: u64, re: u64, mut error: v1::Error) {
-        if let Some(outbox) = &mut self.outbox {
-            match outbox.error(now_ms, re, error, &mut self.random) {
-                Ok(ended) => return self.ended(ended),
-                Err(back) => error = back,
-            }
-        }
-        if let Some(inbox) = &mut self.inbox {
-            match inbox.error(now_ms, re, error, &mut self.random) {
-                Ok(()) => return,
-                Err(back) => error = back,
-            }
-        }
-        self.events.push_back(Event::Error(Box::new(error)));
-    }
-
-    /// A send has its outcome: the app hears, and its place in the log is no gap.
-    fn ended(&mut self, ended: Option<(Box<v1::Send>, Outcome)>) {
-        let Some((send, outcome)) = ended else { return };
-        let seq = match &outcome {
-            Outcome::Sent(sent) => Some(sent.seq),
-            Outcome::Failed(error) => match error.details.as_ref().and_then(|it| it.details.as_ref()) {
-                Some(v1::details::Details::Conflict(first)) => Some(first.seq),
-                _ => None,
-            },
-        };
-        let peer = send.to.as_ref().and_then(|peer| peer.peer.clone());
-        self.events.push_back(Event::Outcome { send, outcome });
-        if let (Some(seq), Some(peer)) = (seq, peer) {
-            self.inbox.get_or_insert_default().own(&peer, seq, self.auto_store, &mut self.events);
-        }
-        if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
-            self.outbox = None;
-        }
-    }
 
     fn request(&mut self, now_ms: u64) -> Option<v1::ClientFrame> {
         if let Some(frame) = self.renewal.take() {
