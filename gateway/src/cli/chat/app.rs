@@ -6,6 +6,7 @@
 
 mod came;
 mod ephemera;
+mod leaving;
 mod typed;
 
 use super::ask::Asks;
@@ -164,11 +165,6 @@ impl App {
     /// A line that cannot be sent, because of `why`.
     pub fn bad_line(&mut self, why: &str) {
         self.fail(why.to_owned());
-    }
-
-    /// No line comes any more: leave when everything is sent and everything missed was shown.
-    pub fn end_of_input(&mut self, now: Now) {
-        self.ending = Some(now.ms + self.options.wait_ms);
     }
 
     pub fn opened(&mut self, now: Now) {
@@ -338,68 +334,8 @@ impl App {
         }
     }
 
-    fn leave_if_done(&mut self, now: Now) -> Option<Output> {
-        self.ending?;
-        if self.synced && !self.leaving && self.client.unsent() == 0 && self.asks.is_empty() {
-            self.leaving = true;
-            self.client.bye();
-            return self.poll(now);
-        }
-        None
-    }
-
-    fn give_up(&mut self) {
-        let outcome = match self.client.unsent() {
-            0 if self.leaving => self.verdict(),
-            0 if self.last_error.is_empty() => Err("no connection to the server".to_owned()),
-            0 => Err(format!("no connection to the server: {}", self.last_error)),
-            unsent => Err(self.unsent_line(unsent)),
-        };
-        self.exit(outcome);
-    }
-
-    fn unsent_line(&self, unsent: usize) -> String {
-        format!("{} not sent yet, kept in {} for the next start", messages(unsent), self.options.kept_in)
-    }
-
-    fn stopped_line(&self, code: u16) -> String {
-        let name = CloseCode::ALL.iter().find(|known| **known as u16 == code).map_or("", |known| known.name());
-        let mut line = format!("the server ended the session: {code} {name}");
-        if !self.last_error.is_empty() {
-            line += &format!(" ({})", self.last_error);
-        }
-        match self.client.unsent() {
-            0 => line,
-            unsent => format!("{line}; {}", self.unsent_line(unsent)),
-        }
-    }
-
-    /// What the exit status says when nothing is on its way any more.
-    fn verdict(&self) -> Result<(), String> {
-        match self.failed {
-            0 => Ok(()),
-            failed => Err(format!("{} not sent: {}", messages(failed as usize), self.failure)),
-        }
-    }
-
-    fn fail(&mut self, why: String) {
-        self.failed += 1;
-        self.note(format!("not sent: {why}"));
-        self.failure = why;
-    }
-
     fn note(&mut self, line: String) {
         self.outputs.push_back(Output::Note(line));
-    }
-
-    fn exit(&mut self, outcome: Result<(), String>) {
-        if !self.ended {
-            self.ended = true;
-            if self.dirty || self.said {
-                self.outputs.push_back(Output::Save);
-            }
-            self.outputs.push_back(Output::Exit(outcome));
-        }
     }
 }
 

@@ -3,93 +3,24 @@
 //! Owns: connections, logs, sends. Guarantees: every request that no script holds back is answered as a gateway would.
 //! Never does: sockets, clocks.
 
-use super::rules::{self, Report, Rule};
+mod boundary;
+mod sends;
+
+pub use boundary::{Event, Input, Now, Output};
+
+use super::rules::{self, Report};
 use crate::transport::websocket::Kind;
 use bytes::Bytes;
 use ringpost_proto::v1::{self, client_frame::Request, code::Value as Code, peer::Peer, server_frame::Answer};
 use ringpost_proto::wire::{Encoding, decode_client, encode_server};
+use sends::Followed;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Connections at a time; more are refused.
 const CONNECTIONS: usize = 64;
-/// Messages that are followed; more are refused.
-const SENDS: usize = 50_000;
 /// Events that no script has looked at.
 const EVENTS: usize = 10_000;
 const HELLO_MS: u64 = 10_000;
-/// A send may cross its own SENT on the way for so long.
-const CROSSING_MS: u64 = 1_000;
-
-/// The time of an input: monotonic and Unix milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Now {
-    pub ms: u64,
-    pub unix_ms: u64,
-}
-
-/// What happens at the sockets.
-#[derive(Debug)]
-pub enum Input {
-    /// A connection was upgraded. `token`: what it carried, if anything.
-    Opened {
-        conn: u64,
-        encoding: Encoding,
-        token: Option<String>,
-    },
-    Message {
-        conn: u64,
-        kind: Kind,
-        payload: Bytes,
-    },
-    Pong {
-        payload: Bytes,
-    },
-    /// The client closed it, or it broke.
-    Closed {
-        conn: u64,
-    },
-}
-
-/// What is to be done at them.
-#[derive(Debug, PartialEq)]
-pub enum Output {
-    Message {
-        conn: u64,
-        kind: Kind,
-        payload: Vec<u8>,
-    },
-    Ping {
-        conn: u64,
-        payload: &'static [u8],
-    },
-    /// Close with this code; nothing of this connection is heard any more.
-    Close {
-        conn: u64,
-        code: u16,
-        reason: &'static str,
-    },
-    /// Kill the client and start it anew.
-    Restart,
-    Say(String),
-}
-
-/// What scripts wait for.
-#[allow(clippy::large_enum_variant)] // few at a time
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    Opened,
-    /// A session was welcomed.
-    Session(u64),
-    Send {
-        id: u64,
-        send: v1::Send,
-    },
-    Ack(u64),
-    Fetch(v1::Fetch),
-    Renew(v1::Renew),
-    Pong(Bytes),
-    Gone(u64),
-}
 
 pub struct Conn {
     pub encoding: Encoding,
@@ -99,13 +30,6 @@ pub struct Conn {
     pub have: Vec<v1::Position>,
     pub pushed: u64,
     acked: u64,
-}
-
-struct Followed {
-    send: v1::Send,
-    seq: u64,
-    /// When it had its outcome, and the rule that forbids to say it again.
-    ended: Option<(u64, Rule)>,
 }
 
 #[derive(Default)]
@@ -297,80 +221,6 @@ impl World {
             #[allow(unreachable_patterns)] // requests that the wire learns later
             _ => self.error(conn, id, Code::Unimplemented, "not part of this check"),
         }
-    }
-
-    fn send(&mut self, conn: u64, id: u64, send: v1::Send) {
-        if id == 0 || send.client_message_id.len() != 16 {
-            let seen = format!("id {id}, clientMessageId of {} bytes", send.client_message_id.len());
-            self.report.broken(rules::MESSAGE_ID, "an id that is not 0 and 16 bytes", seen);
-            return self.error(conn, id, Code::Invalid, "clientMessageId");
-        }
-        self.report.kept(rules::MESSAGE_ID);
-        let key = (name(&send.to), send.client_message_id.clone());
-        if self.sends.len() >= SENDS && !self.sends.contains_key(&key) {
-            return self.error(conn, id, Code::Overloaded, "enough for a check");
-        }
-        if let Some(known) = self.sends.get(&key) {
-            let same = |a: &v1::Send| (a.body.clone(), a.kind, a.ref_seq);
-            if same(&known.send) == same(&send) {
-                self.report.kept(rules::SAME_BYTES);
-            } else {
-                let (first, now) = (format!("{:?}", known.send.body), format!("{:?}", send.body));
-                self.report.broken(rules::SAME_BYTES, first, now);
-            }
-            if let Some((at, rule)) = known.ended.filter(|(at, _)| at + CROSSING_MS < self.now.ms) {
-                let seen = format!("the same send again {} ms after its outcome", self.now.ms - at);
-                self.report.broken(rule, "no further attempt", seen);
-            }
-        } else {
-            let log = self.logs.entry(key.0.clone()).or_default();
-            let seq = log.keys().next_back().copied().unwrap_or(0) + 1;
-            log.insert(seq, None);
-            self.sends.insert(key, Followed { send: send.clone(), seq, ended: None });
-        }
-        if self.hold {
-            self.held.push((id, send.clone()));
-            self.held.drain(..self.held.len().saturating_sub(EVENTS));
-        } else {
-            self.sent(conn, id, &send, false);
-        }
-        self.event(Event::Send { id, send });
-    }
-
-    /// SENT for a send.
-    pub fn sent(&mut self, conn: u64, id: u64, send: &v1::Send, duplicate: bool) {
-        let (now, key) = (self.now, (name(&send.to), send.client_message_id.clone()));
-        let rule = if duplicate { rules::DUPLICATE } else { rules::SENT_ENDS };
-        let Some(known) = self.sends.get_mut(&key) else { return };
-        known.ended = known.ended.or(Some((now.ms, rule)));
-        let sent = v1::Sent { seq: known.seq, id: known.seq, server_time_ms: now.unix_ms, duplicate };
-        self.answer(conn, id, Answer::Sent(sent));
-    }
-
-    /// An error for a send; one that is not retryable ends it.
-    pub fn refuse(&mut self, conn: u64, id: u64, send: &v1::Send, error: v1::Error) {
-        let key = (name(&send.to), send.client_message_id.clone());
-        if let Some(known) = self.sends.get_mut(&key).filter(|_| !error.retryable) {
-            known.ended = Some((self.now.ms, rules::FINAL_ERROR));
-        }
-        self.answer(conn, id, Answer::Error(error));
-    }
-
-    /// Sends are answered again, those held back first; those of older connections come again by themselves.
-    pub fn release(&mut self) {
-        self.hold = false;
-        let Some(conn) = self.current else { return self.held.clear() };
-        for (id, send) in std::mem::take(&mut self.held) {
-            let key = (name(&send.to), send.client_message_id.clone());
-            if self.sends.get(&key).is_some_and(|known| known.ended.is_none()) {
-                self.sent(conn, id, &send, false);
-            }
-        }
-    }
-
-    /// What is held back of a connection that is gone.
-    pub fn forget_held(&mut self) {
-        self.held.clear();
     }
 
     fn ack(&mut self, conn: u64, push: u64) {
