@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 const CHUNKS: usize = 2;
 
 /// Where lines are written. The last one is `{"end":...}`, or `{"error":...}`; without either the answer was cut off.
+#[derive(Clone)]
 pub struct Lines(mpsc::Sender<Bytes>);
 
 /// The body of the answer.

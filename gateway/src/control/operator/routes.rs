@@ -9,9 +9,10 @@ use crate::control::health::{Health, Phase};
 use crate::control::problem::Problem;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use http::request::Parts;
 use http::{HeaderMap, header};
 use ringpost_proto::id::UserKey;
 use ringpost_proto::v1::code::Value as Code;
@@ -55,71 +56,76 @@ impl Served {
         }
         Ok(&self.operator)
     }
+}
 
-    /// Who is meant, and a place to work in.
-    fn begin(
-        &self,
-        headers: &HeaderMap,
-        user: &str,
-        asked: &Asked,
-    ) -> Result<(UserKey, OwnedSemaphorePermit), Problem> {
-        self.admit(headers)?;
-        let user = UserKey::new(asked.tenant.as_deref().unwrap_or("default"), user);
-        let user = user.map_err(|e| Problem::new(Code::Invalid, e.to_string()).field("user"))?;
-        let place = self.operator.command();
-        let place = place.ok_or_else(|| Problem::new(Code::Overloaded, "two such commands run already"))?;
-        Ok((user, place))
+/// What somebody who may orders for a user, and a place to work in.
+struct Order {
+    operator: Operator,
+    user: UserKey,
+    yes: bool,
+    place: OwnedSemaphorePermit,
+}
+
+impl FromRequestParts<Served> for Order {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, served: &Served) -> Result<Self, Response> {
+        let Path(user) =
+            Path::<String>::from_request_parts(parts, served).await.map_err(IntoResponse::into_response)?;
+        let Query(asked) = Query::from_request_parts(parts, served).await.map_err(IntoResponse::into_response)?;
+        Self::admit(served, &parts.headers, &user, &asked).map_err(IntoResponse::into_response)
     }
 }
 
-async fn export_user(
-    State(served): State<Served>,
-    Path(user): Path<String>,
-    Query(asked): Query<Asked>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (user, place) = served.begin(&headers, &user, &asked)?;
-    let (out, body) = lines();
-    tokio::spawn(async move {
-        let result = export(&served.operator, &user, &out).await;
-        let counters = served.operator.counters();
-        count(&result, &counters.exported, &counters.exports_failed);
-        eprintln!("admin: export of a user: {}", said(&result, |done| format!("{} records", done.records)));
-        end(&out, result.map(|done| done.json())).await;
-        drop(place);
-    });
-    Ok(answer(Body::new(body)))
+impl Order {
+    fn admit(served: &Served, headers: &HeaderMap, user: &str, asked: &Asked) -> Result<Self, Problem> {
+        let operator = served.admit(headers)?.clone();
+        let user = UserKey::new(asked.tenant.as_deref().unwrap_or("default"), user);
+        let user = user.map_err(|e| Problem::new(Code::Invalid, e.to_string()).field("user"))?;
+        let place = operator.command();
+        let place = place.ok_or_else(|| Problem::new(Code::Overloaded, "two such commands run already"))?;
+        Ok(Self { operator, user, yes: asked.yes, place })
+    }
 }
 
-async fn erase_user(
-    State(served): State<Served>,
-    Path(user): Path<String>,
-    Query(asked): Query<Asked>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (user, place) = served.begin(&headers, &user, &asked)?;
-    let (out, body) = lines();
-    tokio::spawn(async move {
-        let result = erase::erase(&served.operator, &user, asked.yes, &out).await;
-        if asked.yes {
-            let counters = served.operator.counters();
+async fn export_user(Order { operator, user, place, .. }: Order) -> Response {
+    answer(place, |out| async move {
+        let result = export(&operator, &user, &out).await;
+        let counters = operator.counters();
+        count(&result, &counters.exported, &counters.exports_failed);
+        eprintln!("admin: export of a user: {}", said(&result, |done| format!("{} records", done.records)));
+        result.map(|done| done.json())
+    })
+}
+
+async fn erase_user(Order { operator, user, yes, place }: Order) -> Response {
+    answer(place, |out| async move {
+        let result = erase::erase(&operator, &user, yes, &out).await;
+        if yes {
+            let counters = operator.counters();
             count(&result, &counters.erased, &counters.erasures_failed);
             let line = |done: &erase::Erased| format!("{} records, {} groups left", done.records, done.groups);
             eprintln!("admin: erasure of a user: {}", said(&result, line));
         }
-        let json = |done: erase::Erased| {
-            let mut json = done.json();
-            json["dryRun"] = Value::Bool(!asked.yes);
-            json
-        };
-        end(&out, result.map(json)).await;
-        drop(place);
-    });
-    Ok(answer(Body::new(body)))
+        let mut json = result?.json();
+        json["dryRun"] = Value::Bool(!yes);
+        Ok(json)
+    })
 }
 
-fn answer(body: Body) -> Response {
-    ([(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+/// The lines that the work writes while they are read, and one with its result. Its place is its own to the end.
+fn answer<F>(place: OwnedSemaphorePermit, work: impl FnOnce(Lines) -> F) -> Response
+where
+    F: Future<Output = Result<Value, Failed>> + Send + 'static,
+{
+    let (out, body) = lines();
+    let work = work(out.clone());
+    tokio::spawn(async move {
+        end(&out, work.await).await;
+        drop(place);
+    });
+    let kind = (header::CONTENT_TYPE, "application/x-ndjson");
+    ([kind, (header::CACHE_CONTROL, "no-store")], Body::new(body)).into_response()
 }
 
 fn count<T>(result: &Result<T, Failed>, done: &AtomicU64, failed: &AtomicU64) {
