@@ -10,7 +10,7 @@ use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::embedded::{Checkpoint, Options, Stats};
 use ringpost_persist::files::RealFiles;
 use ringpost_persist::prng::Prng;
-use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest, content_hash};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::error::Error;
@@ -118,22 +118,8 @@ fn append(n: usize, kind: &Arc<ConversationKind>, seq: Seq, sender: &UserKey, de
     let mut cmid = [0; 16];
     cmid[..8].copy_from_slice(&seq.to_le_bytes());
     cmid[8..].copy_from_slice(&(n as u64).to_le_bytes());
-    let record = Record {
-        seq,
-        id: seq,
-        us: seq,
-        ordinal: seq,
-        sender: sender.clone(),
-        device,
-        cmid: ClientMessageId(cmid),
-        content_hash: content_hash(Value::Text, 0, &body, None),
-        previous_hash: [0; 16],
-        kind: Value::Text,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
-    };
+    let record = Record::new(sender.clone(), device, ClientMessageId(cmid), Value::Text, body);
+    let record = Record { seq, id: seq, us: seq, ordinal: seq, ..record };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&(n as u64).to_le_bytes());
     StoreRequest::Append {

@@ -94,6 +94,29 @@ pub struct Record {
 }
 
 impl Record {
+    /// A record that is in no log yet: what its place gives it is 0, its content hash is right.
+    pub fn new(sender: UserKey, device: DeviceId, cmid: ClientMessageId, kind: Kind, body: Body) -> Self {
+        let content_hash = content_hash(kind, 0, &body, None);
+        let (seq, id, us, ordinal, ref_seq, previous_hash) = Default::default();
+        let (media, trace) = (None, None);
+        Self {
+            seq,
+            id,
+            us,
+            ordinal,
+            sender,
+            device,
+            cmid,
+            content_hash,
+            previous_hash,
+            kind,
+            ref_seq,
+            body,
+            media,
+            trace,
+        }
+    }
+
     /// Whether it counts as unread.
     pub fn counts(&self) -> bool {
         counts(self.kind)

@@ -9,7 +9,7 @@ use common::records::options;
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::embedded::{self, OpenError, Opened, Options, StorePort};
 use ringpost_persist::files::RealFiles;
-use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreAnswer, StoreRequest, content_hash};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -72,22 +72,10 @@ fn it_passes_the_conformance_suite() {
 fn append(tag: u64, n: u8, expected_head: Seq) -> StoreRequest {
     let user = |name: &str| UserKey::new("default", name).unwrap();
     let body = Body::Text(format!("{n}: {tag}").into());
-    let record = Record {
-        seq: expected_head + 1,
-        id: expected_head + 1,
-        us: expected_head + 1,
-        ordinal: expected_head + 1,
-        sender: user("ann"),
-        device: DeviceId::new("phone").unwrap(),
-        cmid: ClientMessageId([n; 16]),
-        content_hash: content_hash(Value::Text, 0, &body, None),
-        previous_hash: [0; 16],
-        kind: Value::Text,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
-    };
+    let phone = DeviceId::new("phone").unwrap();
+    let record = Record::new(user("ann"), phone, ClientMessageId([n; 16]), Value::Text, body);
+    let seq = expected_head + 1;
+    let record = Record { seq, id: seq, us: seq, ordinal: seq, ..record };
     StoreRequest::Append {
         tag,
         conversation: ConversationId([n; 16]),

@@ -3,9 +3,7 @@
 
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::faulty::{FaultCounts, Faults, FaultyStore};
-use ringpost_persist::{
-    Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreAnswer, StoreRequest, content_hash,
-};
+use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreAnswer, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::collections::HashMap;
@@ -66,22 +64,9 @@ fn record(seq: Seq, unique: u64) -> Arc<Record> {
     let body = Body::Text(unique.to_string().into());
     let mut cmid = [0; 16];
     cmid[..8].copy_from_slice(&unique.to_le_bytes());
-    Arc::new(Record {
-        seq,
-        id: seq,
-        us: seq,
-        ordinal: seq,
-        sender: UserKey::new("t", "ann").unwrap(),
-        device: DeviceId::new("phone").unwrap(),
-        cmid: ClientMessageId(cmid),
-        content_hash: content_hash(Value::Text, 0, &body, None),
-        previous_hash: [0; 16],
-        kind: Value::Text,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
-    })
+    let (ann, phone) = (UserKey::new("t", "ann").unwrap(), DeviceId::new("phone").unwrap());
+    let record = Record::new(ann, phone, ClientMessageId(cmid), Value::Text, body);
+    Arc::new(Record { seq, id: seq, us: seq, ordinal: seq, ..record })
 }
 
 fn append(tag: u64, n: u64, head: Seq) -> StoreRequest {

@@ -4,7 +4,6 @@
 use super::{Driver, ask};
 use crate::{
     Body, ConversationKind, ConversationState, Outcome, Raise, ReadRange, Record, RegisterKey, StoreRequest, UserPage,
-    content_hash,
 };
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
@@ -49,16 +48,7 @@ pub(super) fn text(sender: &str, seq: Seq) -> Record {
         id: 1_000 + seq,
         us: 1_764_000_000_000_000 + seq * 1_000_000,
         ordinal: seq,
-        sender: user(sender),
-        device: device("phone"),
-        cmid: cmid(seq),
-        content_hash: content_hash(Value::Text, 0, &body, None),
-        previous_hash: [0; 16],
-        kind: Value::Text,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
+        ..Record::new(user(sender), device("phone"), cmid(seq), Value::Text, body)
     }
 }
 

@@ -246,19 +246,7 @@ mod tests {
     fn record(seq: Seq, kind: Kind, body: Body) -> Record {
         Record {
             seq,
-            id: 7,
-            us: 8,
-            ordinal: 9,
-            sender: user("ann"),
-            device: DeviceId::new("phone").unwrap(),
-            cmid: ClientMessageId([3; 16]),
-            content_hash: [4; 16],
-            previous_hash: [5; 16],
-            kind,
-            ref_seq: 0,
-            body,
-            media: None,
-            trace: None,
+            ..Record::new(user("ann"), DeviceId::new("phone").unwrap(), ClientMessageId([3; 16]), kind, body)
         }
     }
 

@@ -103,22 +103,9 @@ mod tests {
     }
 
     fn record(seq: Seq, sender: &str, kind: Value, body: Body) -> Record {
-        Record {
-            seq,
-            id: 100 + seq,
-            us: 1_000 + seq,
-            ordinal: seq,
-            sender: user(sender),
-            device: DeviceId::new("phone").unwrap(),
-            cmid: ClientMessageId([3; 16]),
-            content_hash: [4; 16],
-            previous_hash: [5; 16],
-            kind,
-            ref_seq: 0,
-            body,
-            media: None,
-            trace: None,
-        }
+        let phone = DeviceId::new("phone").unwrap();
+        let record = Record::new(user(sender), phone, ClientMessageId([3; 16]), kind, body);
+        Record { seq, id: 100 + seq, us: 1_000 + seq, ordinal: seq, ..record }
     }
 
     fn group() -> Prefix {

@@ -173,22 +173,9 @@ mod tests {
     use ringpost_proto::v1::kind::Value;
 
     fn record(seq: Seq, body: Body) -> Record {
-        Record {
-            seq,
-            id: 7,
-            us: 8,
-            ordinal: 9,
-            sender: UserKey::new("t", "ann").unwrap(),
-            device: DeviceId::new("phone").unwrap(),
-            cmid: ClientMessageId([3; 16]),
-            content_hash: [4; 16],
-            previous_hash: [5; 16],
-            kind: Value::Data,
-            ref_seq: 0,
-            body,
-            media: Some(Bytes::from_static(b"media")),
-            trace: None,
-        }
+        let (ann, phone) = (UserKey::new("t", "ann").unwrap(), DeviceId::new("phone").unwrap());
+        let record = Record::new(ann, phone, ClientMessageId([3; 16]), Value::Data, body);
+        Record { seq, media: Some(Bytes::from_static(b"media")), ..record }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ringpost_persist::embedded::Options;
 use ringpost_persist::embedded::committer::{Committer, Recovery};
 use ringpost_persist::files::RealFiles;
-use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest, content_hash};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::path::Path;
@@ -44,16 +44,8 @@ pub fn record(n: usize, seq: Seq, us: u64) -> Record {
         id: us / 3,
         us,
         ordinal: seq,
-        sender: user(n * (seq as usize % 2)),
-        device: device(0),
-        cmid: cmid(seq),
-        content_hash: content_hash(Value::Data, 0, &body, None),
         previous_hash: [seq as u8; 16],
-        kind: Value::Data,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
+        ..Record::new(user(n * (seq as usize % 2)), device(0), cmid(seq), Value::Data, body)
     }
 }
 

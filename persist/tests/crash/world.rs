@@ -7,7 +7,7 @@ use ringpost_persist::embedded::{Checkpoint, OpenError, Options, Stats};
 use ringpost_persist::files::Files;
 use ringpost_persist::files::crash::{CrashFiles, Lies, Remainder};
 use ringpost_persist::prng::Prng;
-use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, content_hash};
+use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::collections::BTreeMap;
@@ -351,22 +351,8 @@ pub fn record_of(seq: Seq, unique: u64, len: usize) -> Arc<Record> {
     let body = Body::Payload(Bytes::from(vec![unique as u8; len]));
     let mut cmid = [0; 16];
     cmid[..8].copy_from_slice(&unique.to_be_bytes());
-    Arc::new(Record {
-        seq,
-        id: seq,
-        us: seq,
-        ordinal: seq,
-        sender: user("ann"),
-        device: DeviceId::new("phone").unwrap(),
-        cmid: ClientMessageId(cmid),
-        content_hash: content_hash(Value::Data, 0, &body, None),
-        previous_hash: [0; 16],
-        kind: Value::Data,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
-    })
+    let record = Record::new(user("ann"), DeviceId::new("phone").unwrap(), ClientMessageId(cmid), Value::Data, body);
+    Arc::new(Record { seq, id: seq, us: seq, ordinal: seq, ..record })
 }
 
 pub fn append(n: usize, expected_head: Seq, records: Vec<Arc<Record>>) -> StoreRequest {
