@@ -9,11 +9,11 @@ use ringpost_proto::limits::DEDUPE_MS;
 use std::sync::Arc;
 
 /// The tail that a room is given: at least so many records ...
-const TAIL: usize = 256;
+pub(crate) const TAIL: usize = 256;
 /// ... and those of the last 24 h, up to so many.
-const TAIL_MOST: usize = 4_096;
+pub(crate) const TAIL_MOST: usize = 4_096;
 /// Records looked at for the newest that a user may see, and for each that one read of the log asks for.
-const LOOKED: usize = 64;
+pub(crate) const LOOKED: usize = 64;
 
 /// The answer to a read of a log that nobody wrote to.
 pub(crate) fn nothing(range: ReadRange) -> Outcome {

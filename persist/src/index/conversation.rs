@@ -1,5 +1,6 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
+use crate::view::{self, LOOKED, Others, TAIL, TAIL_MOST};
 use crate::{
     ConversationKind, ConversationState, LastRecord, Least, Member, ReadRange, Record, RegisterKey, Roster, Shown,
     UserEntry,
@@ -13,14 +14,8 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// The tail that a room is given: at least so many records ...
-const TAIL: usize = 256;
-/// ... and those of the last 24 h, up to so many.
-const TAIL_MOST: usize = 4_096;
 /// Logs up to this length are searched for a client message id; longer ones have a table (4 B a record and its slack).
 const SCANNED: usize = 32;
-/// Records looked at for the newest that a user may see, and for each that one read of the log asks for.
-const LOOKED: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
@@ -218,9 +213,10 @@ impl Conversation {
     pub(super) fn count_read(&self, member: &Member, upto: Seq) -> u64 {
         let end = member.end(self.log.len() as Seq) as usize;
         let after = self.log[..end].get(upto.max(member.join.saturating_sub(1)) as usize..).unwrap_or_default();
-        let counts = |record: &&Arc<Record>| record.counts() && record.sender != member.user && member.sees(record);
         let ordinal = self.log.last().map_or(0, |last| last.ordinal);
-        member.counted(ordinal).saturating_sub(after.iter().filter(counts).count() as u64)
+        member
+            .counted(ordinal)
+            .saturating_sub(after.iter().filter(|record| view::is_unread(record, member)).count() as u64)
     }
 
     /// `None` before the first record.
@@ -276,35 +272,21 @@ impl Conversation {
 
     /// How far the others have received and read; `own`: how far this user has.
     fn others(&self, kind: &ConversationKind, member: &Member, own: Seq) -> (Seq, Seq) {
-        let (user, before) = (&member.user, member.before());
-        let register = |register: fn(UserKey) -> Register, user: &UserKey| self.value(&register(user.clone()));
-        let shown = |user: &UserKey| Shown(register(Register::ReadShown, user));
-        let read = |user: &UserKey| shown(user).of(register(Register::Read, user));
-        match kind {
-            ConversationKind::Direct(_) => {
-                let peer = kind.members().iter().find(|member| *member != user);
-                peer.map_or((0, 0), |peer| (self.most_delivered(peer), read(peer)))
+        let shown = |user: &UserKey| Shown(self.value(&Register::ReadShown(user.clone())));
+        let read = |user: &UserKey| self.value(&Register::Read(user.clone()));
+        let others = match (kind, view::peer_of(kind, &member.user)) {
+            (ConversationKind::Group, _) => Others::Group(Least::ALL.map(|which| self.value(&Register::Least(which)))),
+            (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
+            (ConversationKind::Direct(_), Some(peer)) => {
+                Others::Peer(self.most_delivered(peer), shown(peer).of(read(peer)))
             }
-            ConversationKind::Group => {
-                let least = |which| self.value(&Register::Least(which));
-                // Where nothing is written of it yet, a member is just before what it may see. Who has left is none of
-                // those who are counted, so the least of them is one of its others.
-                let is_least = |own: Seq, first| member.is_current() && own.max(before) <= first;
-                let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
-                let delivered = beyond(own, least(Least::Delivered), least(Least::NextDelivered));
-                // Nor is who hides what it reads.
-                let own = shown(user).among_readers(register(Register::Read, user));
-                let read = beyond(own, least(Least::Read), least(Least::NextRead));
-                // Who has left hears nothing of what came after.
-                let end = if member.is_current() { Seq::MAX } else { member.leave };
-                (delivered.min(end), read.min(end))
-            }
-        }
+        };
+        others.beside(member, own, shown(&member.user).among_readers(read(&member.user)))
     }
 
     /// Of a direct conversation: what of it up to `upto` the other side does not see.
     fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> SmallVec<[(Seq, Seq); 1]> {
-        let peer = kind.members().iter().find(|member| *member != user).and_then(|peer| self.roster.member(peer));
+        let peer = view::peer_of(kind, user).and_then(|peer| self.roster.member(peer));
         peer.map(|peer| peer.excluded(upto)).unwrap_or_default()
     }
 

@@ -7,6 +7,7 @@
 
 mod conversation;
 
+use crate::view;
 use crate::{
     ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Member, Outcome, Raise, ReadRange, Record, RegisterKey,
     StoreRequest, UserPage,
@@ -202,11 +203,7 @@ impl Index {
         bytes: u32,
     ) -> Outcome {
         let Some(conversation) = self.conversations.get(id).filter(|found| found.kind().is_some()) else {
-            let reached = match range {
-                ReadRange::From { from, .. } => from.max(1) - 1,
-                ReadRange::Before(_) => 1,
-            };
-            return Outcome::LogSlice { head: 0, reached, records: Vec::new() };
+            return view::nothing(range);
         };
         let member: Option<&Member> = viewer.and_then(|viewer| conversation.member(viewer));
         if viewer.is_some() && member.is_none() {
