@@ -13,6 +13,7 @@ use ringpost_persist::{
 use ringpost_proto::id::Seq;
 use ringpost_proto::v1::change::{Blocked, Change, Created, Left, RoleChange, Updated, Users};
 use ringpost_proto::v1::kind::Value;
+use std::path::Path;
 use std::time::Instant;
 
 /// Three direct ones, and a group.
@@ -21,7 +22,7 @@ const CONVERSATIONS: [usize; 4] = [0, 1, 2, GROUP];
 const USERS: usize = 4;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     /// On the head, or beside it; `days` after the record before.
     Append {
         n: usize,
@@ -139,7 +140,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..160)
 }
 
-struct Pair {
+/// A store, and the index that says what it must answer.
+pub struct Pair {
     dir: TempDir,
     committer: Option<Committer>,
     sealed: Option<Checkpoint>,
@@ -149,18 +151,30 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = TempDir::new();
         let committer = Some(open(small(&dir)).committer);
         Self { dir, committer, sealed: None, index: Index::new(1), us: 1_764_000_000_000_000, ordinals: [0; GROUP + 1] }
+    }
+
+    /// The store of another directory, which is to answer as this one's would.
+    pub fn of(self, dir: TempDir) -> Self {
+        let committer = Some(open(small(&dir)).committer);
+        Self { dir, committer, sealed: None, ..self }
+    }
+
+    /// Ends the process, as it were: what is in memory only is gone.
+    pub fn close(&mut self) -> &Path {
+        (self.committer, self.sealed) = (None, None);
+        &self.dir
     }
 
     fn committer(&mut self) -> &mut Committer {
         self.committer.as_mut().unwrap()
     }
 
-    fn reopen(&mut self) {
-        (self.committer, self.sealed) = (None, None);
+    pub fn reopen(&mut self) {
+        self.close();
         self.committer = Some(open(small(&self.dir)).committer);
     }
 
@@ -172,7 +186,7 @@ impl Pair {
         self.committer().checkpoint(Instant::now(), 0).run(&stats).unwrap();
     }
 
-    fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &Step) {
         let request = match *step {
             Step::Append { n, beside, records, cmid: first, days } => {
                 self.us += days * 86_400_000_000;
@@ -325,7 +339,7 @@ impl Pair {
         }
     }
 
-    fn compare_all(&mut self) {
+    pub fn compare_all(&mut self) {
         for n in CONVERSATIONS {
             for viewer in 0..=USERS {
                 let (records, bytes) = (u32::MAX, u32::MAX);

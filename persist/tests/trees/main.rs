@@ -10,3 +10,4 @@ mod equal;
 mod erased;
 mod expiry;
 mod failures;
+mod golden;
