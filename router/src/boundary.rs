@@ -255,6 +255,9 @@ pub struct Counters {
     pub devices_unlinked: u64,
     pub devices_dormant: u64,
     pub device_limits: u64,
+    /// Documents of users that this version cannot read, each time one was looked into.
+    pub settings_unreadable: u64,
+    pub devices_unreadable: u64,
     /// New conversations of users who were never answered, beyond a day's worth.
     pub beginnings_refused: u64,
 }

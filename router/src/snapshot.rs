@@ -149,6 +149,8 @@ frozen!(Counters {
     devices_unlinked,
     devices_dormant,
     device_limits,
+    settings_unreadable,
+    devices_unreadable,
     beginnings_refused,
 });
 frozen_enum!(Request {

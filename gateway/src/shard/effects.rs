@@ -147,6 +147,8 @@ impl Shard {
             (Stat::DevicesUnlinked, counters.devices_unlinked),
             (Stat::DevicesDormant, counters.devices_dormant),
             (Stat::DeviceLimits, counters.device_limits),
+            (Stat::SettingsUnreadable, counters.settings_unreadable),
+            (Stat::DevicesUnreadable, counters.devices_unreadable),
             (Stat::BeginningsRefused, counters.beginnings_refused),
         ] {
             self.stats.set(stat, value);

@@ -114,6 +114,8 @@ stats! {
     DevicesUnlinked: Counter "ringpost_devices_total" "change=\"unlinked\"",
     DevicesDormant: Counter "ringpost_devices_total" "change=\"dormant\"",
     DeviceLimits: Counter "ringpost_device_limits_total" "",
+    SettingsUnreadable: Counter "ringpost_documents_unreadable_total" "document=\"settings\"",
+    DevicesUnreadable: Counter "ringpost_documents_unreadable_total" "document=\"devices\"",
     BeginningsRefused: Counter "ringpost_beginnings_refused_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 

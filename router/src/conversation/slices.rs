@@ -111,12 +111,9 @@ impl Router {
     }
 
     pub(crate) fn list_read(&mut self, key: Key, ticket: u64, user: UserKey, outcome: Outcome) {
+        let list = self.devices_in(outcome);
         let Some(room) = self.conversations.get_mut(key) else { return };
         let Some(at) = room.queue.iter().position(|waiting| waiting.lists.ticket == ticket) else { return };
-        let list = match outcome {
-            Outcome::Document(found) => DeviceList::decode(&found.unwrap_or_default().1).ok(),
-            _ => None,
-        };
         let Some(list) = list else {
             if let Some(waiting) = room.queue.remove(at) {
                 self.refuse(&waiting, refusal::unavailable());

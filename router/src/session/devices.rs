@@ -6,7 +6,7 @@ use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use crate::user::devices::{Device, DeviceList};
+use crate::user::devices::Device;
 use crate::user::linking::{DeviceChange, Unlinker};
 use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
 use ringpost_proto::id::{DeviceId, UserKey};
@@ -37,11 +37,7 @@ impl Router {
 
     pub(crate) fn own_devices_read(&mut self, key: Key, re: u64, outcome: Outcome) {
         let Some((user, _)) = self.identity_of(key) else { return };
-        let answer = match outcome {
-            Outcome::Document(found) => DeviceList::decode(&found.unwrap_or_default().1).ok(),
-            _ => None,
-        };
-        let answer = match answer {
+        let answer = match self.devices_in(outcome) {
             Some(list) => Answer::DeviceList(self.wire_devices(&user, &list)),
             None => Answer::Error(refusal::unavailable()),
         };
@@ -87,11 +83,7 @@ impl Router {
     }
 
     pub(crate) fn device_list_read(&mut self, mut read: Box<ListsRead>, outcome: Outcome) {
-        let list = match outcome {
-            Outcome::Document(found) => DeviceList::decode(&found.unwrap_or_default().1).ok(),
-            _ => None,
-        };
-        let Some(list) = list else {
+        let Some(list) = self.devices_in(outcome) else {
             return self.answer(read.session, read.re, Answer::Error(refusal::unavailable()));
         };
         let asks = |device: &&Device| read.asked == read.user && device.device == read.device;

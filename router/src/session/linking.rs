@@ -65,11 +65,7 @@ impl Router {
             return;
         };
         let identity = session.identity.clone();
-        let list = match outcome {
-            Outcome::Document(found) => DeviceList::decode(&found.unwrap_or_default().1).ok(),
-            _ => None,
-        };
-        let Some(mut list) = list else { return self.link_failed(key, true) };
+        let Some(mut list) = self.devices_in(outcome) else { return self.link_failed(key, true) };
         let here = self.devices_here(&identity.user);
         let dormant = list.unlink_dormant(dormant_ms, &here, now_ms) > 0;
         match list.admission(identity.device, identity.issued_ms, identity.primary) {

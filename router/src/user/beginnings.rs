@@ -6,7 +6,6 @@
 //! more, which is kept with the user's devices. A restart forgets what was begun, so it gives another day's worth. Never does:
 //! count a conversation twice, or one that the other side began.
 
-use super::devices::DeviceList;
 use super::linking::DeviceChange;
 use crate::Router;
 use crate::envelope::Envelope;
@@ -70,8 +69,10 @@ impl Router {
         ticket: u64,
         outcome: Outcome,
     ) {
-        let Outcome::Document(found) = outcome else { return self.tell_begin(conversation, ticket, RETRY_MS) };
-        let list = DeviceList::decode(&found.unwrap_or_default().1).unwrap_or_default();
+        if !matches!(outcome, Outcome::Document(_)) {
+            return self.tell_begin(conversation, ticket, RETRY_MS);
+        }
+        let list = self.devices_in(outcome).unwrap_or_default();
         self.users.entry(user.clone()).or_default().begun.answered |= list.was_answered();
         let wait_ms = self.count_begun(user, conversation).err().unwrap_or(0);
         self.counters.beginnings_refused += u64::from(wait_ms > 0);

@@ -14,6 +14,7 @@ use crate::refusal;
 use crate::session::State;
 use crate::slab::Key;
 use bytes::Bytes;
+use ringpost_persist::Outcome;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{DeviceId, UserKey};
 use ringpost_proto::v1;
@@ -129,6 +130,14 @@ impl Router {
         let dormant_ms = self.settings.dormant_ms;
         let edit = DeviceEdit { change, here, dormant_ms, issued_ms, made: false, dropped: 0 };
         self.edit(user.clone(), Edit::Devices(Box::new(edit)));
+    }
+
+    /// The list of a user's devices that the store has; `None`: it could not be read.
+    pub(crate) fn devices_in(&mut self, outcome: Outcome) -> Option<DeviceList> {
+        let Outcome::Document(found) = outcome else { return None };
+        let list = DeviceList::decode(&found.unwrap_or_default().1);
+        self.counters.devices_unreadable += u64::from(list.is_err());
+        list.ok()
     }
 
     /// Devices of a user that have a session.

@@ -10,6 +10,7 @@ pub mod devices;
 pub(crate) mod document;
 pub(crate) mod linking;
 mod presence;
+mod rewrite;
 pub(crate) mod settings;
 
 use beginnings::Begun;

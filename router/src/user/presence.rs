@@ -7,7 +7,6 @@
 //! it is then; what cannot be found out now is tried again, later each time. Nothing of it is stored. Never does: ask the
 //! store more at once than [`super::asking`] lets it.
 
-use super::devices::DeviceList;
 use super::settings::{Audience, Prefs};
 use super::{Known, User};
 use crate::Router;
@@ -243,14 +242,15 @@ impl Router {
 
     pub(crate) fn last_seen_read(&mut self, name: &UserKey, outcome: Outcome) {
         self.presence_answered();
+        let answered = matches!(outcome, Outcome::Document(_));
+        // A list that cannot be read says nothing.
+        let seen_ms = self.devices_in(outcome).map_or(0, |list| list.last_seen_ms());
         let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
-        let Outcome::Document(found) = outcome else {
+        if !answered {
             presence.seen = Seen::No;
             return self.presence_unknown(name);
-        };
-        // A list that cannot be read says nothing.
-        let list = found.and_then(|(_, bytes)| DeviceList::decode(&bytes).ok());
-        presence.seen = Seen::At(list.map_or(0, |list| list.last_seen_ms()));
+        }
+        presence.seen = Seen::At(seen_ms);
         presence.failures = 0;
         self.tell_all(name);
         self.ask_for_watchers(name);

@@ -2,8 +2,10 @@
 //!
 //! Owns: the rules of the document, and the part of it that is kept while the user's entry is ([`Prefs`]). The document is a
 //! [`v1::Settings`] with everything that is set. Guarantees: what is out of bounds changes nothing; a document that cannot be
-//! read hides the user from everybody, and is never overwritten.
+//! read hides the user from everybody, is counted, and is never overwritten; what a later version wrote into one that can be
+//! read stays in it ([`rewrite`](super::rewrite)).
 
+use super::rewrite::rewritten;
 use super::{Known, User};
 use crate::Router;
 use crate::frozen::{frozen, frozen_enum};
@@ -56,10 +58,12 @@ pub(crate) struct Prefs {
 }
 
 impl Prefs {
-    fn new(user: &UserKey, version: u64, bytes: &[u8]) -> Self {
-        let Ok(document) = v1::Settings::decode(bytes) else {
-            return Self { version, last_seen: Audience::Nobody, receipts: Audience::Nobody, ..Self::default() };
-        };
+    /// Of a document that cannot be read.
+    fn hidden(version: u64) -> Self {
+        Self { version, last_seen: Audience::Nobody, receipts: Audience::Nobody, ..Self::default() }
+    }
+
+    fn new(user: &UserKey, version: u64, document: v1::Settings) -> Self {
         let muted = |mute: &v1::settings::Mute| {
             let named = named(user, mute.conversation.as_ref(), "mute.conversation").ok()?;
             Some((named.id, mute.until_ms))
@@ -114,7 +118,10 @@ pub(super) fn apply(
     }
     // Mutes that are over are dropped when something else changes.
     let idle = *change == v1::Settings::default() || new == current;
-    Ok(if idle { None } else { Some(new.encode_to_vec().into()) })
+    if idle {
+        return Ok(None);
+    }
+    rewritten(bytes, new).map(Some).ok_or_else(refusal::unreadable)
 }
 
 /// A text that is named is set; an empty one is taken away.
@@ -204,8 +211,10 @@ impl Router {
             _ => true,
         };
         if newer {
-            let prefs = (version > 0).then(|| Box::new(Prefs::new(user, version, bytes)));
-            entry.settings = Known::Yes(prefs);
+            let document = v1::Settings::decode(bytes);
+            self.counters.settings_unreadable += u64::from(document.is_err());
+            let prefs = document.map_or_else(|_| Prefs::hidden(version), |it| Prefs::new(user, version, it));
+            entry.settings = Known::Yes((version > 0).then(|| Box::new(prefs)));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What a user sets: kept, told back whole, bounded.
 
-use crate::world::{World, cmid, text, wire};
+use crate::world::{World, cmid, text, user, wire};
+use bytes::Bytes;
+use prost::Message;
+use ringpost_persist::DocumentKey;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::limits::MUTES;
 use ringpost_proto::v1;
@@ -158,4 +161,44 @@ fn changes_of_one_device_are_made_in_the_order_in_which_they_were_sent() {
         let all = settings(&mut world, alice, v1::Settings::default());
         assert_eq!(all.profile, named("alice 9").profile, "seed {seed}");
     }
+}
+
+/// Field 9 of a document, in the encoding of protobuf: a text that no version knows yet.
+const UNKNOWN: &[u8] = b"\x4a\x04dark";
+
+#[test]
+fn what_a_later_version_has_set_is_there_when_it_comes_back() {
+    let mut world = World::new(1);
+    let key = DocumentKey::Settings(user("alice"));
+    let stored: Bytes = [&named("Alice").encode_to_vec()[..], UNKNOWN].concat().into();
+    world.put_document(key.clone(), stored);
+    let alice = world.open("alice", "phone");
+    let change = v1::Settings { read_receipts: Privacy::Nobody as i32, ..named("") };
+    let told = settings(&mut world, alice, change);
+    assert_eq!((told.read_receipts(), told.profile), (Privacy::Nobody, None));
+    let (_, bytes) = world.document(&key).unwrap();
+    assert!(bytes.windows(UNKNOWN.len()).any(|part| part == UNKNOWN), "{bytes:?}");
+    assert_eq!(v1::Settings::decode(bytes).unwrap().read_receipts(), Privacy::Nobody);
+}
+
+#[test]
+fn documents_that_cannot_be_read_are_counted_and_stay_as_they_are() {
+    let mut world = World::new(1);
+    let unreadable = |world: &World| {
+        let counters = world.routers[0].counters();
+        (counters.settings_unreadable, counters.devices_unreadable)
+    };
+    let garbage = Bytes::from_static(b"\xff\xff");
+    let key = DocumentKey::Settings(user("alice"));
+    world.put_document(key.clone(), garbage.clone());
+    let alice = world.open("alice", "phone");
+    world.advance(1_000);
+    assert_eq!(unreadable(&world), (1, 0));
+    assert_eq!(world.error(alice, set(named("Alice"))).code(), Code::Internal);
+    assert_eq!(world.document(&key).map(|(_, bytes)| bytes), Some(garbage.clone()));
+    world.put_document(DocumentKey::Devices(user("bob")), garbage);
+    let bob = world.open("bob", "phone");
+    world.advance(10_000);
+    assert!(unreadable(&world).1 > 0, "bob cannot be told which devices he has");
+    assert!(world.closed(bob).is_some());
 }

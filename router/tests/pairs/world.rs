@@ -199,9 +199,12 @@ impl World {
     }
 
     pub fn put_devices(&mut self, name: &str, list: &DeviceList) {
-        let expected = self.device_document(name).map_or(0, |(version, _)| version);
-        let key = DocumentKey::Devices(user(name));
-        let outcome = self.store.set_up(&StoreRequest::Cas { tag: 0, key, expected, bytes: list.encode() });
+        self.put_document(DocumentKey::Devices(user(name)), list.encode());
+    }
+
+    pub fn put_document(&mut self, key: DocumentKey, bytes: Bytes) {
+        let expected = self.document(&key).map_or(0, |(version, _)| version);
+        let outcome = self.store.set_up(&StoreRequest::Cas { tag: 0, key, expected, bytes });
         assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
     }
 
@@ -213,8 +216,12 @@ impl World {
 
     /// The same as it is in the store, with its version there.
     pub fn device_document(&self, name: &str) -> Option<(u64, Bytes)> {
-        let key = DocumentKey::Devices(user(name));
-        match self.store.read(&StoreRequest::ReadDocument { tag: 0, key }) {
+        self.document(&DocumentKey::Devices(user(name)))
+    }
+
+    /// Its version in the store, and its bytes.
+    pub fn document(&self, key: &DocumentKey) -> Option<(u64, Bytes)> {
+        match self.store.read(&StoreRequest::ReadDocument { tag: 0, key: key.clone() }) {
             Some(Outcome::Document(found)) => found,
             other => panic!("{other:?}"),
         }

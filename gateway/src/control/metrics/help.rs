@@ -46,6 +46,10 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("ringpost_device_limits_total", "Hellos of a device beyond the five that a user may have."),
     (
+        "ringpost_documents_unreadable_total",
+        "Times that a user's settings or list of devices were looked into and could not be read by this version.",
+    ),
+    (
         "ringpost_beginnings_refused_total",
         "First messages of new conversations beyond what a user who was never answered may begin in a day.",
     ),
