@@ -2,7 +2,8 @@
 //!
 //! Owns: the bytes of every send until its outcome is known. Guarantees: a send goes out with the same id and the same
 //! content however often, is asked for again after [`RETRY_MS`] without an answer and at once on a new connection, and ends
-//! in exactly one outcome. At most [`IN_FLIGHT`] are unanswered; the rest wait in order. Never does: clocks, connections.
+//! in exactly one outcome. At most [`IN_FLIGHT`] are unanswered; the rest wait in order. What was refused for now, perhaps for
+//! hours, holds up nothing else. Never does: clocks, connections.
 
 use super::backoff::Random;
 use crate::v1::{self, client_frame::Request, code::Value as Code};
@@ -12,8 +13,11 @@ use std::collections::VecDeque;
 pub const RETRY_MS: u64 = 5_000;
 /// Sends without an answer; the rest of the wire's 32 is left to fetches and reads.
 pub const IN_FLIGHT: usize = 24;
-/// Where a retryable error names no time, milliseconds.
+/// Where a retryable error names no time, milliseconds; and the longest time that is believed, the longest of ours being a day.
 const RETRY_AFTER_MS: u64 = 1_000;
+const RETRY_AFTER_MOST_MS: u64 = 25 * 3_600_000;
+/// By so much more at most those who were refused spread out.
+const SPREAD_MS: u64 = 300_000;
 
 /// How a send ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,12 +66,14 @@ impl Outbox {
 
     /// The next frame to send.
     pub fn poll(&mut self, now_ms: u64) -> Option<v1::ClientFrame> {
-        if let Some(entry) = self.flying.iter_mut().find(|entry| entry.due_ms <= now_ms) {
+        let room = self.has_room();
+        let is_due = |entry: &&mut Entry| entry.due_ms <= now_ms && (room || !entry.parked);
+        if let Some(entry) = self.flying.iter_mut().find(is_due) {
             entry.due_ms = now_ms + RETRY_MS;
             entry.parked = false;
             return Some(entry.frame());
         }
-        if self.flying.len() >= IN_FLIGHT {
+        if !room {
             return None;
         }
         let (id, send) = self.waiting.pop_front()?;
@@ -77,8 +83,14 @@ impl Outbox {
         Some(frame)
     }
 
+    /// What is parked waits for an answer to another one where there is no room for it.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.flying.iter().map(|entry| entry.due_ms).min()
+        let room = self.has_room();
+        self.flying.iter().filter(|entry| room || !entry.parked).map(|entry| entry.due_ms).min()
+    }
+
+    fn has_room(&self) -> bool {
+        self.flying.iter().filter(|entry| !entry.parked).count() < IN_FLIGHT
     }
 
     /// The answer to request `re`, if it is one of ours.
@@ -133,8 +145,8 @@ impl Outbox {
 
 /// When to try again after a retryable error: what it says, and up to half as much, so that the refused spread out.
 pub(super) fn retry_delay(error: &v1::Error, random: &mut Random) -> u64 {
-    let after = if error.retry_after_ms == 0 { RETRY_AFTER_MS } else { error.retry_after_ms.min(600_000) };
-    after + random.up_to(after / 2)
+    let after = if error.retry_after_ms == 0 { RETRY_AFTER_MS } else { error.retry_after_ms.min(RETRY_AFTER_MOST_MS) };
+    after + random.up_to((after / 2).min(SPREAD_MS))
 }
 
 impl Entry {

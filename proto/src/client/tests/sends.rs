@@ -81,6 +81,29 @@ fn at_most_24_sends_are_unanswered_and_the_rest_follow_in_order() {
 }
 
 #[test]
+fn what_is_refused_for_hours_is_not_said_again_before_and_holds_up_nothing_else() {
+    let mut bench = Bench::online(true);
+    (0..30).for_each(|n| bench.client.send(message(n)).unwrap());
+    let mut said = bench.frames();
+    for at in 0..29 {
+        bench.answer(said[at].id, refusal(Code::RateLimited, true, 7_200_000));
+        said.extend(bench.frames());
+    }
+    assert_eq!(said.len(), 30);
+    bench.answer(said[29].id, Answer::Sent(v1::Sent { seq: 1, ..Default::default() }));
+    assert_eq!(bench.client.unsent(), 29);
+    bench.now += 7_199_999;
+    assert_eq!(bench.frames(), []);
+    // Within the spread all are said again, and no more at once than ever.
+    bench.now += 300_001;
+    let again = bench.frames();
+    assert_eq!(again.len(), outbox::IN_FLIGHT);
+    bench.answer(again[0].id, Answer::Sent(v1::Sent { seq: 2, ..Default::default() }));
+    assert_eq!(bench.frames().len(), 1);
+    assert!(bench.client.next_timeout_ms().is_some_and(|at| at > bench.now), "nothing is due that cannot be said");
+}
+
+#[test]
 fn a_full_outbox_keeps_nothing_more() {
     let mut bench = Bench::new(true);
     (0..OUTBOX).for_each(|n| bench.client.send(message(n as u8)).unwrap());
