@@ -89,8 +89,8 @@ pub struct App {
     own: VecDeque<(Peer, u64, String)>,
     /// The last message of somebody else in each conversation.
     heard: VecDeque<(Peer, u64)>,
-    /// A group is being made: what is typed goes to it as soon as it is.
-    creating: bool,
+    /// What was typed after a group that is being made: it is for that group, and waits.
+    held: VecDeque<String>,
     /// The day of the last line.
     day: String,
     server: String,
@@ -133,7 +133,7 @@ impl App {
             outputs: VecDeque::new(),
             own: VecDeque::new(),
             heard: VecDeque::new(),
-            creating: false,
+            held: VecDeque::new(),
             day: String::new(),
             server: String::new(),
             synced: false,
@@ -157,8 +157,15 @@ impl App {
     /// A line of input.
     pub fn line(&mut self, now: Now, line: &str) {
         match command::parse(line) {
+            Ok(command) if self.asks.creates() && !command.is_about_here() => match self.held.len() < WANTED {
+                true => self.held.push_back(line.to_owned()),
+                false => self.fail("the group that it is for is not made yet".to_owned()),
+            },
             Ok(command) => self.command(now, command),
             Err(why) => self.note(why),
+        }
+        if self.asks.take_refused() {
+            self.note("too much was asked and has no answer yet: not asked".to_owned());
         }
     }
 
@@ -210,8 +217,10 @@ impl App {
             self.last_error = show::safe(reason);
         }
         self.synced = false;
-        self.creating = false;
         self.asks.lost();
+        if !self.asks.creates() {
+            self.drop_held("nobody knows whether the group was made: /list tells");
+        }
         self.ephemera.lost();
         self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
         self.waiting(now);
@@ -294,7 +303,7 @@ impl App {
 
     /// Whether more lines are welcome.
     pub fn wants_lines(&self) -> bool {
-        self.client.unsent() < WANTED
+        self.client.unsent() < WANTED && !self.asks.is_busy()
     }
 
     // ---- inside ----

@@ -1,6 +1,7 @@
 //! The terminal client against a scripted server, in virtual time.
 
 mod around;
+mod held;
 
 use super::app::{App, Now, Options, Output};
 use super::state::State;

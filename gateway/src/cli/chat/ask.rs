@@ -1,7 +1,7 @@
 //! Questions of the one who types: they have an answer or none, and are never repeated by themselves.
 //!
-//! Guarantees: request numbers that the conforming client never takes; at most [`ASKED`] at a time. A new command that asks
-//! something is one more [`Ask`] here.
+//! Guarantees: request numbers that the conforming client never takes; at most [`ASKED`] without an answer at a time, and at
+//! most [`WAITING`] behind them, of which one more is refused. A new command that asks something is one more [`Ask`] here.
 
 use super::show;
 use ringpost_proto::id::RECORD_ID_EPOCH_MS;
@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Beyond every number that the client of proto can reach.
 const FIRST_ID: u64 = 1 << 48;
-/// Questions without an answer; more are not taken.
+/// Questions without an answer, and those behind them.
 const ASKED: usize = 8;
+const WAITING: usize = 256;
 /// Conversations that `/list` shows.
 const LIST: u32 = 50;
 
@@ -25,8 +26,9 @@ enum Ask {
     Devices,
     /// Who is there. Its errors are nobody's: nothing is known then.
     Watch,
-    /// A group, as it is or after a change.
+    /// A group, as it is or after a change; and one that is made.
     Group,
+    Create,
     /// A block.
     Done,
 }
@@ -44,6 +46,8 @@ pub enum Answered {
     /// Oldest first.
     Records(Vec<v1::Record>),
     Group(v1::Group),
+    Created(v1::Group),
+    NotCreated(v1::Error),
     Done,
     Error(v1::Error),
     Unknown,
@@ -54,6 +58,7 @@ pub struct Asks {
     asked: u64,
     waiting: VecDeque<(Ask, Request)>,
     flying: BTreeMap<u64, Ask>,
+    refused: bool,
 }
 
 impl Asks {
@@ -100,14 +105,35 @@ impl Asks {
         self.push(Ask::Group, request);
     }
 
+    /// The same for a group that is to be made.
+    pub fn create(&mut self, request: Request) {
+        self.push(Ask::Create, request);
+    }
+
+    /// Whether a group is being made.
+    pub fn creates(&self) -> bool {
+        self.waiting.iter().map(|(ask, _)| ask).chain(self.flying.values()).any(|ask| *ask == Ask::Create)
+    }
+
+    /// Whether one was refused since this was asked last.
+    pub fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Whether there are enough for now.
+    pub fn is_busy(&self) -> bool {
+        self.waiting.len() >= WAITING / 2
+    }
+
     pub fn block(&mut self, user: String, on: bool) {
         let block = v1::Block { user };
         self.push(Ask::Done, if on { Request::Block(block) } else { Request::Unblock(block) });
     }
 
     fn push(&mut self, ask: Ask, request: Request) {
-        if self.waiting.len() + self.flying.len() < ASKED {
-            self.waiting.push_back((ask, request));
+        match self.waiting.len() < WAITING {
+            true => self.waiting.push_back((ask, request)),
+            false => self.refused = true,
         }
     }
 
@@ -121,7 +147,7 @@ impl Asks {
     }
 
     pub fn poll(&mut self, online: bool) -> Option<v1::ClientFrame> {
-        let (ask, request) = if online { self.waiting.pop_front()? } else { return None };
+        let (ask, request) = if online && self.flying.len() < ASKED { self.waiting.pop_front()? } else { return None };
         let id = FIRST_ID + self.asked;
         self.asked += 1;
         self.flying.insert(id, ask);
@@ -141,6 +167,8 @@ impl Asks {
             (Ask::Watch, _) => Answered::Presence(Vec::new()),
             (Ask::History, Some(Answer::Page(page))) => Answered::Records(page.records.iter().rev().cloned().collect()),
             (Ask::Group, Some(Answer::Group(group))) => Answered::Group(group.clone()),
+            (Ask::Create, Some(Answer::Group(group))) => Answered::Created(group.clone()),
+            (Ask::Create, Some(Answer::Error(error))) => Answered::NotCreated(error.clone()),
             (Ask::Done, Some(Answer::Ok(_))) => Answered::Done,
             (_, Some(Answer::Error(error))) => Answered::Error(error.clone()),
             _ => Answered::Unknown,

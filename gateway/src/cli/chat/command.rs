@@ -74,6 +74,13 @@ pub enum Command {
     Nothing,
 }
 
+impl Command {
+    /// Of this client and no conversation.
+    pub fn is_about_here(&self) -> bool {
+        matches!(self, Self::Who | Self::Help | Self::Quit | Self::Nothing)
+    }
+}
+
 /// # Errors
 /// What is wrong with the line, for whoever typed it.
 pub fn parse(line: &str) -> Result<Command, String> {

@@ -167,14 +167,19 @@ impl App {
                     self.read(now);
                 }
             }
-            Answered::Group(group) => {
-                let peer = Peer::Group(group.group.clone());
-                // Of one that is new the record comes by itself to the other devices only.
-                if self.creating {
-                    self.creating = false;
-                    self.current = Some(peer);
-                }
+            Answered::Group(group) => self.outputs.push_back(Output::Show(show::group(&group))),
+            Answered::Created(group) => {
+                // Its record comes by itself to the other devices only.
                 self.outputs.push_back(Output::Show(show::group(&group)));
+                self.current = Some(Peer::Group(group.group));
+                self.watch_current();
+                for line in std::mem::take(&mut self.held) {
+                    self.line(now, &line);
+                }
+            }
+            Answered::NotCreated(error) => {
+                self.note(error_line(&error));
+                self.drop_held("the group was not made");
             }
             Answered::Unread(page) => {
                 let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);

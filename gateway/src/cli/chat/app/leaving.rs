@@ -1,6 +1,7 @@
 //! How it ends: when everything is sent and shown, when the time for that is over, or when the server says so; and what the
 //! exit status says of it.
 
+use super::super::{command, show};
 use super::{App, Now, Output, messages};
 use ringpost_proto::close::CloseCode;
 
@@ -20,7 +21,18 @@ impl App {
         None
     }
 
+    /// What was typed for a group that there is not. Messages would go to somebody else.
+    pub(super) fn drop_held(&mut self, why: &str) {
+        for line in std::mem::take(&mut self.held) {
+            match command::parse(&line) {
+                Ok(command::Command::Say(text)) => self.fail(format!("{}: {why}", show::snippet(&text))),
+                _ => self.note(format!("{}: {why}", show::safe(&line))),
+            }
+        }
+    }
+
     pub(super) fn give_up(&mut self) {
+        self.drop_held("the group was not made in time");
         let outcome = match self.client.unsent() {
             0 if self.leaving => self.verdict(),
             0 if self.last_error.is_empty() => Err("no connection to the server".to_owned()),

@@ -24,9 +24,8 @@ impl App {
                 }
             }
             Command::Create { name, members } => {
-                let (client_message_id, name) = (self.id(now), name);
-                self.creating = true;
-                self.asks.group(Request::GroupCreate(v1::GroupCreate { client_message_id, name, members }));
+                let client_message_id = self.id(now);
+                self.asks.create(Request::GroupCreate(v1::GroupCreate { client_message_id, name, members }));
             }
             Command::Add(users) => self.change(now, users, Request::GroupAdd),
             Command::Remove(users) => self.change(now, users, Request::GroupRemove),
@@ -192,6 +191,7 @@ impl App {
     }
 
     fn quit(&mut self) {
+        self.drop_held("the group is not made yet");
         let unsent = self.client.unsent();
         let outcome = if unsent == 0 { self.verdict() } else { Err(self.unsent_line(unsent)) };
         self.exit(outcome);
