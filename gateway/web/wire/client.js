@@ -43,12 +43,12 @@ export class Client extends EventTarget {
       tell: (body) => this.#connection.tell(body),
       changed: (key, what) => this.#emit('ephemera', { key, what }),
     });
-    this.#connection = new Connection({ url, token, on: this.#handlers() });
+    this.#connection = new Connection({ url, token, on: this.#handlers(store) });
   }
 
-  #handlers() {
+  #handlers(store) {
     return {
-      hello: () => ({ client: 'ringpost-web/2', have: this.#inbox.have() }),
+      hello: () => ({ client: 'ringpost-web/2', resumeToken: store.server.resumeToken, have: this.#inbox.have() }),
       welcome: (welcome) => this.#welcomed(welcome),
       push: async (push) => {
         await this.#inbox.pushed(push);

@@ -4,7 +4,7 @@
 // sends a message.
 
 import { keyOf, isGroup, peerOf } from './names.js';
-import { account, counts, touch } from './store.js';
+import { account, blank, counts, touch } from './store.js';
 
 const FETCH_RECORDS = 100;
 const LIST_PAGE = 50;
@@ -51,21 +51,27 @@ export class Inbox {
   }
 
   async welcomed(welcome) {
-    for (const { conversation: peer, headSeq } of welcome.reset ?? []) {
-      const key = keyOf(peer);
-      if (!key) continue;
-      const head = Number(headSeq ?? 0);
-      const conversation = this.#store.conversation(key);
-      const last = conversation.last && { ...conversation.last, seq: Math.min(conversation.last.seq, head) };
-      const oldest = conversation.oldest > head ? null : conversation.oldest;
-      Object.assign(conversation, { have: head, above: [], head, last, oldest, counted: Math.min(conversation.counted, head) });
-      await this.#store.truncate(key, head);
-    }
+    const keys = new Set((welcome.reset ?? []).map(({ conversation }) => keyOf(conversation)));
+    const { storeIncarnation: incarnation = '', resumeToken = '' } = welcome;
+    const { incarnation: before } = this.#store.server;
+    // Hello names the recent ones only.
+    if (before && before !== incarnation) for (const key of this.#store.conversations.keys()) keys.add(key);
+    for (const key of keys) if (key) await this.#reset(key);
+    await this.#store.putServer({ incarnation, resumeToken });
     this.list();
     for (const conversation of this.#store.conversations.values()) {
       this.#fillGap(conversation);
       this.#tellRead(conversation);
     }
+  }
+
+  /** The server's log is another one than ours: what is stored of it goes, and it begins anew with what comes next. */
+  async #reset(key) {
+    const conversation = this.#store.conversation(key);
+    const { have, above, head, oldest, begun, delivered, read, excluded, myRead, myReadDone, unread, counted, changed } = blank(key);
+    Object.assign(conversation, { have, above, head, oldest, begun, delivered, read, excluded, myRead, myReadDone, unread, counted, changed });
+    if (conversation.last) conversation.last.seq = 0;
+    await this.#store.truncate(key, 0);
   }
 
   disconnected() {

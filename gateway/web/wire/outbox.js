@@ -1,13 +1,15 @@
 // Messages on their way: kept from the moment they were typed until the gateway said SENT.
 //
 // Guarantees: a message survives a reload; it is sent again with the same id and the same bytes until it has its place in
-// the log, so that it is stored once; messages go out in the order in which they were typed. Never reads the socket.
+// the log, so that it is stored once; the messages of a conversation go out in the order in which they were typed, and one that
+// has to wait, perhaps for hours, holds up its own conversation only. Never reads the socket.
 
 import { peerOf, uuid7 } from './names.js';
 import { account, isAbout, touch } from './store.js';
 
 const RETRY_MS = 5_000; // no SENT after this: send the same again
 const PIPELINE = 16; // unanswered sends; the gateway stops reading at 32 requests
+const LONG_MS = 60_000; // a wait that the user is told of
 const ID_LIFE_MS = 24 * 3_600_000; // an older id is not retried blindly
 
 /** The record that a send becomes. */
@@ -15,6 +17,8 @@ export function rowOf({ key, frame, cmid, ms }, user, seq) {
   const { kind = 'TEXT', text = '', refSeq } = frame;
   return { key, seq, from: user, kind, text, cmid, ms, ref: refSeq ? Number(refSeq) : undefined };
 }
+
+const timeOf = (ms) => (ms < 5_400_000 ? `${Math.ceil(ms / 60_000)} min` : `${Math.ceil(ms / 3_600_000)} h`);
 
 export class Outbox {
   #user;
@@ -25,10 +29,10 @@ export class Outbox {
   #online = false;
   #flying = new Map(); // client message id -> retry timer
   #lastOrder = 0;
-  #hold = 0; // a timer: the gateway asked to wait
+  #held = new Map(); // key of a conversation -> timer: the gateway asked to wait
 
   /** `request(body, answer)`: sends a frame, false if it cannot; `changed(key)`: something to show; `refused(key, why)`: an
-   *  edit, erasure or reaction will not be. */
+   *  edit, erasure or reaction will not be, or a message has to wait for long. */
   constructor({ user, store, request, changed, refused }) {
     this.#user = user;
     this.#store = store;
@@ -80,17 +84,15 @@ export class Outbox {
 
   disconnected() {
     this.#online = false;
-    clearTimeout(this.#hold);
-    this.#hold = 0;
     for (const timer of this.#flying.values()) clearTimeout(timer);
     this.#flying.clear();
   }
 
   #pump() {
-    if (!this.#online || this.#hold) return;
+    if (!this.#online) return;
     for (const entry of this.#store.outbox.values()) {
       if (this.#flying.size >= PIPELINE) break;
-      if (entry.error || this.#flying.has(entry.cmid)) continue;
+      if (entry.error || this.#flying.has(entry.cmid) || this.#held.has(entry.key)) continue;
       if (Date.now() - entry.ms > ID_LIFE_MS) this.#askFirst(entry);
       else this.#transmit(entry);
     }
@@ -126,8 +128,8 @@ export class Outbox {
   async #refused(entry, error) {
     this.#landed(entry);
     if (error.code === 'EXPIRED') return this.#askFirst(entry);
-    if (error.retryable) return this.#wait(Number(error.retryAfterMs ?? 0) || 1_000);
     const why = error.message || error.code;
+    if (error.retryable) return this.#wait(entry.key, Number(error.retryAfterMs ?? 0) || 1_000, why);
     if (isAbout(entry.frame.kind)) {
       await this.#store.dropOutbox(entry);
       this.#refusedAbout(entry.key, why);
@@ -139,13 +141,16 @@ export class Outbox {
     this.#pump();
   }
 
-  /** The whole outbox waits, so that the order of messages stays. */
-  #wait(ms) {
-    clearTimeout(this.#hold);
-    this.#hold = setTimeout(() => {
-      this.#hold = 0;
+  /** The whole conversation waits, so that the order of its messages stays; also over a reconnect. */
+  #wait(key, ms, why) {
+    if (ms >= LONG_MS && !this.#held.has(key)) this.#refusedAbout(key, `${why}; it is tried again in ${timeOf(ms)}`);
+    clearTimeout(this.#held.get(key));
+    const again = setTimeout(() => {
+      this.#held.delete(key);
       this.#pump();
     }, ms);
+    this.#held.set(key, again);
+    this.#pump();
   }
 
   #landed(entry) {

@@ -5,6 +5,7 @@
 // records are read by range. Never talks to the network and decides nothing about the protocol.
 
 const VERSION = 1;
+const SERVER = 'server'; // the row beside the conversations that says of which store their positions are
 const ABOUT = new Set(['EDIT', 'ERASE', 'REACTION']); // kinds that are about another record
 const COUNTED = new Set(['TEXT', 'MEDIA', 'DATA']); // kinds that can be unread
 
@@ -94,6 +95,8 @@ export class Store {
   conversations = new Map();
   /** Messages without a SENT, oldest first, by base64 client message id. */
   outbox = new Map();
+  /** Of the last welcome: which store the positions are of, and with what the session there resumes. */
+  server = { incarnation: '', resumeToken: '' };
 
   static async open(user, device) {
     const request = indexedDB.open(`ringpost/${device}/${user}`, VERSION);
@@ -112,7 +115,10 @@ export class Store {
       settled(tx.objectStore('conversations').getAll()),
       settled(tx.objectStore('outbox').getAll()),
     ]);
-    for (const row of conversations) store.conversations.set(row.key, { ...blank(row.key), ...row });
+    for (const row of conversations) {
+      if (row.key === SERVER) store.server = row;
+      else store.conversations.set(row.key, { ...blank(row.key), ...row });
+    }
     for (const row of outbox) store.outbox.set(row.cmid, row);
     return store;
   }
@@ -123,6 +129,13 @@ export class Store {
     this.outbox.clear();
     this.#db.close();
     await settled(indexedDB.deleteDatabase(this.#db.name));
+  }
+
+  putServer(server) {
+    this.server = { key: SERVER, ...server };
+    const tx = this.#db.transaction('conversations', 'readwrite');
+    tx.objectStore('conversations').put(this.server);
+    return committed(tx);
   }
 
   /** The conversation with this key, made in memory when it is new. */

@@ -3,6 +3,7 @@
 // Sends a message to `peer` every half second. IndexedDB is replaced by memory, the browser's WebSocket by npm `ws`, and the
 // development token by one that nobody has signed. Ends when the client is told to stay away.
 
+import { Memory } from '../lib/memory.mjs';
 import { packages } from '../lib/server.mjs';
 import { pageModules } from '../lib/modules.mjs';
 
@@ -11,40 +12,12 @@ globalThis.addEventListener = () => {};
 globalThis.document = { addEventListener: () => {}, visibilityState: 'visible' };
 const { Client, blank } = await pageModules('wire/client.js', 'wire/store.js');
 
-/** What store.js promises, in memory. */
-class Memory {
-  conversations = new Map();
-  outbox = new Map();
-  #records = new Map();
-
-  conversation(key) {
-    if (!this.conversations.has(key)) this.conversations.set(key, blank(key));
-    return this.conversations.get(key);
-  }
-
-  list = () => [...this.conversations.values()].sort((a, b) => b.lastMs - a.lastMs);
-
-  async put(key, rows = [], sent = []) {
-    for (const row of rows) this.#records.set(`${key}/${row.seq}`, row);
-    for (const { cmid } of sent) this.outbox.delete(cmid);
-  }
-
-  putOutbox = async (entry) => void this.outbox.set(entry.cmid, entry);
-  dropOutbox = async (entry) => void this.outbox.delete(entry.cmid);
-
-  async truncate(key, head) {
-    for (const [at, row] of this.#records) if (row.key === key && row.seq > head) this.#records.delete(at);
-  }
-
-  countUnread = async () => 0;
-}
-
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 let tokens = 0;
 const token = async () => `${base64url({ alg: 'none' })}.${base64url({ sub: 'probe', dev: 'page', jti: String(tokens++) })}.x`;
 
 const url = `${process.env.RINGPOST_URL}/v1/connect`;
-const client = new Client({ url, user: 'probe', device: 'page', token, store: new Memory() });
+const client = new Client({ url, user: 'probe', device: 'page', token, store: new Memory(blank) });
 client.addEventListener('state', () => console.error(`page: ${client.state} ${client.detail}`));
 client.start();
 let count = 0;
