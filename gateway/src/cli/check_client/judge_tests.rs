@@ -303,6 +303,7 @@ fn the_conforming_client_keeps_every_rule_in_both_encodings() {
         let report = Bench::run(Fault::None, encoding);
         assert!(report.passed(), "{:?}:\n{}", encoding, report.lines().join("\n"));
         assert_eq!(report.verdict(rules::RENEW), Verdict::Kept);
+        assert_eq!(report.verdict(rules::RESUME), Verdict::Kept);
     }
 }
 

@@ -44,6 +44,7 @@ rules! {
     BACK_OFF "back-off" "after 4001 to 4004 it comes back within 60 s, after delays that are drawn and grow" false;
     STOP "stop" "after 4500, 4501, 4503, 4504 and 4505 it does not come back by itself" false;
     NEW_TOKEN "new-token" "after 4502 it comes back only with another token" false;
+    RESUME "resume" "hello names the resumeToken of the last welcome, so that a restored server voids positions" true;
     RENEW "renew" "renewSoon is answered by renew with a new token" true;
     DURABLE "durable" "what was acknowledged is still there after a kill -9" true;
 }

@@ -21,6 +21,9 @@ const CONNECTIONS: usize = 64;
 /// Events that no script has looked at.
 const EVENTS: usize = 10_000;
 const HELLO_MS: u64 = 10_000;
+/// Of every welcome here.
+const RESUME_TOKEN: &[u8] = b"check-client, the only session so far";
+const INCARNATION: [u8; 16] = [0xcc; 16];
 
 pub struct Conn {
     pub encoding: Encoding,
@@ -152,6 +155,9 @@ impl World {
             known.token = Some(hello.token);
         }
         known.have = hello.have;
+        if hello.resume_token == RESUME_TOKEN {
+            self.report.kept(rules::RESUME);
+        }
         let (have, claims) = (known.have.clone(), known.token.as_deref().and_then(claims));
         self.report.kept(rules::HELLO);
         match &claims {
@@ -180,6 +186,8 @@ impl World {
             heartbeat_ms: 30_000,
             window: Some(v1::Window { pushes: 64, bytes: 256 << 10 }),
             reset: resets.iter().map(reset).collect(),
+            resume_token: Bytes::from_static(RESUME_TOKEN),
+            store_incarnation: Bytes::copy_from_slice(&INCARNATION),
             ..Default::default()
         };
         self.answer(conn, id, Answer::Welcome(welcome));
