@@ -128,7 +128,7 @@ fn a_store_that_was_put_back_is_another_one_to_clients_and_the_same_to_itself() 
     }
     let nothing = TempDir::new();
     std::fs::create_dir_all(&*nothing).unwrap();
-    assert!(matches!(embedded::restored(&RealFiles, &nothing), Err(OpenError::Identity(_))));
+    assert!(matches!(embedded::restored(&RealFiles, &nothing), Err(OpenError::NoStore(_))));
     // A file that is not as it was written is not taken for another one.
     std::fs::write(dir.join("incarnation"), b"spoiled").unwrap();
     let error = embedded::open(Arc::new(RealFiles), options(&dir, 1)).err().expect("opened");

@@ -74,7 +74,8 @@ settings! {
     listen: SocketAddr = "127.0.0.1:7600", ADDRESS;
     /// Another public address, for balancers that begin each connection with a PROXY header of version 2 (HAProxy's send-proxy-v2, AWS NLB): who connects there without one, or is not in trusted_proxies, is closed. Empty: none. In a balancer's network, not in the open.
     listen_proxied: Option<SocketAddr> = "", ADDRESS;
-    /// The admin address: /metrics, /healthz, /readyz. Has no authentication, so it belongs on loopback or a private network.
+    /// The admin address: /metrics, /healthz, /readyz, and the commands that export, erase and revoke. Has no authentication, so
+    /// it belongs on loopback or a private network.
     admin: SocketAddr = "127.0.0.1:7601", ADDRESS;
     /// The directory of the store. One process at a time; created where it does not exist.
     data: PathBuf = "./ringpost-data", Bounds::Any("a path");

@@ -169,7 +169,7 @@ struct Shared {
 /// take nothing of what they have for granted. Nothing else is changed. Not while the store is open.
 pub fn restored(files: &dyn Files, dir: &std::path::Path) -> Result<[u8; 16], OpenError> {
     if !files.list(dir).map_err(OpenError::io("list", dir))?.iter().any(|name| name == "identity") {
-        return Err(OpenError::Identity(dir.join("identity")));
+        return Err(OpenError::NoStore(dir.to_owned()));
     }
     let _lock = identity::lock(files, dir)?;
     let mut entropy: Entropy = Box::new(system_entropy);

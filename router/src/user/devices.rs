@@ -116,6 +116,11 @@ impl DeviceList {
         self.unlinked.iter().find(|it| it.device == device).map_or(self.floor_ms, |it| it.at_ms)
     }
 
+    /// Devices that were unlinked, as far as they are known by name, and when; in that order.
+    pub fn unlinked(&self) -> impl Iterator<Item = (DeviceId, u64)> + '_ {
+        self.unlinked.iter().map(|it| (it.device, it.at_ms))
+    }
+
     /// Whether the device was linked once, and lately enough to be known by name.
     pub fn was_unlinked(&self, device: DeviceId) -> bool {
         self.unlinked.iter().any(|it| it.device == device)

@@ -12,7 +12,7 @@ use ringpost_persist::{ConversationKind, DocumentKey, Outcome, ReadRange, StoreR
 use ringpost_proto::id::{ClientMessageId, Seq, UserKey};
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_router::envelope::SendOutcome;
-use ringpost_router::{home_of_conversation, home_of_user, operator as orders};
+use ringpost_router::{DeviceList, home_of_conversation, home_of_user, operator as orders};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,9 +81,11 @@ pub async fn erase(operator: &Operator, user: &UserKey, confirmed: bool, out: &L
 
 impl Run<'_> {
     async fn documents(&mut self) -> Result<(), Failed> {
-        for key in [DocumentKey::Settings(self.user.clone()), DocumentKey::Devices(self.user.clone())] {
-            self.erased.documents += u64::from(document(self.operator, key).await?.is_some());
-        }
+        let settings = document(self.operator, DocumentKey::Settings(self.user.clone())).await?;
+        let devices = document(self.operator, DocumentKey::Devices(self.user.clone())).await?;
+        // What an erasure leaves of a list of devices is no more to be erased.
+        let named = devices.is_some_and(|list| DeviceList::forgotten(&list, 0).is_some());
+        self.erased.documents += u64::from(settings.is_some()) + u64::from(named);
         if !self.confirmed {
             return Ok(());
         }

@@ -134,7 +134,14 @@ fn devices_json(list: &DeviceList) -> Value {
             "lastSeenMs": it.seen_ms.to_string(),
         })
     });
-    json!({ "lastSeenMs": list.last_seen_ms().to_string(), "devices": devices.collect::<Vec<_>>() })
+    let unlinked =
+        list.unlinked().map(|(device, at_ms)| json!({ "device": device.as_str(), "unlinkedMs": at_ms.to_string() }));
+    json!({
+        "lastSeenMs": list.last_seen_ms().to_string(),
+        "devices": devices.collect::<Vec<_>>(),
+        "unlinked": unlinked.collect::<Vec<_>>(),
+        "wasAnswered": list.was_answered(),
+    })
 }
 
 /// A message of the wire; it holds no map and no float, so that it always has a JSON.

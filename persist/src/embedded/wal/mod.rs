@@ -51,6 +51,8 @@ pub enum OpenError {
     Version { what: String, version: u32 },
     #[error("{} is missing or damaged, though there are log segments: refusing to start", .0.display())]
     Identity(PathBuf),
+    #[error("{} is no data directory: it has no file `identity`", .0.display())]
+    NoStore(PathBuf),
     /// A tree of the records or of the state is not as it was written.
     #[error("{} is damaged: {reason}: acknowledged messages may be missing, refusing to start", path.display())]
     Tree { path: PathBuf, reason: String },
