@@ -18,6 +18,7 @@ pub mod files;
 pub mod index;
 mod port;
 pub mod prng;
+mod recent;
 pub mod record;
 mod register;
 pub mod roster;

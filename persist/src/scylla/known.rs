@@ -12,9 +12,8 @@ use super::prefix::Prefix;
 use super::rows::{Row, blob, bucket_after, is_erased, number};
 use crate::Record;
 use crate::embedded::decode_kind;
+use crate::recent::Recent;
 use crate::record::Cursor;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use scylla::response::PagingState;
@@ -35,24 +34,17 @@ pub(super) struct Entry {
     pub(super) snapshot: Seq,
 }
 
-/// Prefixes in memory, of the conversations that were asked for lately. Bounded by members: what leaves `young` when that is
-/// full stays in `old` until the next time.
-pub(super) struct Known {
-    young: HashMap<ConversationId, Entry, FixedState>,
-    old: HashMap<ConversationId, Entry, FixedState>,
-    members: usize,
-    most: usize,
-}
+/// Prefixes in memory, of the conversations that were asked for lately. Bounded by members.
+pub(super) struct Known(Recent<ConversationId, Entry>);
 
 impl Known {
     /// `most`: members of the conversations in memory, about half of it in use. `seed`: a secret, clients choose groups' ids.
     pub(super) fn new(most: usize, seed: u64) -> Self {
-        let map = || HashMap::with_hasher(FixedState::with_seed(seed));
-        Self { young: map(), old: map(), members: 0, most: most / 2 }
+        Self(Recent::new(most / 2, seed, |entry| entry.prefix.roster.members().len() + 1))
     }
 
-    fn get(&self, id: &ConversationId) -> Option<Entry> {
-        self.young.get(id).or_else(|| self.old.get(id)).cloned()
+    fn get(&mut self, id: &ConversationId) -> Option<Entry> {
+        self.0.get(id).cloned()
     }
 
     /// The longer prefix and the later snapshot count.
@@ -63,14 +55,8 @@ impl Known {
             Some(before) if before.prefix.head > entry.prefix.head => before.prefix,
             _ => entry.prefix,
         };
-        let members = prefix.roster.members().len() + 1;
-        let replaced = self.young.insert(id, Entry { prefix, snapshot });
-        self.members += members;
-        self.members -= replaced.map_or(0, |entry| entry.prefix.roster.members().len() + 1);
-        if self.members > self.most {
-            self.old = std::mem::replace(&mut self.young, HashMap::with_hasher(self.old.hasher().clone()));
-            self.members = 0;
-        }
+        self.0.put(id, Entry { prefix, snapshot });
+        self.0.settle();
     }
 }
 

@@ -6,23 +6,19 @@
 use super::keys::Key;
 use super::memory::Row;
 use super::{TreeError, Trees};
+use crate::recent::Recent;
 use crate::record::RecordError;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use lsm_tree::Slice;
 use std::sync::Arc;
 
-type Map = HashMap<Key, Row, FixedState>;
-
 pub(super) struct Rows {
     trees: Arc<Trees>,
     /// Of the batch.
-    batch: Map,
-    /// Rows read or written lately; what leaves `young` when that is full stays in `old` until the next time.
-    young: Map,
-    old: Map,
-    /// In each of the two at most.
-    cached: usize,
+    batch: HashMap<Key, Row, FixedState>,
+    /// Rows read or written lately.
+    recent: Recent<Key, Row>,
     lookups: Lookups,
 }
 
@@ -36,8 +32,8 @@ pub(in crate::embedded) struct Lookups {
 impl Rows {
     /// `cached`: rows in the cache at most.
     pub(super) fn new(trees: Arc<Trees>, cached: usize, seed: u64) -> Self {
-        let map = || HashMap::with_hasher(FixedState::with_seed(seed));
-        Self { trees, batch: map(), young: map(), old: map(), cached: cached / 2, lookups: Lookups::default() }
+        let batch = HashMap::with_hasher(FixedState::with_seed(seed));
+        Self { trees, batch, recent: Recent::new(cached / 2, seed, |_| 1), lookups: Lookups::default() }
     }
 
     /// Since the last time it was asked.
@@ -51,13 +47,19 @@ impl Rows {
         key: &Key,
         decode: impl FnOnce(&[u8]) -> Result<T, RecordError>,
     ) -> Result<T, TreeError> {
-        let row = match self.batch.get(key).or_else(|| self.young.get(key)) {
+        let row = match self.batch.get(key).or_else(|| self.recent.get(key)) {
             Some(row) => {
                 self.lookups.hits += 1;
                 row.clone()
             }
-            None => self.look_up(key)?,
+            None => {
+                self.lookups.misses += 1;
+                let row = self.trees.get(key)?;
+                self.cache(key.clone(), row.clone());
+                row
+            }
         };
+        self.recent.settle();
         row.map_or_else(|| Ok(T::default()), |row| decode(&row).map_err(TreeError::row("state")))
     }
 
@@ -81,39 +83,18 @@ impl Rows {
         let bytes = self.trees.memory.write(self.batch.iter().map(|(key, row)| (key.clone(), row.clone())));
         let mut batch = std::mem::take(&mut self.batch);
         for (key, row) in batch.drain() {
-            if is_cached(&key) {
-                self.cache(key, row);
-            }
+            self.cache(key, row);
         }
         // The map is kept: most batches need it as large as this one.
         self.batch = batch;
         bytes
     }
 
-    fn look_up(&mut self, key: &Key) -> Result<Row, TreeError> {
-        let row = match self.old.remove(key) {
-            Some(row) => {
-                self.lookups.hits += 1;
-                row
-            }
-            None => {
-                self.lookups.misses += 1;
-                self.trees.get(key)?
-            }
-        };
-        if is_cached(key) {
-            self.cache(key.clone(), row.clone());
-        }
-        Ok(row)
-    }
-
     fn cache(&mut self, key: Key, row: Row) {
-        if self.young.len() >= self.cached {
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
+        if is_cached(&key) {
+            self.recent.put(key, row);
+            self.recent.settle();
         }
-        self.old.remove(&key);
-        self.young.insert(key, row);
     }
 }
 
