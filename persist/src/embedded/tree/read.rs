@@ -2,19 +2,21 @@
 //!
 //! Within an answer registers are read before the head, so that none of them is beyond it.
 
+mod list;
+
 use super::bucket::Bucket;
 use super::keys;
 use super::staging::cmid_key;
 use super::state::{self, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
 use super::{LATEST, TreeError, Trees, record_key};
 use crate::record::RecordError;
-use crate::view::{self, Others, View};
+use crate::view::{self, View};
 use crate::{
     ConversationKind, ConversationState, LastRecord, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster,
-    Shown, StoreRequest, UserEntry, UserPage,
+    StoreRequest,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
-use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -103,9 +105,9 @@ impl Reading<'_> {
             }
             StoreRequest::ListItems { user, device, limit, .. } => {
                 let rows = self.prefix(&keys::items_prefix(user, device))?;
-                let keys = rows.iter().take(*limit as usize).map(|(key, _)| key);
+                let wanted = rows.iter().take(*limit as usize).map(|(key, _)| key);
                 let number = |key: &Slice| keys::number_of_item_key(key).map_err(TreeError::row("state"));
-                Outcome::Items(keys.map(number).collect::<Found<_>>()?)
+                Outcome::Items(wanted.map(number).collect::<Found<_>>()?)
             }
             StoreRequest::Sweep { .. } => Outcome::Unimplemented,
         }))
@@ -352,93 +354,6 @@ impl Reading<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// The user's list is in no order on disk: a record of a group would have to move it for each of its members.
-    fn user_page(
-        &self,
-        user: &UserKey,
-        after: Option<(RecordId, ConversationId)>,
-        limit: u32,
-        shown: bool,
-    ) -> Found<UserPage> {
-        let mut listed = Vec::new();
-        for (key, _) in self.prefix(&keys::user_prefix(user))? {
-            let id = keys::conversation_of_user_key(&key).map_err(TreeError::row("state"))?;
-            if let Some(head) = self.head(&id)? {
-                listed.push((head.id, id));
-            }
-        }
-        listed.retain(|entry| after.is_none_or(|after| *entry < after));
-        listed.sort_unstable_by(|a, b| b.cmp(a));
-        let more = listed.len() > limit as usize;
-        let mut entries = Vec::new();
-        for (_, id) in listed.into_iter().take(limit as usize) {
-            entries.extend(self.user_entry(user, id, shown)?);
-        }
-        Ok(UserPage { entries, more })
-    }
-
-    /// `None` for who never was a member.
-    fn user_entry(&self, user: &UserKey, id: ConversationId, shown: bool) -> Found<Option<UserEntry>> {
-        let (Some(kind), devices) = (self.kind(&id)?, self.devices(&keys::devices_of_prefix(&id, user))?) else {
-            return Ok(None);
-        };
-        let progress = self.progress(&id, user)?;
-        let own = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
-        let others = self.others(&id, &kind, user)?;
-        let title = match kind {
-            ConversationKind::Group if shown => self.row(&keys::group_key(&id), Group::decode)?,
-            _ => None,
-        };
-        let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
-        let (peer_delivered, peer_read) =
-            others.beside(&member, own, Shown(progress.shown).among_readers(progress.read));
-        let head = member.end(newest.seq);
-        let newest_seen = match shown {
-            true => self.slice(&id, &newest, View::newest(&member, newest.seq))?.0,
-            false => Vec::new(),
-        };
-        let peer = view::peer_of(&kind, user);
-        let peer = peer.map(|peer| self.member(&id, peer)).transpose()?.flatten();
-        Ok(Some(UserEntry {
-            conversation: id,
-            head,
-            last_id: newest.id,
-            last: newest_seen.into_iter().next(),
-            join: member.join,
-            // Who has left does not learn of a new name.
-            title: title
-                .filter(|_| member.is_current())
-                .map_or_else(String::new, |Group { texts: [name, ..], .. }| name),
-            last_own: member.last_own,
-            delivered: devices.iter().filter(|(.., d)| d.delivered > 0).map(|(_, id, d)| (*id, d.delivered)).collect(),
-            read: progress.read,
-            unread: member.counted(newest.ordinal).saturating_sub(progress.counted),
-            peer_delivered,
-            peer_read,
-            peer_excluded: peer.map(|peer| peer.excluded(peer_delivered)).unwrap_or_default(),
-            ticks: devices
-                .iter()
-                .filter(|(.., d)| d.tick_delivered > 0 || d.tick_read > 0)
-                .map(|(_, id, d)| (*id, d.tick_delivered, d.tick_read))
-                .collect(),
-            kind: Arc::new(kind),
-        }))
-    }
-
-    /// How far the others have received and read.
-    fn others(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey) -> Found<Others> {
-        Ok(match (kind, view::peer_of(kind, user)) {
-            (ConversationKind::Group, _) => Others::Group(self.least(id)?.0),
-            (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
-            (ConversationKind::Direct(_), Some(peer)) => {
-                let devices = self.devices(&keys::devices_of_prefix(id, peer))?;
-                let delivered = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
-                let progress = self.progress(id, peer)?;
-                Others::Peer(delivered, Shown(progress.shown).of(progress.read))
-            }
-        })
     }
 }
 
