@@ -5,17 +5,16 @@
 //! is durable. Never does: waiting, retrying; it makes checkpoints but does not run them.
 
 use super::identity;
+use super::replay::Replay;
 use super::tree::{Checkpoint, Retention, Staging, TreeError, Trees};
-use super::wal::{Failure, OpenError, ReplayError, Wal};
+use super::wal::{Failure, OpenError, Wal};
 use super::{Options, RecoveryReport, entry};
 use crate::files::Files;
-use crate::record::RecordError;
 use crate::{ConversationKind, Outcome, Raise, Record, StoreAnswer, StoreRequest, Tag};
 use ringpost_proto::id::{ConversationId, Seq};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A batch takes no further request from this size on; one append adds 4.3 MiB at most.
@@ -90,12 +89,8 @@ impl Committer {
         let incarnation = identity::incarnation(&*files, &dir, &mut entropy)?;
         let seed = entropy();
         let (trees, reached) = Trees::open(&options.trees, incarnation, options.cache_bytes, lock)?;
-        let mut replay = Replay {
-            trees: Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed),
-            memory_bytes: options.memory_bytes,
-            records: 0,
-            flushing: Flushing::default(),
-        };
+        let trees = Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed);
+        let mut replay = Replay::new(trees, options.memory_bytes);
         let (wal, found) = Wal::open(
             Arc::clone(&files),
             dir.clone(),
@@ -106,8 +101,7 @@ impl Committer {
             &mut |lsn, payload| replay.batch(lsn, payload),
         )?;
         let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
-        replay.flushing.wait().map_err(damaged)?;
-        let Replay { mut trees, records, .. } = replay;
+        let (mut trees, records) = replay.finish().map_err(damaged)?;
         if trees.trees().newest_on_disk() > wal.lsn() {
             // The trees hold a batch that the log has not: it was durable, so its loss is no torn end.
             return Err(OpenError::Damaged {
@@ -343,74 +337,5 @@ impl Committer {
 impl Effect {
     fn answer(outcome: Outcome) -> Self {
         Self::Write { outcome, records: 0, raises: 0 }
-    }
-}
-
-/// The log, poured into the trees again.
-struct Replay {
-    trees: Staging,
-    memory_bytes: u64,
-    records: u64,
-    /// What was read before, on its way to the disk.
-    flushing: Flushing,
-}
-
-/// A flush beside the reading of the log; it never outlives it.
-#[derive(Default)]
-struct Flushing(Option<JoinHandle<Result<u64, TreeError>>>);
-
-impl Flushing {
-    fn wait(&mut self) -> Result<(), TreeError> {
-        match self.0.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(flushed)) => flushed.map(|_| ()),
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
-impl Drop for Flushing {
-    fn drop(&mut self) {
-        // The start has failed already: what became of the flush is for the next one to see.
-        let _ = self.0.take().map(JoinHandle::join);
-    }
-}
-
-impl Replay {
-    fn batch(&mut self, lsn: u64, payload: &[u8]) -> Result<(), ReplayError> {
-        let unreadable = |error: TreeError| {
-            ReplayError::Open(OpenError::Tree { path: PathBuf::from("trees"), reason: error.to_string() })
-        };
-        entry::decode(payload, |entry| match entry {
-            entry::Entry::Raise(raise) => self.trees.raise(&raise).map(|_| ()).map_err(unreadable),
-            entry::Entry::Document { key, version, bytes } => {
-                match self.trees.cas(&key, version.saturating_sub(1), &bytes).map_err(unreadable)? {
-                    Outcome::Stored { .. } => Ok(()),
-                    _ => Err(RecordError::Field("version").into()),
-                }
-            }
-            entry::Entry::Item(key, bytes) => {
-                self.trees.put(&key, &bytes);
-                Ok(())
-            }
-            entry::Entry::Taken(key) => self.trees.hand_out(&key).map(|_| ()).map_err(unreadable),
-            entry::Entry::Append { conversation, kind, expected_head, records } => {
-                let records: Vec<_> = records.into_iter().map(Arc::new).collect();
-                self.records += records.len() as u64;
-                match self.trees.append(&conversation, kind.as_ref(), expected_head, &records) {
-                    Ok(Outcome::Appended { .. }) => Ok(()),
-                    Ok(_) => Err(RecordError::Field("position").into()),
-                    Err(error) => Err(unreadable(error)),
-                }
-            }
-        })?;
-        self.trees.apply(lsn).map_err(ReplayError::Open)?;
-        if self.trees.fresh_bytes() >= self.memory_bytes {
-            // A long log is read in the memory of a short one. The next checkpoint removes what this one covers.
-            self.flushing.wait().map_err(unreadable)?;
-            let sealed = self.trees.seal(lsn, None);
-            self.flushing.0 = Some(std::thread::spawn(move || sealed.flush()));
-        }
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@
 pub mod committer;
 mod entry;
 mod identity;
+mod replay;
 mod stats;
 mod threads;
 mod tree;
