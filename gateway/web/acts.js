@@ -6,7 +6,6 @@ import { confirmed, toast } from './view/dialog.js';
 import { groupDialog, newGroupDialog } from './view/group-dialog.js';
 import { infoDialog, settingsDialog } from './view/settings-dialog.js';
 import { isGroup, userKey, userName, userOf } from './wire/names.js';
-import { showMe } from './view/list.js';
 import { snippet } from './view/words.js';
 
 const SIGNS = ['👍', '❤️', '😂', '😮', '😢', '🙏'];
@@ -57,9 +56,9 @@ export class Acts {
 
   /** The connection is there: what the server keeps for this user is shown. */
   async online() {
-    const { client, me } = this.#app;
+    const { client } = this.#app;
     const settings = await client.requests.settings().catch(() => null);
-    if (settings) showMe({ name: settings.name, ...me });
+    if (settings) this.#app.showAs(settings);
   }
 
   refreshed() {
@@ -152,8 +151,8 @@ export class Acts {
   }
 
   #info(message) {
-    const { client, key, youOr } = this.#app;
-    infoDialog({ requests: client.requests, key, message, nameOf: youOr });
+    const { client, key, youOr, signOf: sign } = this.#app;
+    infoDialog({ requests: client.requests, key, message, nameOf: youOr, signOf: sign });
   }
 
   #canErase({ own, ms }, { members }) {
@@ -227,18 +226,19 @@ export class Acts {
   }
 
   #openGroup() {
-    const { client, key, store, me, nameOf } = this.#app;
+    const { client, key, store, me, nameOf, signOf: sign } = this.#app;
     const { requests } = client;
     const change = async (answer) => {
       await client.keepGroup(await answer);
       client.changedHere(key);
     };
     const state = () => {
-      const { title, description, members, left } = store.conversation(key);
-      return { key, title: title || 'Group', description, members, left, me: me.user };
+      const { title, description, avatar, members, left } = store.conversation(key);
+      return { key, title: title || 'Group', description, avatar, members, left, me: me.user };
     };
     const on = {
       nameOf: (user) => nameOf.call(this.#app, user),
+      signOf: sign,
       update: (fields) => change(requests.updateGroup(key, fields)),
       add: (users) => change(requests.addToGroup(key, users)),
       remove: (users) => change(requests.removeFromGroup(key, users)),
@@ -256,8 +256,8 @@ export class Acts {
   #settings() {
     const { client, me } = this.#app;
     closeMenu();
-    const saved = ({ name }) => {
-      showMe({ name, ...me });
+    const saved = (settings) => {
+      this.#app.showAs(settings);
       toast('Saved.');
     };
     settingsDialog({ requests: client.requests, me, saved });

@@ -14,10 +14,11 @@ import { presenceWords, snippet, typingWords } from './view/words.js';
 import { setUpMenu } from './view/menu.js';
 import { showClosed, showHead } from './view/header.js';
 import { showState } from './view/state.js';
+import { signOf } from './view/picture.js';
 import { toast } from './view/dialog.js';
 
 const PAGE = 60; // messages in the view at first; "earlier" adds as many
-const WATCHED = 50; // users whose presence the list shows
+const WATCHED = 50; // users whose presence the list shows, and members of the open group that are known by what they chose
 
 class App {
   me;
@@ -30,6 +31,7 @@ class App {
   #newFrom = 0; // the first message that was unread when the conversation was opened
   #quotes = new Map(); // seq -> message that others answer and that is not shown; null while it is being asked for
   #due = false;
+  #sign = ''; // the own picture
   #list;
   #view;
   #composer;
@@ -77,10 +79,10 @@ class App {
     this.me = me;
     $('welcome').hidden = true;
     $('chat').hidden = false;
-    showMe({ name: '', ...me });
+    this.showAs({});
     this.#list = new List((key) => this.go(key));
     this.#view = new Messages({ ...this.#acts.ofMessages(), earlier: () => this.#earlier(), jump: (seq) => this.#jump(seq) });
-    this.#composer = new Composer(this.#acts.ofComposer());
+    this.#composer = new Composer({ ...this.#acts.ofComposer(), keepDrafts: session.keepDrafts }, session.drafts());
     this.#acts.setUp(this.#composer, this.#view);
     this.store = await Store.open(me.user, me.device);
     const url = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/v1/connect`;
@@ -112,24 +114,42 @@ class App {
     this.messages = [];
     this.#view.clear();
     this.#list.show([]);
+    session.forgetDrafts();
     await this.store.forget();
   }
 
-  /** Presence brings the name that a user has chosen. */
+  /** Presence brings the name and the picture that a user has chosen. */
   #noticed({ key, what }) {
     const presence = key && what === 'presence' && this.client.ephemera.presence(userOf(key));
     const conversation = this.store.conversations.get(key);
-    if (presence && conversation && conversation.title !== presence.name) {
-      conversation.title = presence.name;
+    const differs = presence && conversation && (conversation.title !== presence.name || conversation.avatar !== presence.avatar);
+    if (differs) {
+      Object.assign(conversation, { title: presence.name, avatar: presence.avatar });
       this.store.put(key);
     }
     this.refresh();
   }
 
-  // ---- names
+  /** What this user has chosen to be shown as. */
+  showAs({ name = '', avatar = '' }) {
+    this.#sign = signOf(avatar);
+    showMe({ name, sign: this.#sign, ...this.me });
+  }
+
+  // ---- names and pictures: as last heard, also of members of a group to whom one has never written
 
   nameOf(user) {
-    return this.store.conversations.get(userKey(user))?.title || user;
+    return this.store.conversations.get(userKey(user))?.title || this.client.ephemera.presence(user)?.name || user;
+  }
+
+  signOf = (user) => {
+    const kept = this.store.conversations.get(userKey(user))?.avatar;
+    return user === this.me.user ? this.#sign : signOf(kept || this.client.ephemera.presence(user)?.avatar);
+  };
+
+  /** Of a conversation. */
+  #signOfKey(key) {
+    return isGroup(key) ? signOf(this.store.conversations.get(key)?.avatar) : this.signOf(userOf(key));
   }
 
   /** Of a conversation. */
@@ -258,9 +278,15 @@ class App {
     const group = isGroup(key);
     const presence = group ? undefined : this.client.ephemera.presence(userOf(key));
     const typing = typingWords(this.client.ephemera.typing(key).map((user) => this.nameOf(user)), group);
-    const shared = { name: this.titleOf(key), id: key.slice(2), group, typing, online: presence?.online };
-    showHead({ ...shared, sub: group ? membersWords(conversation) : directWords(conversation, presence, userOf(key)) });
+    const shared = { name: this.titleOf(key), id: key.slice(2), group, sign: this.#signOfKey(key), typing, online: presence?.online };
+    showHead({ ...shared, sub: group ? membersWords(conversation, this.#online(conversation)) : directWords(conversation, presence, userOf(key)) });
     showClosed(this.closedBecause(conversation));
+  }
+
+  /** How many of the others of a group are there; 0 where not all of them are watched. */
+  #online({ members }) {
+    if (!members || members.length > WATCHED) return 0;
+    return members.filter(({ user }) => user !== this.me.user && this.client.ephemera.presence(user)?.online).length;
   }
 
   /** Why nothing can be written to a conversation, or null. */
@@ -275,7 +301,9 @@ class App {
     const unsent = [...this.store.outbox.values()];
     this.#list.show(conversations.map((conversation) => this.#entry(conversation, unsent)));
     const users = conversations.slice(0, WATCHED).map(({ key }) => userOf(key));
-    this.client.ephemera.watch([...new Set([this.key && userOf(this.key), ...users])].filter(Boolean));
+    const members = (this.store.conversations.get(this.key)?.members ?? []).map(({ user }) => user);
+    const others = members.filter((user) => user !== this.me.user).slice(0, WATCHED);
+    this.client.ephemera.watch([...new Set([this.key && userOf(this.key), ...users, ...others])].filter(Boolean));
   }
 
   #entry(conversation, unsent) {
@@ -287,7 +315,7 @@ class App {
     const typing = typingWords(this.client.ephemera.typing(key).map((user) => this.nameOf(user)), group);
     const ticks = own && counts(last.kind) && !last.erased ? this.#lastStatus(conversation, unsent) : '';
     const online = !group && this.client.ephemera.presence(userOf(key))?.online === true;
-    const shared = { key, group, unread, muted, typing, online, ms: lastMs, current: key === this.key };
+    const shared = { key, group, sign: this.#signOfKey(key), unread, muted, typing, online, ms: lastMs, current: key === this.key };
     return { ...shared, name: this.titleOf(key), words: words && by + words, status: ticks };
   }
 
@@ -299,9 +327,10 @@ class App {
   }
 }
 
-function membersWords({ members, left, description }) {
+function membersWords({ members, left, description }, online) {
   if (left || !members) return description;
-  return `${members.length} member${members.length === 1 ? '' : 's'}${description ? ` · ${description}` : ''}`;
+  const count = `${members.length} member${members.length === 1 ? '' : 's'}${online ? `, ${online} online` : ''}`;
+  return [count, description].filter(Boolean).join(' · ');
 }
 
 /** The name by which one writes to somebody stands beside the name that was chosen. */

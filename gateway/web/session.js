@@ -1,9 +1,10 @@
 // Who is signed in at this tab, and as which device. Each tab may be another one.
 //
-// The user and device of a tab live in sessionStorage, so that a reload is the same; what was used last in this browser is
-// the suggestion for the next tab.
+// The user and device of a tab live in sessionStorage, and what is half written there, so that a reload is the same; what was
+// used last in this browser is the suggestion for the next tab.
 
 const KEY = 'ringpost.session';
+const DRAFTS = 'ringpost.drafts';
 
 function stored(storage) {
   try {
@@ -38,7 +39,29 @@ export function enter(user, device) {
   localStorage.setItem(KEY, session);
 }
 
-export const leave = () => sessionStorage.removeItem(KEY);
+export function leave() {
+  forgetDrafts();
+  sessionStorage.removeItem(KEY);
+}
+
+/** What is half written, by conversation. */
+export function drafts() {
+  try {
+    return new Map(JSON.parse(sessionStorage.getItem(DRAFTS) ?? '[]'));
+  } catch {
+    return new Map();
+  }
+}
+
+export function keepDrafts(drafts) {
+  try {
+    sessionStorage.setItem(DRAFTS, JSON.stringify([...drafts]));
+  } catch {
+    // more than the browser gives; they are in the page still
+  }
+}
+
+export const forgetDrafts = () => sessionStorage.removeItem(DRAFTS);
 
 /** A development token. `refused`: asking again would not help. */
 export async function devToken(user, device) {

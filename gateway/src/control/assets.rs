@@ -47,9 +47,11 @@ assets! {
     "/view/dom.js" "view/dom.js" JS;
     "/view/group-dialog.js" "view/group-dialog.js" JS;
     "/view/header.js" "view/header.js" JS;
+    "/view/hours.js" "view/hours.js" JS;
     "/view/list.js" "view/list.js" JS;
     "/view/menu.js" "view/menu.js" JS;
     "/view/messages.js" "view/messages.js" JS;
+    "/view/picture.js" "view/picture.js" JS;
     "/view/settings-dialog.js" "view/settings-dialog.js" JS;
     "/view/state.js" "view/state.js" JS;
     "/view/words.js" "view/words.js" JS;

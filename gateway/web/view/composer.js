@@ -4,14 +4,15 @@ import { $, setText } from './dom.js';
 
 export class Composer {
   #key = null;
-  #drafts = new Map();
+  #drafts;
   #about = null; // {mode: 'reply' or 'edit', message}
   #kept = ''; // what was being written when an edit began
   #on;
 
-  /** `on`: send(text, ref), edit(message, text), typing(), paused(), editLast(), up(). */
-  constructor(on) {
+  /** `on`: send(text, ref), edit(message, text), typing(), paused(), editLast(), up(), keepDrafts(drafts); `drafts`: texts by key. */
+  constructor(on, drafts) {
     this.#on = on;
+    this.#drafts = drafts;
     $('composer').addEventListener('submit', (event) => {
       event.preventDefault();
       this.#submit();
@@ -19,6 +20,7 @@ export class Composer {
     $('text').addEventListener('input', () => {
       this.#fit();
       if (this.#about?.mode === 'edit') return;
+      this.#keep();
       if ($('text').value.trim()) on.typing();
       else on.paused();
     });
@@ -43,7 +45,6 @@ export class Composer {
 
   open(key) {
     this.cancel({ focus: false });
-    if (this.#key !== null) this.#drafts.set(this.#key, $('text').value);
     this.#key = key;
     $('text').value = this.#drafts.get(key) ?? '';
     this.#fit();
@@ -96,8 +97,15 @@ export class Composer {
     $('send').setAttribute('aria-label', 'Send');
     $('text').value = about?.mode === 'edit' ? this.#kept : '';
     this.#kept = '';
+    this.#keep();
     this.#fit();
     $('text').focus();
+  }
+
+  #keep() {
+    if ($('text').value) this.#drafts.set(this.#key, $('text').value);
+    else this.#drafts.delete(this.#key);
+    this.#on.keepDrafts(this.#drafts);
   }
 
   /** The text grows up to a third of the window. */

@@ -40,11 +40,12 @@ export function hueOf(name) {
   return (Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 0) % 360;
 }
 
-/** Makes `node` a circle with the first letter of a name; `id` gives the colour. */
-export function paintAvatar(node, name, { id = name, group = false } = {}) {
-  node.textContent = Array.from(name)[0]?.toUpperCase() ?? '?';
+/** Makes `node` a circle with a sign, or else the first letter of a name; `id` gives the colour. */
+export function paintAvatar(node, name, { id = name, group = false, sign = '' } = {}) {
+  setText(node, sign || (Array.from(name)[0]?.toUpperCase() ?? '?'));
   node.style.setProperty('--hue', String(hueOf(id)));
   node.classList.toggle('group', group);
+  node.classList.toggle('sign-of', sign !== '');
 }
 
 export function avatar(name, options) {

@@ -3,6 +3,7 @@
 import { avatar, h, icon, iconButton } from './dom.js';
 import { attempt, confirmed, openDialog } from './dialog.js';
 import { openMenu } from './menu.js';
+import { pictureField, signOf } from './picture.js';
 import { userNames } from '../wire/names.js';
 
 const NOT_NAMES = 'Names have 1 to 64 bytes; commas or spaces stand between them.';
@@ -31,7 +32,8 @@ export function newGroupDialog(create) {
   name.input.focus();
 }
 
-/** `state()`: {key, title, description, members, me, left}; `on`: rename, describe, add, remove, setRole, leave, write(user), nameOf.
+/** `state()`: {key, title, description, avatar, members, me, left}; `on`: update, add, remove, setRole, leave, write(user), nameOf,
+ *  signOf(user).
  *  Returns {refresh, close}. */
 export function groupDialog(state, on, closed) {
   const body = h('div', { class: 'group-dialog' });
@@ -43,7 +45,7 @@ export function groupDialog(state, on, closed) {
   let shown = '';
   const draw = () => {
     const group = state();
-    const signature = JSON.stringify(group);
+    const signature = JSON.stringify([group, group.members?.map(({ user }) => [on.nameOf(user), on.signOf(user)])]);
     // What is being typed stays.
     if (signature === shown) return;
     shown = signature;
@@ -60,19 +62,22 @@ export function groupDialog(state, on, closed) {
 function about(group, admin, run, on) {
   if (!admin) {
     const words = group.description || 'No description';
-    return h('div', { class: 'group-about' }, avatar(group.title, { id: group.key.slice(2), group: true }), h('div', {}, h('h3', { text: group.title }), h('p', { class: 'hint', text: words })));
+    return h('div', { class: 'group-about' }, avatar(group.title, { id: group.key.slice(2), group: true, sign: signOf(group.avatar) }), h('div', {}, h('h3', { text: group.title }), h('p', { class: 'hint', text: words })));
   }
   const name = field('Name', { testid: 'rename-input', maxlength: '100', required: true });
   const description = field('Description', { testid: 'describe-input', rows: '2', maxlength: '500' });
+  const picture = pictureField();
+  picture.fill(group.avatar);
   name.input.value = group.title;
   description.input.value = group.description;
   const save = h('button', { class: 'plain', testid: 'rename-save', text: 'Save' });
-  const form = h('form', { class: 'group-edit' }, name.node, description.node, h('div', { class: 'buttons' }, save));
+  const form = h('form', { class: 'group-edit' }, name.node, description.node, picture.node, h('div', { class: 'buttons' }, save));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     const change = {};
     if (name.input.value.trim() !== group.title) change.name = name.input.value.trim();
     if (description.input.value.trim() !== group.description) change.description = description.input.value.trim();
+    if (picture.chosen() !== undefined) change.avatar = picture.chosen();
     if (Object.keys(change).length) run(save, () => on.update(change));
   });
   return form;
@@ -84,7 +89,7 @@ function memberList(group, admin, run, on) {
   const rows = sorted.map((member) => {
     const me = member.user === group.me;
     const label = me ? 'You' : on.nameOf(member.user);
-    const row = h('li', { class: 'person', testid: 'member', data: { user: member.user } }, avatar(label === 'You' ? member.user : label, { id: member.user }), h('span', { class: 'grow', text: label }));
+    const row = h('li', { class: 'person', testid: 'member', data: { user: member.user } }, avatar(label === 'You' ? member.user : label, { id: member.user, sign: on.signOf(member.user) }), h('span', { class: 'grow', text: label }));
     if (member.admin) row.append(h('span', { class: 'badge', text: 'admin' }));
     if (!me) row.append(iconButton('icon-more', `What to do with ${member.user}`, { testid: 'member-menu', 'aria-haspopup': 'menu', on: { click: (event) => openMenu(event.currentTarget, memberMenu(member, admin, run, on)) } }));
     return row;

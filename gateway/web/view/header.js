@@ -2,10 +2,10 @@
 
 import { $, paintAvatar, setText } from './dom.js';
 
-/** `head`: {name, id, group, sub, typing, online}. */
-export function showHead({ name, id, group, sub, typing, online }) {
+/** `head`: {name, id, group, sign, sub, typing, online}. */
+export function showHead({ name, id, group, sign, sub, typing, online }) {
   setText($('peer-name'), name);
-  paintAvatar($('peer-avatar'), name, { id, group });
+  paintAvatar($('peer-avatar'), name, { id, group, sign });
   $('peer-dot').hidden = !online;
   setText($('peer-sub'), typing || sub);
   $('peer-sub').classList.toggle('typing', Boolean(typing));

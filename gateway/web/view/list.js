@@ -1,6 +1,6 @@
 // The list of conversations: who, what was said last, how much of it is unread.
 
-import { $, arrange, avatar, h, icon, setText } from './dom.js';
+import { $, arrange, avatar, h, icon, paintAvatar, setText } from './dom.js';
 import { tick } from './bubble.js';
 import { shortTime } from './words.js';
 
@@ -14,7 +14,7 @@ export class List {
     $('list').addEventListener('keydown', (event) => this.#move(event));
   }
 
-  /** `entries`: {key, name, group, current, online, muted, unread, words, status, typing, ms}, newest first. */
+  /** `entries`: {key, name, group, sign, current, online, muted, unread, words, status, typing, ms}, newest first. */
   show(entries) {
     $('list-empty').hidden = entries.length > 0;
     $('list').hidden = entries.length === 0;
@@ -39,8 +39,8 @@ export class List {
     return item;
   }
 
-  #content({ key, name, group, online, muted, unread, words, status, typing, ms }) {
-    const face = h('span', { class: 'face' }, avatar(name, { id: key.slice(2), group }));
+  #content({ key, name, group, sign, online, muted, unread, words, status, typing, ms }) {
+    const face = h('span', { class: 'face' }, avatar(name, { id: key.slice(2), group, sign }));
     if (online) face.append(h('span', { class: 'dot', role: 'img', 'aria-label': 'online', testid: 'online' }));
     const last = h('span', { class: `last${typing ? ' typing' : ''}` });
     if (status && !typing) last.append(tick(status));
@@ -73,7 +73,8 @@ export class List {
 }
 
 /** Who one is, above the list. */
-export function showMe({ name, user, device }) {
+export function showMe({ name, sign, user, device }) {
+  paintAvatar($('my-avatar'), name || user, { id: user, sign });
   setText($('my-name'), name || user);
   $('my-name').title = `${user}, on device ${device}`;
   setText($('my-device'), device);

@@ -54,6 +54,7 @@ export function changeWords(from, change, nameOf) {
   if (created) words = created.members?.length ? `${who} made the group “${created.name}” with ${names(created.members)}` : `${who} made the group “${created.name}”`;
   else if (updated?.name) words = `${who} named the group “${updated.name}”`;
   else if (updated?.description !== undefined) words = `${who} changed the description`;
+  else if (updated?.avatar !== undefined) words = `${who} changed the picture`;
   else if (added) words = `${who} added ${names(added.users)}`;
   else if (removed) words = `${who} removed ${names(removed.users)}`;
   else if (left) words = `${who} left the group`;

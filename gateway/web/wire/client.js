@@ -136,10 +136,10 @@ export class Client extends EventTarget {
   changedHere = (key) => this.history(key, 0, 20);
 
   /** What an answer said of a group. */
-  async keepGroup({ key, name, description, epoch, members }) {
+  async keepGroup({ key, name, description, avatar, epoch, members }) {
     const conversation = this.#store.conversation(key);
     const left = !members.some(({ user }) => user === this.user);
-    Object.assign(conversation, { title: name, description, epoch, members, left });
+    Object.assign(conversation, { title: name, description, avatar, epoch, members, left });
     await this.#store.put(key);
     this.#emit('change', { key });
   }

@@ -16,7 +16,7 @@ export class Ephemera {
   #online = false;
   #most = 200;
   #watched = new Set();
-  #states = new Map(); // user -> {online, lastSeenMs, name}
+  #states = new Map(); // user -> {online, lastSeenMs, name, avatar}
   #typing = new Map(); // key -> Map of user -> timer
   #composing = { key: null, toldAt: 0, timer: 0 };
 
@@ -72,7 +72,8 @@ export class Ephemera {
 
   state({ user, online = false, lastSeenMs = 0, profile }) {
     if (!this.#watched.has(user)) return;
-    this.#states.set(user, { online, lastSeenMs: Number(lastSeenMs), name: profile?.name ?? '' });
+    const { name = '', avatar = '' } = profile ?? {};
+    this.#states.set(user, { online, lastSeenMs: Number(lastSeenMs), name, avatar });
     this.#changed(`u:${user}`, 'presence');
   }
 

@@ -61,10 +61,13 @@ export class Requests {
     return members.map(({ user, state = 'SENT', atMs = 0 }) => ({ user, state, atMs: Number(atMs) }));
   }
 
-  /** Changes what is named, and resolves with all of it. */
+  /** Changes what is named, and resolves with all of it. `quiet`: in minutes of the day, UTC; null: none. */
   async settings(change = {}) {
-    const { profile = {}, lastSeen = 'EVERYONE', readReceipts = 'EVERYONE', mute = [] } = await this.#answer({ settings: change }, 'settings');
-    return { name: profile.name ?? '', lastSeen, readReceipts, mute };
+    const answer = await this.#answer({ settings: change }, 'settings');
+    const { profile = {}, lastSeen = 'EVERYONE', readReceipts = 'EVERYONE', mute = [], quietHours } = answer;
+    const { fromMinute = 0, toMinute = 0 } = quietHours ?? {};
+    const quiet = fromMinute === toMinute ? null : { fromMinute, toMinute };
+    return { name: profile.name ?? '', avatar: profile.avatar ?? '', lastSeen, readReceipts, mute, quiet };
   }
 
   mute = (key, untilMs) => this.settings({ mute: [{ conversation: peerOf(key), untilMs: String(untilMs) }] });
@@ -78,9 +81,9 @@ export class Requests {
   }
 }
 
-function groupOf({ group, name = '', description = '', epoch = 0, members = [] }) {
+function groupOf({ group, name = '', description = '', avatar = '', epoch = 0, members = [] }) {
   const who = members.map(({ user, role }) => ({ user, admin: role === 'ADMIN' }));
-  return { key: groupKey(group), name, description, epoch, members: who };
+  return { key: groupKey(group), name, description, avatar, epoch, members: who };
 }
 
 function devicesOf({ devices = [] }) {

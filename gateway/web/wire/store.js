@@ -21,6 +21,7 @@ export function blank(key) {
   return {
     key,
     title: '', // of a group; of a user, the name in the profile
+    avatar: '', // the picture, likewise
     have: null, // every seq up to here is accounted for; null: nothing received yet
     above: [], // accounted for beyond a gap: own messages, records that came early
     head: 0, // the highest seq that was seen

@@ -8,6 +8,7 @@
 import assert from 'node:assert/strict';
 import { Server } from '../lib/server.mjs';
 import * as people from '../lib/people.mjs';
+import { pictures, quietHours } from './profile.mjs';
 import { PHONE, act, arrives, has, head, item, message, offline, online, open, pick, say, sayAll, shot, texts, unread } from '../lib/people.mjs';
 
 const server = await new Server().start();
@@ -98,11 +99,12 @@ async function aGroup(alice, bob, carol) {
     await message(alice, 'sixty metres').getByRole('button', { name: 'from you' }).click();
     await message(carol, 'sixty metres').getByTestId('reactions').waitFor({ state: 'detached' });
   });
+  await pictures(step, alice, bob, carol);
   await step('in a group the typing line says who; a message taken back is gone at every side', async () => {
     await carol.getByTestId('composer-input').pressSequentially('Never mind');
     await head(alice, 'carol is typing…');
     await say(carol, 'Never mind the shoes');
-    await head(alice, '3 members');
+    await head(alice, '3 members, 2 online');
     await arrives(bob, 'Never mind the shoes');
     await act(carol, 'Never mind the shoes', 'menu-erase');
     await carol.getByTestId('confirm').click();
@@ -142,7 +144,8 @@ async function aGroup(alice, bob, carol) {
 }
 
 async function devices(alice, carol) {
-  const tablet = await they.signIn(await they.browser({ width: 900, height: 700 }, 'dark'), 'alice', 'tablet');
+  const india = await they.browser({ width: 900, height: 700 }, 'dark', 'Asia/Kolkata');
+  const tablet = await they.signIn(india, 'alice', 'tablet');
   await step('a second device of one user gets the past, its messages, and what is read on the other', async () => {
     await pick(tablet, 'bob');
     await arrives(tablet, said[0]);
@@ -237,8 +240,10 @@ async function accidents(alice, bob) {
     await pick(alice, 'bob');
     await bob.getByTestId('back-button').click();
     await pick(bob, 'alice');
+    await bob.getByTestId('composer-input').fill('Half a thought');
     await bob.reload();
     await online(bob);
+    assert.equal(await bob.getByTestId('composer-input').inputValue(), 'Half a thought');
     await arrives(bob, said.at(-1));
     assert.deepEqual(await texts(bob), said);
     await sayBoth(alice, bob, 'Still with me after the reload?');
@@ -331,6 +336,7 @@ async function story() {
   const carol = await they.signIn(third, 'carol');
   await aGroup(alice, bob.page, carol);
   const tablet = await devices(alice, carol);
+  await quietHours(step, alice, tablet);
   await unlinking(alice, tablet);
   await blocks(alice, carol);
   await keyboard(alice, carol);

@@ -25,9 +25,9 @@ export class People {
     mkdirSync(artefacts, { recursive: true });
   }
 
-  async browser(viewport = WIDE, colorScheme = 'light') {
+  async browser(viewport = WIDE, colorScheme = 'light', timezoneId = 'UTC') {
     const profile = mkdtempSync(join(tmpdir(), 'ringpost-profile-'));
-    const options = { executablePath: '/usr/bin/chromium', headless: true, args: flags, viewport, colorScheme };
+    const options = { executablePath: '/usr/bin/chromium', headless: true, args: flags, viewport, colorScheme, timezoneId };
     const context = await chromium.launchPersistentContext(profile, options);
     this.#closing.push(async () => {
       await context.close();
@@ -100,6 +100,9 @@ export const sayAll = (page, texts) =>
 export const message = (page, text) => page.getByTestId('message').filter({ has: page.locator('.text', { hasText: text }) });
 export const arrives = (page, text) => message(page, text).waitFor();
 export const texts = (page) => page.locator('[data-testid=message] .text').allTextContents();
+
+/** The picture of a conversation in the list. */
+export const pictured = (page, name, sign) => item(page, name).locator('.avatar').getByText(sign, { exact: true }).waitFor();
 
 /** Waits until an own message has got so far. */
 export const has = (page, text, status) => page.locator(`[data-testid=message][data-status=${status}]`).filter({ has: page.locator('.text', { hasText: text }) }).waitFor();

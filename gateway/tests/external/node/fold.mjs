@@ -1,11 +1,11 @@
-// Units of the chat page: records folded into messages, names and keys, ranges that were not delivered.
+// Units of the chat page: records folded into messages, names and keys, ranges that were not delivered, pictures, quiet hours.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pageModules } from '../lib/modules.mjs';
 
-const files = ['wire/fold.js', 'wire/names.js', 'wire/store.js', 'wire/inbox.js', 'view/words.js'];
-const { account, addRange, blank, changeWords, checkedKey, fold, keyOf, peerOf, touch, userName, userNames, uuid7 } = await pageModules(...files);
+const files = ['wire/fold.js', 'wire/names.js', 'wire/store.js', 'wire/inbox.js', 'view/words.js', 'view/picture.js', 'view/hours.js'];
+const { account, addRange, blank, changeWords, checkedKey, fold, keyOf, peerOf, touch, userName, userNames, uuid7, signOf, timeHere, utcMinute } = await pageModules(...files);
 
 const conversation = blank('u:bob');
 const text = (seq, from, words, more = {}) => ({ key: 'u:bob', seq, from, kind: 'TEXT', text: words, ms: seq, ...more });
@@ -91,4 +91,17 @@ test('changes of a group in words', () => {
   const nameOf = (user) => (user === 'alice' ? 'you' : user);
   assert.equal(changeWords('bob', { removed: { users: ['alice', 'carl'] } }, nameOf), 'bob removed you and carl');
   assert.equal(changeWords('alice', { left: {}, promoted: 'bob' }, nameOf), 'You left the group. bob is an admin now');
+});
+
+test('a picture is drawn only where it is one sign; any other media id is a letter', () => {
+  assert.deepEqual(['sign:🦊', 'sign:🏔️', 'sign:👩‍🚀'].map(signOf), ['🦊', '🏔️', '👩‍🚀']);
+  assert.deepEqual(['', 'sign:', 'sign:x', 'sign:🦊🦊', 'sign:🦊 and more', '🦊', 'd41d8cd98f'].map(signOf), Array(7).fill(''));
+  assert.equal(signOf(undefined), '');
+});
+
+test('quiet hours are kept in UTC and shown as a clock here shows them', () => {
+  const [utc, kolkata, newYork, kiritimati] = [0, -330, 240, -840];
+  assert.deepEqual([utc, kolkata, newYork, kiritimati].map((offset) => utcMinute('22:30', offset)), [1350, 1020, 150, 510]);
+  assert.deepEqual([utc, kolkata, newYork, kiritimati].map((offset) => timeHere(1350, offset)), ['22:30', '04:00', '18:30', '12:30']);
+  for (const offset of [utc, kolkata, newYork, kiritimati]) assert.equal(timeHere(utcMinute('00:05', offset), offset), '00:05');
 });
