@@ -94,10 +94,18 @@ class App {
     this.client.addEventListener('state', () => this.#stateChanged());
     addEventListener('hashchange', () => this.#route());
     addEventListener('focus', () => this.refresh());
-    document.addEventListener('visibilitychange', () => this.refresh());
+    document.addEventListener('visibilitychange', () => this.#lookedAt());
     navigator.storage?.persist?.();
     this.client.start();
     this.#route();
+  }
+
+  /** What was set on another device is told to nobody: it is asked for when somebody looks here again. */
+  #lookedAt() {
+    this.refresh();
+    if (document.visibilityState !== 'visible' || this.client.state !== 'online') return;
+    this.#acts.online();
+    this.client.relist();
   }
 
   #stateChanged() {

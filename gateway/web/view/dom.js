@@ -40,9 +40,11 @@ export function hueOf(name) {
   return (Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 0) % 360;
 }
 
+export const letterOf = (name) => Array.from(name)[0]?.toUpperCase() ?? '?';
+
 /** Makes `node` a circle with a sign, or else the first letter of a name; `id` gives the colour. */
 export function paintAvatar(node, name, { id = name, group = false, sign = '' } = {}) {
-  setText(node, sign || (Array.from(name)[0]?.toUpperCase() ?? '?'));
+  setText(node, sign || letterOf(name));
   node.style.setProperty('--hue', String(hueOf(id)));
   node.classList.toggle('group', group);
   node.classList.toggle('sign-of', sign !== '');

@@ -67,7 +67,7 @@ function about(group, admin, run, on) {
   const name = field('Name', { testid: 'rename-input', maxlength: '100', required: true });
   const description = field('Description', { testid: 'describe-input', rows: '2', maxlength: '500' });
   const picture = pictureField();
-  picture.fill(group.avatar);
+  picture.fill(group.avatar, group.title);
   name.input.value = group.title;
   description.input.value = group.description;
   const save = h('button', { class: 'plain', testid: 'rename-save', text: 'Save' });

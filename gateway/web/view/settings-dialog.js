@@ -57,7 +57,7 @@ export function settingsDialog({ requests, me, saved }) {
   const dialog = openDialog({ title: 'Settings', testid: 'settings-dialog', body: [form, section] });
   const fill = (settings) => {
     name.value = settings.name;
-    picture.fill(settings.avatar);
+    picture.fill(settings.avatar, settings.name || me.user);
     quiet.fill(settings.quiet);
     seen.select.value = settings.lastSeen;
     receipts.select.value = settings.readReceipts;
