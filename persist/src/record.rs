@@ -74,7 +74,7 @@ impl Body {
 pub struct Record {
     pub seq: Seq,
     pub id: RecordId,
-    /// max(clock, us(n-1)+1) in Unix microseconds: the write stamp of registers that refer to this record.
+    /// max(clock, us(n-1)+1) in Unix microseconds.
     pub us: u64,
     /// How many records up to and including this one count as unread (TEXT, MEDIA, DATA).
     pub ordinal: u64,

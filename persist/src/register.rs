@@ -77,10 +77,18 @@ impl Shown {
     }
 }
 
-/// One write of a register. `stamp`: the `us` of the record that the value refers to.
+/// One write of a register. `stamp` orders the writes of one register for stores in which the last write stays: of two, the
+/// one with the larger value has the larger stamp, whoever writes it and whatever it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raise {
     pub key: RegisterKey,
     pub value: Seq,
     pub stamp: u64,
+}
+
+impl Raise {
+    /// The value is its own stamp: nothing else is the same for every process, before and after it was loaded anew.
+    pub fn new(key: RegisterKey, value: Seq) -> Self {
+        Self { key, value, stamp: value }
+    }
 }

@@ -1,5 +1,5 @@
-//! Registers: cells of `member`, each written with the stamp of the record that its value refers to, so that of two writes
-//! the larger value stays, in whatever order they arrive and however often.
+//! Registers: cells of `member`, each written with its own value as the stamp, so that of two writes the larger value stays,
+//! in whatever order they arrive, however often, and whoever sends them.
 
 use super::db::{Db, each};
 use super::failure::Failed;

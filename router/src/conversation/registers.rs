@@ -18,12 +18,6 @@ use std::sync::Arc;
 const FLUSH_MS: u64 = 2_000;
 
 impl Conversation {
-    /// The write stamp of a register that refers to `seq`: that record's, or the nearest one in memory.
-    pub(super) fn stamp(&self, seq: Seq) -> u64 {
-        let nearest = if seq > self.head { self.tail.back() } else { self.tail.front() };
-        self.record(seq).or(nearest).map_or(0, |record| record.us)
-    }
-
     /// How many records up to `seq` count for a member; `None`: what comes after it is not all in memory.
     fn counted(&self, member: MemberAt, seq: Seq) -> Option<u64> {
         let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
@@ -53,7 +47,7 @@ impl Conversation {
             let (read, read_dirty) = (progress.read, std::mem::take(&mut progress.read_dirty));
             for (device, value) in moved {
                 let key = RegisterKey::Delivered(self.id, user.clone(), device);
-                raises.push(Raise { key, value, stamp: self.stamp(value) });
+                raises.push(Raise::new(key, value));
             }
             match self.counted(member, read).filter(|_| read_dirty) {
                 Some(counted) => raises.extend(self.read_raises(member, read, counted)),
@@ -67,9 +61,9 @@ impl Conversation {
 
     fn read_raises(&self, member: MemberAt, read: Seq, counted: u64) -> SmallVec<[Raise; 3]> {
         let Some(user) = self.roster.get(member).map(|it| &it.user) else { return SmallVec::new() };
-        let (stamp, shown) = (self.stamp(read), self.progress.get(usize::from(member)).map_or(0, |it| it.shown.0));
+        let shown = self.progress.get(usize::from(member)).map_or(0, |it| it.shown.0);
         let raise = |key: fn(ConversationId, UserKey) -> RegisterKey, value| {
-            Some(Raise { key: key(self.id, user.clone()), value, stamp }).filter(|_| value > 0)
+            Some(Raise::new(key(self.id, user.clone()), value)).filter(|_| value > 0)
         };
         // What is hidden is hidden before it counts as read.
         let raises = [

@@ -120,7 +120,7 @@ impl Conversation {
             (Least::NextRead, next_read),
         ];
         for (which, value) in values.into_iter().filter(|(_, value)| *value > 0) {
-            raises.push(Raise { key: RegisterKey::Least(self.id, which), value, stamp: self.stamp(value) });
+            raises.push(Raise::new(RegisterKey::Least(self.id, which), value));
         }
     }
 

@@ -102,8 +102,7 @@ impl Router {
         work.write_ms = None;
         let (user, device) = (&session.identity.user, session.identity.device);
         let mut raises = Vec::new();
-        // A tick's numbers order its own writes; no record is referred to.
-        let mut raise = |key, value| raises.push(Raise { key, value, stamp: value });
+        let mut raise = |key, value| raises.push(Raise::new(key, value));
         for (conversation, (delivered, read)) in std::mem::take(&mut work.heard) {
             raise(RegisterKey::TickDelivered(conversation, user.clone(), device), delivered);
             if read > 0 {

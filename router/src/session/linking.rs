@@ -16,7 +16,7 @@ use crate::user::devices::{Admission, DeviceList};
 use crate::user::linking::DeviceChange;
 use ringpost_persist::{DocumentKey, Outcome, Raise, RegisterKey, StoreRequest, UserEntry};
 use ringpost_proto::close::CloseCode;
-use ringpost_proto::id::{DeviceId, RECORD_ID_EPOCH_MS, Seq};
+use ringpost_proto::id::{DeviceId, Seq};
 use ringpost_proto::limits::DEVICES;
 use ringpost_proto::v1::server_frame::Answer;
 
@@ -120,14 +120,8 @@ impl Router {
         }
         loading.link = Link::Raising;
         let starts = loading.read.iter().filter(|(_, behind)| behind.next > 1);
-        let raise = |(conversation, stamp): (_, u64), value| Raise {
-            key: RegisterKey::Delivered(conversation, user.clone(), device),
-            value,
-            stamp,
-        };
-        // The last record's id has its time, to the millisecond: no later than that record's own stamp.
-        let stamp = |id: u64| ((id >> 22) + RECORD_ID_EPOCH_MS) * 1_000;
-        loading.starts = starts.map(|(id, it)| raise((*id, stamp(it.last_id)), it.next - 1)).collect();
+        let register = |conversation| RegisterKey::Delivered(conversation, user.clone(), device);
+        loading.starts = starts.map(|(id, behind)| Raise::new(register(*id), behind.next - 1)).collect();
         self.raise_more_starts(key);
     }
 

@@ -188,7 +188,10 @@ impl World {
     fn output(&mut self, shard: ShardId, output: Output) -> Verdict {
         self.coverage.count_output(&output);
         match output {
-            Output::Store(request) => self.store_submit(shard, request),
+            Output::Store(request) => {
+                self.oracle.stamps_order(&request)?;
+                self.store_submit(shard, request);
+            }
             Output::Envelope { shard: to, envelope } => {
                 ensure(to != shard, || "a router sends itself an envelope through the mesh".into())?;
                 self.mesh(shard, to, MeshMessage::Envelope(envelope));

@@ -2,7 +2,7 @@
 
 use super::{Oracle, Verdict, ensure};
 use ringpost_persist::faulty::FaultyStore;
-use ringpost_persist::{Body, Record, RegisterKey};
+use ringpost_persist::{Body, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, Seq};
 use ringpost_proto::v1;
 use std::collections::BTreeMap;
@@ -39,6 +39,21 @@ impl Oracle {
             }
         }
         self.each_once(store)
+    }
+
+    /// Where the last write of a register stays, whichever arrives last, that is the one with the highest value: the stamps
+    /// of all writes ever, before and after every crash and reload, have the order of the values.
+    pub fn stamps_order(&mut self, request: &StoreRequest) -> Verdict {
+        let StoreRequest::Raise { raises, .. } = request else { return Ok(()) };
+        for raise in raises {
+            let highest = self.raised.entry(raise.key.clone()).or_default();
+            let (value, stamp) = *highest;
+            ensure(raise.value.cmp(&value) == raise.stamp.cmp(&stamp), || {
+                format!("stamps: {raise:?} after {value} with {stamp}")
+            })?;
+            *highest = (*highest).max((raise.value, raise.stamp));
+        }
+        Ok(())
     }
 
     fn each_once(&self, store: &FaultyStore) -> Verdict {

@@ -15,8 +15,9 @@ use super::plan::Plan;
 use super::presence::Presence;
 use super::settings::Shown;
 use super::typing::{Typing, under_way_us};
-use ringpost_persist::Record;
+use hashbrown::HashMap;
 use ringpost_persist::faulty::FaultyStore;
+use ringpost_persist::{Record, RegisterKey};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
 use std::collections::BTreeMap;
@@ -57,6 +58,8 @@ pub struct Oracle {
     pub(super) steady: bool,
     /// What it shows now.
     pub unix_us: u64,
+    /// The highest value that was ever to be written of each register, and its stamp.
+    pub(super) raised: HashMap<RegisterKey, (Seq, u64), foldhash::fast::FixedState>,
     /// The highest head seen of each conversation, and the id of that record.
     heads: BTreeMap<ConversationId, (Seq, u64)>,
     /// The furthest read that each user asked for, by user and peer.
@@ -147,6 +150,7 @@ impl Oracle {
             heads: BTreeMap::new(),
             blocks: BTreeMap::new(),
             erasures: BTreeMap::new(),
+            raised: HashMap::default(),
             had: vec![vec![0; peers]; users.len()],
             linked: vec![Linked::default(); devices.len()],
             shown: vec![Shown { reads: vec![0; peers], ..Shown::default() }; users.len()],
