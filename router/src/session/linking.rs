@@ -70,6 +70,7 @@ impl Router {
         let dormant = list.unlink_dormant(dormant_ms, &here, now_ms) > 0;
         match list.admission(identity.device, identity.issued_ms, identity.primary) {
             Admission::Known => {
+                self.start_as_written(key);
                 self.device_linked(key, &list);
                 if dormant {
                     self.edit_devices(&identity.user, DeviceChange::Seen { device: identity.device });
@@ -108,6 +109,18 @@ impl Router {
         } else {
             self.raise_starts(key);
         }
+    }
+
+    /// A hello of before has linked the device after all: it starts where that one wrote, not where this one was about to.
+    fn start_as_written(&mut self, key: Key) {
+        let work = self.sessions.get_mut(key).and_then(|session| session.work.as_mut());
+        let Some(loading) = work.and_then(|work| work.loading.as_mut()).filter(|loading| loading.further) else {
+            return;
+        };
+        loading.further = false;
+        loading.starts.clear();
+        loading.list_anew();
+        self.load(key);
     }
 
     /// Writes where the device starts, once that is known.
