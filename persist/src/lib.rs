@@ -29,7 +29,7 @@ mod view;
 pub use conversation::{ConversationKind, Peer, Role};
 pub use port::{StorePort, Waker};
 pub use record::{Body, Record, RecordError, content_hash};
-pub use register::{Least, Raise, RegisterKey, Shown};
+pub use register::{Raise, RegisterKey, Shown};
 pub use roster::{Member, MemberAt, Roster};
 
 use bytes::Bytes;
@@ -272,7 +272,7 @@ pub struct ConversationState {
     pub tail: Vec<Arc<Record>>,
     /// As of the head.
     pub roster: Roster,
-    /// The Delivered, Read, ReadCounted, ReadShown and Least registers of the conversation.
+    /// The Delivered, Read, ReadCounted, ReadShown and Told registers of the conversation.
     pub registers: Vec<(RegisterKey, Seq)>,
 }
 
@@ -312,8 +312,8 @@ pub struct UserEntry {
     pub read: Seq,
     /// Records that count and were not read.
     pub unread: u64,
-    /// The other members: the minimum over them of the maximum over each one's devices, and of what is [`Shown`] of their reading;
-    /// 0 where there is no other (a user talks to itself). Of a group as far as its Least registers say.
+    /// Of a direct conversation: the maximum over the other side's devices, and what is [`Shown`] of its reading; 0 where a user
+    /// talks to itself. Of a group: its Told registers.
     pub peer_delivered: Seq,
     pub peer_read: Seq,
     /// Of a direct conversation: the ranges that are kept from the other side.

@@ -15,22 +15,10 @@ pub enum RegisterKey {
     /// Up to where the device has acknowledged a tick: what an offline sender has not heard yet is told at its next sync.
     TickDelivered(ConversationId, UserKey, DeviceId),
     TickRead(ConversationId, UserKey, DeviceId),
-    /// Of a group: how far the least advanced member is, and the next one after it. The progress of the others is the
-    /// second for whoever is the first, and the first for everybody else.
-    Least(ConversationId, Least),
-}
-
-/// Which of a group's smallest positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Least {
-    Delivered,
-    NextDelivered,
-    Read,
-    NextRead,
-}
-
-impl Least {
-    pub const ALL: [Self; 4] = [Self::Delivered, Self::NextDelivered, Self::Read, Self::NextRead];
+    /// Of a group: up to where the user is told that all others have received, and read. Each user's is its own: who is
+    /// behind is not told of itself.
+    ToldDelivered(ConversationId, UserKey),
+    ToldRead(ConversationId, UserKey),
 }
 
 impl RegisterKey {
@@ -42,7 +30,8 @@ impl RegisterKey {
             | Self::ReadShown(c, _)
             | Self::TickDelivered(c, ..)
             | Self::TickRead(c, ..)
-            | Self::Least(c, _) => *c,
+            | Self::ToldDelivered(c, _)
+            | Self::ToldRead(c, _) => *c,
         }
     }
 }
@@ -69,11 +58,6 @@ impl Shown {
     /// Up to where it is shown of somebody who has read up to `read`.
     pub fn of(self, read: Seq) -> Seq {
         if self.0 == 0 { read } else { read.min(self.0 / 2) }
-    }
-
-    /// Where such a member of a group stands among the readers: who hides is none of those who are counted.
-    pub fn among_readers(self, read: Seq) -> Seq {
-        if self.hides() { Seq::MAX } else { self.of(read) }
     }
 }
 

@@ -1,9 +1,9 @@
-//! What a member is shown of a log: which records an answer holds, how far it looked, and how far the others are.
+//! What a member is shown of a log: which records an answer holds, and how far it looked.
 //!
 //! Owns: the limits of an answer. Guarantees: pure, and the same for every backend that reads its records one by one.
 //! Never does: read them.
 
-use crate::{ConversationKind, Least, Member, Outcome, ReadRange, Record};
+use crate::{ConversationKind, Member, Outcome, ReadRange, Record};
 use ringpost_proto::id::{Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use std::sync::Arc;
@@ -129,35 +129,6 @@ fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
     seen.push((from, end));
     seen.retain(|(from, to)| from <= to);
     seen
-}
-
-/// What is known of the others of a conversation.
-pub(crate) enum Others {
-    /// Of a direct one: delivered and read.
-    Peer(Seq, Seq),
-    /// Of a group: its Least registers, in the order of [`Least`].
-    Group([Seq; 4]),
-}
-
-impl Others {
-    /// For a member that has received and read so far itself; who hides what it reads: [`crate::Shown::among_readers`].
-    pub(crate) fn beside(self, member: &Member, delivered: Seq, read: Seq) -> (Seq, Seq) {
-        let least = match self {
-            Self::Peer(delivered, read) => return (delivered, read),
-            Self::Group(least) => least,
-        };
-        let of = |which: Least| least[which as usize];
-        // Where nothing is written of it yet, a member is just before what it may see. Who has left is none of those who
-        // are counted, so the least of them is one of its others.
-        let is_least = |own: Seq, first| member.is_current() && own.max(member.before()) <= first;
-        let beyond = |own: Seq, first, next| if is_least(own, first) { next } else { first };
-        // Who has left hears nothing of what came after.
-        let end = |seq: Seq| if member.is_current() { seq } else { seq.min(member.leave) };
-        (
-            end(beyond(delivered, of(Least::Delivered), of(Least::NextDelivered))),
-            end(beyond(read, of(Least::Read), of(Least::NextRead))),
-        )
-    }
 }
 
 /// The other side of a direct conversation; `None`: a user talks to itself, or it is a group.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ringpost_persist::{
-    Body, ConversationKind, DocumentKey, Least, Member, Peer, Raise, Record, RegisterKey, Role, Roster, Shown,
+    Body, ConversationKind, DocumentKey, Member, Peer, Raise, Record, RegisterKey, Role, Roster, Shown,
 };
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, UserKey};
 use ringpost_proto::v1;
@@ -359,7 +359,6 @@ impl Frozen for Record {
 frozen_enum!(ConversationKind { 0 = Direct { 0: both }, 1 = Group {} });
 frozen_enum!(Peer { 0 = User { 0: user }, 1 = Group { 0: id } });
 frozen_enum!(Role { 0 = Member {}, 1 = Admin {} });
-frozen_enum!(Least { 0 = Delivered {}, 1 = NextDelivered {}, 2 = Read {}, 3 = NextRead {} });
 frozen_enum!(Body {
     0 = Text { 0: bytes },
     1 = Payload { 0: bytes },
@@ -407,11 +406,8 @@ impl Frozen for RegisterKey {
             Self::TickRead(conversation, user, device) => (3, conversation, user, Some(*device)),
             Self::ReadCounted(conversation, user) => (4, conversation, user, None),
             Self::ReadShown(conversation, user) => (6, conversation, user, None),
-            Self::Least(conversation, which) => {
-                u8::write(&5, out);
-                conversation.write(out);
-                return which.write(out);
-            }
+            Self::ToldDelivered(conversation, user) => (5, conversation, user, None),
+            Self::ToldRead(conversation, user) => (7, conversation, user, None),
         };
         u8::write(&number, out);
         conversation.write(out);
@@ -420,15 +416,14 @@ impl Frozen for RegisterKey {
     }
     fn read(from: &mut Reader<'_>) -> Read<Self> {
         let (number, conversation) = (u8::read(from)?, ConversationId::read(from)?);
-        if number == 5 {
-            return Ok(Self::Least(conversation, Frozen::read(from)?));
-        }
         let user = UserKey::read(from)?;
         match (number, Option::<DeviceId>::read(from)?) {
             (0, Some(device)) => Ok(Self::Delivered(conversation, user, device)),
             (1, None) => Ok(Self::Read(conversation, user)),
             (4, None) => Ok(Self::ReadCounted(conversation, user)),
             (6, None) => Ok(Self::ReadShown(conversation, user)),
+            (5, None) => Ok(Self::ToldDelivered(conversation, user)),
+            (7, None) => Ok(Self::ToldRead(conversation, user)),
             (2, Some(device)) => Ok(Self::TickDelivered(conversation, user, device)),
             (3, Some(device)) => Ok(Self::TickRead(conversation, user, device)),
             _ => Err(RestoreError("a register")),

@@ -255,8 +255,14 @@ impl Router {
         }
     }
 
-    fn push_tick(&mut self, key: Key, conversation: ConversationId, tick: TickPush) {
-        let Some(session) = self.sessions.get(key) else { return };
+    fn push_tick(&mut self, key: Key, conversation: ConversationId, mut tick: TickPush) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(key).filter(|it| !it.has_told(conversation, &tick)) else { return };
+        let work = session.work();
+        let (told, at_ms) = work.told.entry(conversation).or_default();
+        (tick.delivered, tick.read) = (tick.delivered.max(told.0), tick.read.max(told.1));
+        (*told, *at_ms) = ((tick.delivered, tick.read), now_ms);
+        work.remember(now_ms);
         let peer = tick.kind.peer_of(conversation, &session.identity.user).to_wire();
         let skip = |(from_seq, to_seq): (Seq, Seq)| v1::Skip { from_seq, to_seq };
         let excluded = tick.excluded.into_iter().map(skip).collect();
@@ -291,10 +297,9 @@ impl Router {
     /// The other side's progress, for the sessions of this user that were opened at `opened_since_ms` or later.
     pub(crate) fn tick(&mut self, conversation: ConversationId, user: UserKey, fresh: TickPush, opened_since_ms: u64) {
         let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
-        let now_ms = self.now.mono_ms;
         for key in sessions {
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            if session.opened_ms < opened_since_ms || session.has_told(conversation, &fresh, now_ms) {
+            if session.opened_ms < opened_since_ms || session.has_told(conversation, &fresh) {
                 continue;
             }
             session.work().ticks.entry(conversation).or_insert(fresh.clone()).extend(&fresh);

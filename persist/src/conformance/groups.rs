@@ -3,7 +3,7 @@
 use super::samples::*;
 use super::{Driver, ask};
 use crate::roster::change_body;
-use crate::{Body, ConversationKind, Least, Outcome, ReadRange, Record, RegisterKey, Role, StoreRequest};
+use crate::{Body, ConversationKind, Outcome, ReadRange, Record, RegisterKey, Role, StoreRequest};
 use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::v1::change::{Blocked, Change, Created, Left, RoleChange, Updated, Users};
 use ringpost_proto::v1::kind::Value;
@@ -184,17 +184,16 @@ pub(super) fn lists(store: &mut dyn Driver) {
     raise(
         store,
         vec![
-            (RegisterKey::Least(room.id, Least::Delivered), 2),
-            (RegisterKey::Least(room.id, Least::NextDelivered), 4),
-            (RegisterKey::Least(room.id, Least::Read), 1),
-            (RegisterKey::Least(room.id, Least::NextRead), 3),
+            (RegisterKey::ToldDelivered(room.id, user("ann")), 4),
+            (RegisterKey::ToldRead(room.id, user("ann")), 3),
+            (RegisterKey::ToldDelivered(room.id, user("bob")), 2),
             (RegisterKey::Delivered(room.id, user("carl"), device("phone")), 2),
             (RegisterKey::Delivered(room.id, user("ann"), device("phone")), 5),
         ],
     );
     for _ in 0..2 {
-        // Bob has left: whoever is the least advanced of the members is one of his others.
-        for (name, head, join, peers) in [("ann", 5, 1, (2, 3)), ("bob", 4, 1, (2, 1)), ("carl", 5, 3, (4, 1))] {
+        // What each is told is its own, whoever has what.
+        for (name, head, join, peers) in [("ann", 5, 1, (4, 3)), ("bob", 4, 1, (2, 0)), ("carl", 5, 3, (0, 0))] {
             let entries = load_user(store, name, None, 9).entries;
             assert_eq!(entries.len(), 1, "{name}");
             for entry in entries {

@@ -3,13 +3,14 @@
 //! Version 1, little endian:
 //! append: 1, conversation 16 bytes, expected head u64, [kind: only where the expected head is 0], records u8, each record
 //! with a u32 length; kind: 1, two user keys with a length byte each, or 2 for a group;
-//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead, 4 ReadCounted, 5 to 8 the Least ones, 9 ReadShown),
-//! conversation 16 bytes, [user: not for Least], [device: not for Read, ReadCounted and ReadShown], value u64, stamp u64;
+//! raise: 2, register u8 (0 Delivered, 1 Read, 2 TickDelivered, 3 TickRead, 4 ReadCounted, 9 ReadShown, 10 ToldDelivered,
+//! 11 ToldRead), conversation 16 bytes, user, [device: of Delivered and ticks], value u64, stamp u64; 5 to 8, which have
+//! no user, were of earlier builds: they are read and dropped;
 //! document: 3, which u8 (0 Devices, 1 Settings), user, version u64, bytes with a u32 length;
 //! item: 4, user, device, number u64, bytes with a u32 length; item handed out: 5, user, device, number u64.
 
 use crate::record::{Cursor, RecordError};
-use crate::{ConversationKind, DocumentKey, ItemKey, Least, Raise, Record, RegisterKey};
+use crate::{ConversationKind, DocumentKey, ItemKey, Raise, Record, RegisterKey};
 use bytes::Bytes;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use std::sync::Arc;
@@ -76,20 +77,19 @@ pub(crate) fn encode_kind(kind: &ConversationKind, out: &mut Vec<u8>) {
 }
 
 pub(super) fn encode_raise(raise: &Raise, out: &mut Vec<u8>) {
-    let (register, user, device): (u8, Option<&UserKey>, Option<&DeviceId>) = match &raise.key {
-        RegisterKey::Delivered(_, user, device) => (0, Some(user), Some(device)),
-        RegisterKey::Read(_, user) => (1, Some(user), None),
-        RegisterKey::TickDelivered(_, user, device) => (2, Some(user), Some(device)),
-        RegisterKey::TickRead(_, user, device) => (3, Some(user), Some(device)),
-        RegisterKey::ReadCounted(_, user) => (4, Some(user), None),
-        RegisterKey::ReadShown(_, user) => (9, Some(user), None),
-        RegisterKey::Least(_, which) => (5 + *which as u8, None, None),
+    let (register, user, device): (u8, &UserKey, Option<&DeviceId>) = match &raise.key {
+        RegisterKey::Delivered(_, user, device) => (0, user, Some(device)),
+        RegisterKey::Read(_, user) => (1, user, None),
+        RegisterKey::TickDelivered(_, user, device) => (2, user, Some(device)),
+        RegisterKey::TickRead(_, user, device) => (3, user, Some(device)),
+        RegisterKey::ReadCounted(_, user) => (4, user, None),
+        RegisterKey::ReadShown(_, user) => (9, user, None),
+        RegisterKey::ToldDelivered(_, user) => (10, user, None),
+        RegisterKey::ToldRead(_, user) => (11, user, None),
     };
     out.extend_from_slice(&[RAISE, register]);
     out.extend_from_slice(&raise.key.conversation().0);
-    if let Some(user) = user {
-        encode_name(user.as_bytes(), out);
-    }
+    encode_name(user.as_bytes(), out);
     if let Some(device) = device {
         encode_name(device.as_str().as_bytes(), out);
     }
@@ -145,7 +145,10 @@ pub(super) fn decode<E: From<RecordError>>(
     while !from.0.is_empty() {
         each(match from.array()? {
             [APPEND] => decode_append(&mut from)?,
-            [RAISE] => Entry::Raise(decode_raise(&mut from)?),
+            [RAISE] => match decode_raise(&mut from)? {
+                Some(raise) => Entry::Raise(raise),
+                None => continue,
+            },
             [DOCUMENT] => decode_document(&mut from)?,
             [ITEM] => Entry::Item(decode_item_key(&mut from)?, Bytes::copy_from_slice(from.long()?)),
             [TAKEN] => Entry::Taken(decode_item_key(&mut from)?),
@@ -176,24 +179,26 @@ pub(crate) fn decode_kind(from: &mut Cursor<'_>) -> Result<ConversationKind, Rec
     }
 }
 
-fn decode_raise(from: &mut Cursor<'_>) -> Result<Raise, RecordError> {
+/// `None`: a register that is no more.
+fn decode_raise(from: &mut Cursor<'_>) -> Result<Option<Raise>, RecordError> {
     let [register] = from.array()?;
     let conversation = ConversationId(from.array()?);
-    let least = |which| RegisterKey::Least(conversation, which);
     let key = match register {
         0 => RegisterKey::Delivered(conversation, decode_user(from)?, from.device()?),
         1 => RegisterKey::Read(conversation, decode_user(from)?),
         2 => RegisterKey::TickDelivered(conversation, decode_user(from)?, from.device()?),
         3 => RegisterKey::TickRead(conversation, decode_user(from)?, from.device()?),
         4 => RegisterKey::ReadCounted(conversation, decode_user(from)?),
-        5 => least(Least::Delivered),
-        6 => least(Least::NextDelivered),
-        7 => least(Least::Read),
-        8 => least(Least::NextRead),
+        5..=8 => {
+            let _ = (from.number()?, from.number()?);
+            return Ok(None);
+        }
         9 => RegisterKey::ReadShown(conversation, decode_user(from)?),
+        10 => RegisterKey::ToldDelivered(conversation, decode_user(from)?),
+        11 => RegisterKey::ToldRead(conversation, decode_user(from)?),
         _ => return Err(RecordError::Field("register")),
     };
-    Ok(Raise { key, value: from.number()?, stamp: from.number()? })
+    Ok(Some(Raise { key, value: from.number()?, stamp: from.number()? }))
 }
 
 fn decode_document(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
@@ -249,7 +254,9 @@ mod tests {
         let (mut kept, mut taken) = (Vec::new(), Vec::new());
         encode_item(&item, b"key", &mut kept);
         encode_taken(&item, &mut taken);
-        for whole in [append, raise, small, kept, taken] {
+        let mut dropped = vec![RAISE, 5];
+        dropped.extend_from_slice(&[1; 16 + 8 + 8]);
+        for whole in [append, raise, dropped, small, kept, taken] {
             assert!(decode(&whole, |_| Ok::<_, RecordError>(())).is_ok());
             for len in 1..whole.len() {
                 assert!(decode(&whole[..len], |_| Ok::<_, RecordError>(())).is_err(), "{len} of {}", whole.len());

@@ -1,9 +1,8 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
-use crate::view::{self, LOOKED, Others, TAIL, TAIL_MOST};
+use crate::view::{self, LOOKED, TAIL, TAIL_MOST};
 use crate::{
-    ConversationKind, ConversationState, LastRecord, Least, Member, ReadRange, Record, RegisterKey, Roster, Shown,
-    UserEntry,
+    ConversationKind, ConversationState, LastRecord, Member, ReadRange, Record, RegisterKey, Roster, Shown, UserEntry,
 };
 use hashbrown::HashTable;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
@@ -33,13 +32,14 @@ pub(super) struct Conversation {
 /// A register of this conversation, in an order that keeps those of a user together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Register {
-    Least(Least),
     Delivered(UserKey, DeviceId),
     Read(UserKey),
     ReadCounted(UserKey),
     ReadShown(UserKey),
     TickDelivered(UserKey, DeviceId),
     TickRead(UserKey, DeviceId),
+    ToldDelivered(UserKey),
+    ToldRead(UserKey),
 }
 
 impl Register {
@@ -51,7 +51,8 @@ impl Register {
             RegisterKey::ReadShown(_, user) => Self::ReadShown(user),
             RegisterKey::TickDelivered(_, user, device) => Self::TickDelivered(user, device),
             RegisterKey::TickRead(_, user, device) => Self::TickRead(user, device),
-            RegisterKey::Least(_, which) => Self::Least(which),
+            RegisterKey::ToldDelivered(_, user) => Self::ToldDelivered(user),
+            RegisterKey::ToldRead(_, user) => Self::ToldRead(user),
         }
     }
 
@@ -62,7 +63,8 @@ impl Register {
             Self::Read(user) => Some(RegisterKey::Read(id, user)),
             Self::ReadCounted(user) => Some(RegisterKey::ReadCounted(id, user)),
             Self::ReadShown(user) => Some(RegisterKey::ReadShown(id, user)),
-            Self::Least(which) => Some(RegisterKey::Least(id, which)),
+            Self::ToldDelivered(user) => Some(RegisterKey::ToldDelivered(id, user)),
+            Self::ToldRead(user) => Some(RegisterKey::ToldRead(id, user)),
             Self::TickDelivered(..) | Self::TickRead(..) => None,
         }
     }
@@ -248,8 +250,7 @@ impl Conversation {
         let (newest_seen, _) = self.slice(ReadRange::Before(Seq::MAX), Some(member), 1, 0);
         let delivered: Vec<_> = self.devices_of(user, Register::Delivered).collect();
         let counted = self.value(&Register::ReadCounted(user.clone()));
-        let own = delivered.iter().map(|(_, seq)| *seq).max().unwrap_or(0);
-        let (peer_delivered, peer_read) = self.others(&kind, member, own);
+        let (peer_delivered, peer_read) = self.others(&kind, user);
         Some(UserEntry {
             conversation: id,
             head,
@@ -270,18 +271,17 @@ impl Conversation {
         })
     }
 
-    /// How far the others have received and read; `own`: how far this user has.
-    fn others(&self, kind: &ConversationKind, member: &Member, own: Seq) -> (Seq, Seq) {
+    /// How far the others have received and read, as this user is told.
+    fn others(&self, kind: &ConversationKind, user: &UserKey) -> (Seq, Seq) {
         let shown = |user: &UserKey| Shown(self.value(&Register::ReadShown(user.clone())));
-        let read = |user: &UserKey| self.value(&Register::Read(user.clone()));
-        let others = match (kind, view::peer_of(kind, &member.user)) {
-            (ConversationKind::Group, _) => Others::Group(Least::ALL.map(|which| self.value(&Register::Least(which)))),
-            (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
+        let value = |register: fn(UserKey) -> Register, user: &UserKey| self.value(&register(user.clone()));
+        match (kind, view::peer_of(kind, user)) {
+            (ConversationKind::Group, _) => (value(Register::ToldDelivered, user), value(Register::ToldRead, user)),
+            (ConversationKind::Direct(_), None) => (0, 0),
             (ConversationKind::Direct(_), Some(peer)) => {
-                Others::Peer(self.most_delivered(peer), shown(peer).of(read(peer)))
+                (self.most_delivered(peer), shown(peer).of(value(Register::Read, peer)))
             }
-        };
-        others.beside(member, own, shown(&member.user).among_readers(read(&member.user)))
+        }
     }
 
     /// Of a direct conversation: what of it up to `upto` the other side does not see.

@@ -5,7 +5,7 @@
 use super::db::{Db, each};
 use super::failure::Failed;
 use super::rows::blob;
-use crate::view::{self, Others, View};
+use crate::view::{self, View};
 use crate::{ConversationKind, UserEntry, UserPage};
 use ringpost_proto::id::{ConversationId, RecordId, UserKey};
 use std::sync::Arc;
@@ -47,23 +47,20 @@ impl Db {
     /// `None` for who never was a member. Registers before the head, so that none is beyond it.
     async fn user_entry(self: Arc<Self>, user: UserKey, id: ConversationId) -> Result<Option<UserEntry>, Failed> {
         let own = self.progress(&id, &user).await?;
-        let leasts = self.leasts(&id).await?;
         // Of a direct conversation, whose two sides its kind names, which a log has from its first record on.
         let Some(prefix) = self.prefix(id).await? else { return Ok(None) };
         let peer = view::peer_of(&prefix.kind, &user);
-        let (others, prefix) = match (&*prefix.kind, peer) {
-            (ConversationKind::Group, _) => (Others::Group(leasts), prefix),
-            (ConversationKind::Direct(_), None) => (Others::Peer(0, 0), prefix),
+        let ((peer_delivered, peer_read), prefix) = match (&*prefix.kind, peer) {
+            (ConversationKind::Group, _) => ((own.told_delivered, own.told_read), prefix),
+            (ConversationKind::Direct(_), None) => ((0, 0), prefix),
             (ConversationKind::Direct(_), Some(peer)) => {
                 let progress = self.progress(&id, peer).await?;
-                let others = Others::Peer(progress.most_delivered(), progress.shown().of(progress.read));
+                let others = (progress.most_delivered(), progress.shown().of(progress.read));
                 let Some(prefix) = self.prefix(id).await? else { return Ok(None) };
                 (others, prefix)
             }
         };
         let Some(member) = prefix.roster.member(&user) else { return Ok(None) };
-        let own_read = own.shown().among_readers(own.read);
-        let (peer_delivered, peer_read) = others.beside(member, own.most_delivered(), own_read);
         let (newest_seen, _) = self.slice(&id, View::newest(member, prefix.head), FEW).await?;
         let peer = view::peer_of(&prefix.kind, &user).and_then(|peer| prefix.roster.member(peer));
         Ok(Some(UserEntry {

@@ -4,7 +4,7 @@
 use super::db::{Db, each};
 use super::failure::Failed;
 use super::rows::{bigint, blob, unsigned};
-use crate::{Least, Raise, RegisterKey, Shown};
+use crate::{Raise, RegisterKey, Shown};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
@@ -20,6 +20,8 @@ pub(super) struct Progress {
     pub(super) read: Seq,
     pub(super) read_counted: Seq,
     read_shown: Seq,
+    pub(super) told_delivered: Seq,
+    pub(super) told_read: Seq,
     pub(super) delivered: BTreeMap<DeviceId, Seq>,
     tick_delivered: BTreeMap<DeviceId, Seq>,
     tick_read: BTreeMap<DeviceId, Seq>,
@@ -48,8 +50,6 @@ impl Progress {
 #[derive(Debug, Default)]
 pub(super) struct Registers {
     pub(super) of: BTreeMap<UserKey, Progress>,
-    /// In the order of [`Least`].
-    pub(super) least: [Seq; 4],
 }
 
 impl Registers {
@@ -62,33 +62,33 @@ impl Registers {
             registers.push((RegisterKey::Read(id, user.clone()), progress.read));
             registers.push((RegisterKey::ReadCounted(id, user.clone()), progress.read_counted));
             registers.push((RegisterKey::ReadShown(id, user.clone()), progress.read_shown));
+            registers.push((RegisterKey::ToldDelivered(id, user.clone()), progress.told_delivered));
+            registers.push((RegisterKey::ToldRead(id, user.clone()), progress.told_read));
         }
-        registers
-            .extend(Least::ALL.into_iter().zip(self.least).map(|(which, seq)| (RegisterKey::Least(id, which), seq)));
         registers.retain(|(_, value)| *value > 0);
         registers
     }
 }
 
 type Devices = Option<HashMap<String, i64>>;
-/// Absent where no user has a register: then the row is what all share.
-type Cells = (Option<Vec<u8>>, Option<i64>, Option<i64>, Option<i64>, Devices, Devices, Devices);
+/// The columns that the statements on a member read, in their order.
+type Cells = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Devices, Devices, Devices);
 
-fn progress(cells: Cells) -> Result<Option<(UserKey, Progress)>, Failed> {
-    let (Some(user), read, read_counted, read_shown, delivered, tick_delivered, tick_read) = cells else {
-        return Ok(None);
-    };
+fn progress(cells: Cells) -> Result<(UserKey, Progress), Failed> {
+    let (user, read, read_counted, read_shown, told_delivered, told_read, delivered, tick_delivered, tick_read) = cells;
     let user = UserKey::from_bytes(&user).ok_or_else(|| Failed::unreadable("the name of a member"))?;
     let number = |cell: Option<i64>| cell.map_or(0, unsigned);
     let progress = Progress {
         read: number(read),
         read_counted: number(read_counted),
         read_shown: number(read_shown),
+        told_delivered: number(told_delivered),
+        told_read: number(told_read),
         delivered: devices(delivered)?,
         tick_delivered: devices(tick_delivered)?,
         tick_read: devices(tick_read)?,
     };
-    Ok(Some((user, progress)))
+    Ok((user, progress))
 }
 
 /// A register of 0 is none.
@@ -123,41 +123,31 @@ impl Db {
     fn cell(&self, Raise { key, value, stamp }: &Raise) -> (&PreparedStatement, Vec<CqlValue>) {
         let statements = &self.statements;
         let (statement, user, device) = match key {
-            RegisterKey::Delivered(_, user, device) => (&statements.member_delivered, Some(user), Some(device)),
-            RegisterKey::Read(_, user) => (&statements.member_read, Some(user), None),
-            RegisterKey::ReadCounted(_, user) => (&statements.member_read_counted, Some(user), None),
-            RegisterKey::ReadShown(_, user) => (&statements.member_read_shown, Some(user), None),
-            RegisterKey::TickDelivered(_, user, device) => {
-                (&statements.member_tick_delivered, Some(user), Some(device))
-            }
-            RegisterKey::TickRead(_, user, device) => (&statements.member_tick_read, Some(user), Some(device)),
-            RegisterKey::Least(_, which) => (&statements.member_least[*which as usize], None, None),
+            RegisterKey::Delivered(_, user, device) => (&statements.member_delivered, user, Some(device)),
+            RegisterKey::Read(_, user) => (&statements.member_read, user, None),
+            RegisterKey::ReadCounted(_, user) => (&statements.member_read_counted, user, None),
+            RegisterKey::ReadShown(_, user) => (&statements.member_read_shown, user, None),
+            RegisterKey::TickDelivered(_, user, device) => (&statements.member_tick_delivered, user, Some(device)),
+            RegisterKey::TickRead(_, user, device) => (&statements.member_tick_read, user, Some(device)),
+            RegisterKey::ToldDelivered(_, user) => (&statements.member_told_delivered, user, None),
+            RegisterKey::ToldRead(_, user) => (&statements.member_told_read, user, None),
         };
         let mut values = vec![bigint(*stamp)];
         values.extend(device.map(|device| CqlValue::Text(device.as_str().to_owned())));
-        values.extend([bigint(*value), blob(&key.conversation().0)]);
-        values.extend(user.map(|user| blob(user.as_bytes())));
+        values.extend([bigint(*value), blob(&key.conversation().0), blob(user.as_bytes())]);
         (statement, values)
     }
 
     pub(super) async fn registers(&self, id: &ConversationId) -> Result<Registers, Failed> {
         let rows = self.all::<Cells>(&self.statements.members_of, &[blob(&id.0)]).await?;
-        let of = rows.into_iter().filter_map(|cells| progress(cells).transpose());
-        Ok(Registers { of: of.collect::<Result<_, _>>()?, least: self.leasts(id).await? })
+        Ok(Registers { of: rows.into_iter().map(progress).collect::<Result<_, _>>()? })
     }
 
     pub(super) async fn progress(&self, id: &ConversationId, user: &UserKey) -> Result<Progress, Failed> {
         let key = [blob(&id.0), blob(user.as_bytes())];
         let cells: Option<Cells> = self.first(&self.statements.member_of, &key).await?;
-        let found = cells.map(progress).transpose()?.flatten();
+        let found = cells.map(progress).transpose()?;
         Ok(found.map(|(_, progress)| progress).unwrap_or_default())
-    }
-
-    pub(super) async fn leasts(&self, id: &ConversationId) -> Result<[Seq; 4], Failed> {
-        type Leasts = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
-        let found: Option<Leasts> = self.first(&self.statements.member_leasts, &[blob(&id.0)]).await?;
-        let (_, a, b, c, d) = found.unwrap_or_default();
-        Ok([a, b, c, d].map(|cell| cell.map_or(0, unsigned)))
     }
 }
 
@@ -170,34 +160,35 @@ mod tests {
         let name = UserKey::new("t", "ann").unwrap();
         let map = |cells: &[(&str, i64)]| Some(cells.iter().map(|(name, seq)| ((*name).to_owned(), *seq)).collect());
         let cells = (
-            Some(name.as_bytes().to_vec()),
+            name.as_bytes().to_vec(),
             None,
             Some(3),
             Some(9),
+            Some(5),
+            None,
             map(&[("phone", 7), ("old", 0)]),
             None,
             map(&[("tv", 2)]),
         );
-        let (user, progress) = progress(cells).unwrap().unwrap();
+        let (user, progress) = progress(cells).unwrap();
         assert_eq!(user, name);
         let device = |name| DeviceId::new(name).unwrap();
         assert_eq!(progress.most_delivered(), 7);
         assert_eq!(progress.ticks(), [(device("tv"), 0, 2)]);
-        let registers = Registers { of: [(user.clone(), progress)].into(), least: [0, 5, 0, 0] };
+        let registers = Registers { of: [(user.clone(), progress)].into() };
         let id = ConversationId([1; 16]);
         let expected = [
             (RegisterKey::Delivered(id, user.clone(), device("phone")), 7),
             (RegisterKey::ReadCounted(id, user.clone()), 3),
-            (RegisterKey::ReadShown(id, user), 9),
-            (RegisterKey::Least(id, Least::NextDelivered), 5),
+            (RegisterKey::ReadShown(id, user.clone()), 9),
+            (RegisterKey::ToldDelivered(id, user), 5),
         ];
         assert_eq!(registers.of_room(id), expected);
     }
 
     #[test]
     fn a_name_that_is_none_is_refused() {
-        assert!(progress((Some(vec![0xff]), None, None, None, None, None, None)).is_err());
+        assert!(progress((vec![0xff], None, None, None, None, None, None, None, None)).is_err());
         assert!(devices(Some([(String::new(), 1)].into())).is_err());
-        assert!(progress((None, None, None, None, None, None, None)).unwrap().is_none());
     }
 }

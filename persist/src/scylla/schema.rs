@@ -5,7 +5,7 @@
 //! | `log` | (conv, bucket), seq | records; `bhead`, the head of the bucket, and all else here is written by conditional writes only, whose clock is their own. `kind`: in bucket 0 |
 //! | `body` | id | bodies of more than 4 KiB, written before the record that refers to them |
 //! | `conv` | conv | a snapshot of what follows from the records up to `as_of`; a hint |
-//! | `member` | conv, user | registers: Read and what belongs to it, Delivered and ticks by device; the Least ones beside the rows |
+//! | `member` | conv, user | registers: Read and what belongs to it, Delivered and ticks by device, what a user is told of a group |
 //! | `user` | user, conv | whose list a conversation is in, or may be: written before the record that says so |
 //! | `recent` | (vnode, minute), conv | conversations that were written to; two days |
 //! | `dedupe` | (conv, sender, device), cmid | where the records up to the snapshot are |
@@ -32,9 +32,8 @@ const TABLES: &[(&str, &str)] = &[
     ("conv", "conv blob PRIMARY KEY, as_of bigint, snapshot blob"),
     (
         "member",
-        "conv blob, user blob, read bigint, read_counted bigint, read_shown bigint, delivered map<text, bigint>, \
-         tick_delivered map<text, bigint>, tick_read map<text, bigint>, least_delivered bigint static, \
-         least_next_delivered bigint static, least_read bigint static, least_next_read bigint static, \
+        "conv blob, user blob, read bigint, read_counted bigint, read_shown bigint, told_delivered bigint, \
+         told_read bigint, delivered map<text, bigint>, tick_delivered map<text, bigint>, tick_read map<text, bigint>, \
          PRIMARY KEY (conv, user)",
     ),
     ("user", "user blob, conv blob, PRIMARY KEY (user, conv)"),

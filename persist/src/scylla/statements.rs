@@ -1,7 +1,6 @@
 //! Every statement that is sent, prepared once, and how each may be repeated.
 
 use super::OpenError;
-use crate::Least;
 use scylla::client::session::Session;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::prepared::PreparedStatement;
@@ -47,11 +46,10 @@ pub(super) struct Statements {
     pub(super) member_read_shown: PreparedStatement,
     pub(super) member_tick_delivered: PreparedStatement,
     pub(super) member_tick_read: PreparedStatement,
-    /// In the order of [`Least`].
-    pub(super) member_least: [PreparedStatement; 4],
+    pub(super) member_told_delivered: PreparedStatement,
+    pub(super) member_told_read: PreparedStatement,
     pub(super) members_of: PreparedStatement,
     pub(super) member_of: PreparedStatement,
-    pub(super) member_leasts: PreparedStatement,
     pub(super) user_put: PreparedStatement,
     pub(super) user_of: PreparedStatement,
     pub(super) recent_put: PreparedStatement,
@@ -77,10 +75,8 @@ impl Statements {
             |column: &str| format!("UPDATE member USING TIMESTAMP ? SET {column} = ? WHERE conv = ? AND user = ?");
         let of_device =
             |column: &str| format!("UPDATE member USING TIMESTAMP ? SET {column}[?] = ? WHERE conv = ? AND user = ?");
-        let least = |which: Least| format!("UPDATE member USING TIMESTAMP ? SET {} = ? WHERE conv = ?", column(which));
-        let member = "SELECT user, read, read_counted, read_shown, delivered, tick_delivered, tick_read FROM member \
-                      WHERE conv = ?";
-        let leasts = Least::ALL.map(column).join(", ");
+        let member = "SELECT user, read, read_counted, read_shown, told_delivered, told_read, delivered, tick_delivered, \
+                      tick_read FROM member WHERE conv = ?";
         Ok(Self {
             log_begin: cql(Never, "UPDATE log SET bhead = ?, kind = ? WHERE conv = ? AND bucket = ? IF bhead = null")
                 .await?,
@@ -115,15 +111,10 @@ impl Statements {
             member_read_shown: cql(Freely, &register("read_shown")).await?,
             member_tick_delivered: cql(Freely, &of_device("tick_delivered")).await?,
             member_tick_read: cql(Freely, &of_device("tick_read")).await?,
-            member_least: [
-                cql(Freely, &least(Least::Delivered)).await?,
-                cql(Freely, &least(Least::NextDelivered)).await?,
-                cql(Freely, &least(Least::Read)).await?,
-                cql(Freely, &least(Least::NextRead)).await?,
-            ],
+            member_told_delivered: cql(Freely, &register("told_delivered")).await?,
+            member_told_read: cql(Freely, &register("told_read")).await?,
             members_of: cql(Freely, member).await?,
             member_of: cql(Freely, &format!("{member} AND user = ?")).await?,
-            member_leasts: cql(Freely, &format!("SELECT DISTINCT conv, {leasts} FROM member WHERE conv = ?")).await?,
             user_put: cql(Freely, "INSERT INTO user (user, conv) VALUES (?, ?)").await?,
             user_of: cql(Freely, "SELECT conv FROM user WHERE user = ?").await?,
             recent_put: cql(Freely, "INSERT INTO recent (vnode, minute, conv) VALUES (?, ?, ?)").await?,
@@ -156,15 +147,6 @@ impl Statements {
             otk_take: cql(Never, "DELETE FROM otk WHERE user = ? AND device = ? AND number = ? IF bytes = ?").await?,
             otk_list: cql(Freely, "SELECT number FROM otk WHERE user = ? AND device = ?").await?,
         })
-    }
-}
-
-fn column(which: Least) -> &'static str {
-    match which {
-        Least::Delivered => "least_delivered",
-        Least::NextDelivered => "least_next_delivered",
-        Least::Read => "least_read",
-        Least::NextRead => "least_next_read",
     }
 }
 

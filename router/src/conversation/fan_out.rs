@@ -107,8 +107,10 @@ impl Router {
             let home = user.clone();
             self.post_to_user(&home, Envelope::Answered { user });
         }
-        if record.kind == Kind::Change {
-            // Who has left keeps nobody back, nor does a device for which there is nothing.
+        let known = self.conversations.get(key).is_some_and(|room| room.is_group() && room.ahead >= record.seq);
+        if record.kind == Kind::Change || known {
+            // Who has left keeps nobody back, nor does a device for which there is nothing; and what was acknowledged before
+            // it was known whose it is counts now.
             self.progress_moved(key);
         }
         self.note_dirty(key);

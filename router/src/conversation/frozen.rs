@@ -18,8 +18,8 @@ impl Frozen for Conversation {
         self.uncertain.write(out);
         self.early.write(out);
         self.progress.write(out);
+        self.ahead.write(out);
         self.least.write(out);
-        self.least_dirty.write(out);
         self.typing.write(out);
         self.dirty.write(out);
         self.tick_ms.write(out);
@@ -45,8 +45,8 @@ impl Frozen for Conversation {
         room.uncertain = Frozen::read(from)?;
         room.early = Frozen::read(from)?;
         room.progress = Frozen::read(from)?;
+        room.ahead = Frozen::read(from)?;
         room.least = Frozen::read(from)?;
-        room.least_dirty = Frozen::read(from)?;
         room.typing = Frozen::read(from)?;
         room.dirty = Frozen::read(from)?;
         room.tick_ms = Frozen::read(from)?;

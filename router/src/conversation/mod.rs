@@ -79,9 +79,10 @@ pub(crate) struct Conversation {
     early: Vec<Early>,
     /// By member; those at the end may be missing, who have none.
     progress: Vec<Progress>,
-    /// Of a group: how far the least advanced members are, as the senders were told.
+    /// The furthest that any device has.
+    ahead: Seq,
+    /// Of a group: how far the least advanced members were when it was told last.
     least: tick::Leasts,
-    least_dirty: bool,
     /// Who is writing, and until when that is believed.
     typing: SmallVec<[(MemberAt, u64); 2]>,
     /// A register is to be written.
@@ -183,8 +184,8 @@ impl Conversation {
             uncertain: false,
             early: Vec::new(),
             progress: Vec::new(),
+            ahead: 0,
             least: tick::Leasts::default(),
-            least_dirty: false,
             typing: SmallVec::new(),
             dirty: false,
             tick_ms: None,
@@ -312,10 +313,11 @@ impl Conversation {
 
     fn restore_register(&mut self, key: RegisterKey, value: Seq) {
         let member = match &key {
-            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) | RegisterKey::ReadShown(_, user) => {
-                self.member(user)
-            }
-            RegisterKey::Least(_, which) => return self.least.set(*which, value),
+            RegisterKey::Delivered(_, user, _)
+            | RegisterKey::Read(_, user)
+            | RegisterKey::ReadShown(_, user)
+            | RegisterKey::ToldDelivered(_, user)
+            | RegisterKey::ToldRead(_, user) => self.member(user),
             _ => None,
         };
         let Some(member) = member else { return };
@@ -326,6 +328,8 @@ impl Conversation {
             }
             RegisterKey::Read(..) => self.member_progress(member).read = value,
             RegisterKey::ReadShown(..) => self.member_progress(member).restore_shown(Shown(value)),
+            RegisterKey::ToldDelivered(..) => self.member_progress(member).heard.0 = value,
+            RegisterKey::ToldRead(..) => self.member_progress(member).heard.1 = value,
             _ => {}
         }
     }

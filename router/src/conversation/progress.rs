@@ -38,8 +38,10 @@ pub(super) struct Progress {
     /// A tick was sent since the registers were written: in a direct conversation of this member's progress, in a group to
     /// this member.
     pub told: bool,
-    /// In a group: how far this member was told that the others are, at most.
+    /// In a group: how far this member was told that the others are, or would have been if it had sent anything there; and
+    /// whether that is to be written.
     pub heard: (Seq, Seq),
+    pub heard_dirty: bool,
     pub delivered_move: Move,
     pub read_move: Move,
 }
@@ -194,15 +196,16 @@ impl Conversation {
             return false;
         }
         (progress.delivered, progress.dirty) = (seq, true);
-        self.dirty = true;
+        (self.dirty, self.ahead) = (true, self.ahead.max(seq));
         true
     }
 
     /// Read implies delivered, so it moves as far as was asked for and delivered. Returns whether it moved.
     fn advance_read(&mut self, member: MemberAt, unix_ms: u64) -> bool {
         let delivered = self.delivered_to(member);
-        // What senders were told of a group never goes back: who shows again comes in at that place or beyond it.
-        let told = if self.is_group() { self.least_read() } else { 0 };
+        // What senders were told of a group stays true: who shows again comes in at that place or beyond it.
+        let comes_in = self.is_group() && self.member_progress(member).hides();
+        let told = if comes_in { self.told_read() } else { 0 };
         let progress = self.member_progress(member);
         let read = progress.read_asked.min(delivered);
         let moved = read > progress.read;
@@ -371,6 +374,7 @@ frozen!(Progress {
     untold,
     told,
     heard,
+    heard_dirty,
     delivered_move,
     read_move
 });

@@ -45,17 +45,24 @@ impl Conversation {
                 .filter_map(|it| std::mem::take(&mut it.dirty).then_some((it.device, it.delivered)))
                 .collect();
             let (read, read_dirty) = (progress.read, std::mem::take(&mut progress.read_dirty));
+            let heard = std::mem::take(&mut progress.heard_dirty).then_some(progress.heard);
             for (device, value) in moved {
                 let key = RegisterKey::Delivered(self.id, user.clone(), device);
                 raises.push(Raise::new(key, value));
             }
             match self.counted(member, read).filter(|_| read_dirty) {
                 Some(counted) => raises.extend(self.read_raises(member, read, counted)),
-                None if read_dirty => uncounted.push((user, read)),
+                None if read_dirty => uncounted.push((user.clone(), read)),
                 None => {}
             }
+            if let Some((delivered, read)) = heard {
+                let told = [
+                    Raise::new(RegisterKey::ToldDelivered(self.id, user.clone()), delivered),
+                    Raise::new(RegisterKey::ToldRead(self.id, user), read),
+                ];
+                raises.extend(told.into_iter().filter(|raise| raise.value > 0));
+            }
         }
-        self.least_raises(&mut raises);
         (raises, uncounted)
     }
 
@@ -77,9 +84,11 @@ impl Conversation {
     /// What was not written is written with what moves next.
     fn mark_dirty(&mut self, key: RegisterKey) {
         let member = match &key {
-            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) | RegisterKey::ReadShown(_, user) => {
-                self.member(user)
-            }
+            RegisterKey::Delivered(_, user, _)
+            | RegisterKey::Read(_, user)
+            | RegisterKey::ReadShown(_, user)
+            | RegisterKey::ToldDelivered(_, user)
+            | RegisterKey::ToldRead(_, user) => self.member(user),
             _ => None,
         };
         match (key, member) {
@@ -87,7 +96,9 @@ impl Conversation {
             (RegisterKey::Read(..) | RegisterKey::ReadShown(..), Some(member)) => {
                 self.member_progress(member).read_dirty = true
             }
-            (RegisterKey::Least(..), _) => self.least_dirty = true,
+            (RegisterKey::ToldDelivered(..) | RegisterKey::ToldRead(..), Some(member)) => {
+                self.member_progress(member).heard_dirty = true
+            }
             _ => return,
         }
         self.dirty = true;
@@ -101,8 +112,8 @@ impl Router {
         // The clocks of two shards are read at different times.
         let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
         if room.is_group() {
-            let least = raises.iter().any(|raise| matches!(raise.key, RegisterKey::Least(..)));
-            if least {
+            let told = |raise: &Raise| matches!(raise.key, RegisterKey::ToldDelivered(..) | RegisterKey::ToldRead(..));
+            if raises.iter().any(told) {
                 self.tell_group_again(key, opened_since_ms);
             }
             return;
@@ -139,11 +150,24 @@ impl Router {
         }
     }
 
+    /// The dirty registers are due. What a group is told of them is told before, and written with them: after a crash nobody
+    /// would tell it.
     pub(super) fn flush(&mut self, key: Key) {
-        if self.conversations.get(key).is_some_and(|room| room.is_group()) {
-            // A member's own records move it as well, and with it what is written of the least.
+        if self.conversations.get(key).is_some_and(|room| room.has_moved()) {
+            // A member's own records move it as well.
             self.progress_moved(key);
         }
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        match room.tick_ms.filter(|_| room.is_group()) {
+            Some(tick_ms) => {
+                room.flush_ms = Some(tick_ms);
+                self.arm_conversation(key);
+            }
+            None => self.flush_now(key),
+        }
+    }
+
+    fn flush_now(&mut self, key: Key) {
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.flush_ms = None;
         let (raises, uncounted) = room.dirty_registers();
@@ -165,7 +189,10 @@ impl Router {
 
     pub(crate) fn flush_all(&mut self) {
         let keys: Vec<Key> = self.conversations.iter().map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.flush(key));
+        for key in keys {
+            self.tell_progress(key);
+            self.flush_now(key);
+        }
     }
 
     /// What a reader has read is counted: both are written together.

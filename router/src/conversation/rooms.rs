@@ -141,11 +141,11 @@ impl Router {
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get(key) else { return };
         let (flush, tick) = (room.flush_ms, room.tick_ms);
-        if flush.is_some_and(|at| now_ms >= at) {
-            self.flush(key);
-        }
         if tick.is_some_and(|at| now_ms >= at) {
             self.tell_progress(key);
+        }
+        if flush.is_some_and(|at| now_ms >= at) {
+            self.flush(key);
         }
         self.stop_typing(key, |_| false);
         let Some(room) = self.conversations.get_mut(key) else { return };

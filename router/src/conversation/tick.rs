@@ -2,52 +2,37 @@
 //!
 //! Guarantees: what a sender is told never goes back and is true of every member as of each of its records, ranges that are
 //! kept from a member aside. In a group the progress of the others is the least one: for whoever is itself the least
-//! advanced, the next one after it.
+//! advanced, the next one after it. What each member was told is a register of its own, raised before anything else is told
+//! to it: so whoever comes, leaves, hides what it reads or shows it again, and wherever it is told (here, or at hello from
+//! the store), it is told no less than before.
 
 use super::Conversation;
+use super::progress::Progress;
 use crate::Router;
 use crate::envelope::{Envelope, Ranges};
 use crate::frozen::frozen;
 use crate::slab::Key;
-use ringpost_persist::{Least, Member, MemberAt, Raise, RegisterKey};
+use ringpost_persist::{Member, MemberAt};
 use ringpost_proto::id::{Seq, UserKey};
 
 /// Between two ticks of a conversation.
 const TICK_MS: u64 = 1_000;
 
-/// The smallest positions of a group's members.
+/// The smallest position of a group's members, and the smallest of all but one that has it; `Seq::MAX`: there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Leasts {
-    delivered: Seq,
-    next_delivered: Seq,
-    read: Seq,
-    next_read: Seq,
+    delivered: [Seq; 2],
+    read: [Seq; 2],
 }
 
 impl Leasts {
-    pub fn set(&mut self, which: Least, value: Seq) {
-        *match which {
-            Least::Delivered => &mut self.delivered,
-            Least::NextDelivered => &mut self.next_delivered,
-            Least::Read => &mut self.read,
-            Least::NextRead => &mut self.next_read,
-        } = value;
-    }
-
-    /// Neither goes back, whoever joins.
-    fn raised(self, to: Self) -> Self {
-        Self {
-            delivered: self.delivered.max(to.delivered),
-            next_delivered: self.next_delivered.max(to.next_delivered),
-            read: self.read.max(to.read),
-            next_read: self.next_read.max(to.next_read),
-        }
-    }
-
-    /// How far the others are, for a member who is there itself.
+    /// How far the others are, for a member who is there itself; 0 where there are none.
     fn others(&self, (delivered, read): (Seq, Seq)) -> (Seq, Seq) {
-        let beyond = |own: Seq, least, next| if own <= least { next } else { least };
-        (beyond(delivered, self.delivered, self.next_delivered), beyond(read, self.read, self.next_read))
+        let beyond = |own: Seq, [least, next]: [Seq; 2]| match if own <= least { next } else { least } {
+            Seq::MAX => 0,
+            others => others,
+        };
+        (beyond(delivered, self.delivered), beyond(read, self.read))
     }
 }
 
@@ -61,67 +46,38 @@ impl Conversation {
         progress.map_or((before, before), |it| (it.delivered().max(before), it.read_shown().max(before)))
     }
 
-    /// How far any sender was told that all others have read.
-    pub(super) fn least_read(&self) -> Seq {
-        self.least.read.max(self.least.next_read)
-    }
-
-    fn is_reader(&self, member: MemberAt) -> bool {
-        self.progress.get(usize::from(member)).is_none_or(|progress| !progress.hides())
-    }
-
-    /// The same, among those who are counted: who hides what it reads is none of them.
+    /// The same in a group, among those who are counted: who hides what it reads is none of them. Whose records those beyond
+    /// the head are, and who are members as of them, is not known yet.
     fn standing(&self, member: MemberAt) -> (Seq, Seq) {
         let (delivered, read) = self.position(member);
-        (delivered, if self.is_reader(member) { read } else { Seq::MAX })
+        let hides = self.progress.get(usize::from(member)).is_some_and(Progress::hides);
+        (delivered.min(self.head), if hides { Seq::MAX } else { read.min(self.head) })
     }
 
     fn leasts(&self) -> Leasts {
         let (mut delivered, mut read) = ([Seq::MAX; 2], [Seq::MAX; 2]);
-        let (mut members, mut readers) = (0, 0);
         for at in 0..self.roster.members().len() as MemberAt {
             if self.roster.get(at).is_some_and(|member| member.is_current()) {
-                let (d, r) = self.position(at);
+                let (d, r) = self.standing(at);
                 two_least(&mut delivered, d);
-                members += 1;
-                if self.is_reader(at) {
-                    two_least(&mut read, r);
-                    readers += 1;
-                }
+                two_least(&mut read, r);
             }
         }
-        // Alone, one has no others, and no one of them lacks what it has itself.
-        let known = |[least, next]: [Seq; 2]| match (least, next) {
-            (Seq::MAX, _) => [0, 0],
-            (least, Seq::MAX) => [least, least],
-            both => [both.0, both.1],
-        };
-        let [[delivered, next_delivered], [read, next_read]] = [delivered, read].map(known);
-        let [read, next_read] = match readers {
-            // Nobody is counted any more: whoever was itself the least has heard of the next one, and still has.
-            0 => [self.least.read.max(self.least.next_read); 2],
-            // The others hide what they read: there is nothing to show to who does not.
-            1 if members > 1 => [read, 0],
-            _ => [read, next_read],
-        };
-        Leasts { delivered, next_delivered, read, next_read }
+        if self.roster.current_len() == 1 {
+            // Alone, one has no others, and no one of them lacks what it has itself.
+            (delivered[1], read[1]) = (delivered[0], read[0]);
+        }
+        Leasts { delivered, read }
     }
 
-    /// Registers that say what the senders were told.
-    pub(super) fn least_raises(&mut self, raises: &mut Vec<Raise>) {
-        if !std::mem::take(&mut self.least_dirty) {
-            return;
-        }
-        let Leasts { delivered, next_delivered, read, next_read } = self.least;
-        let values = [
-            (Least::Delivered, delivered),
-            (Least::NextDelivered, next_delivered),
-            (Least::Read, read),
-            (Least::NextRead, next_read),
-        ];
-        for (which, value) in values.into_iter().filter(|(_, value)| *value > 0) {
-            raises.push(Raise::new(RegisterKey::Least(self.id, which), value));
-        }
+    /// Whether somebody of a group is further than when it was told last.
+    pub(super) fn has_moved(&self) -> bool {
+        self.is_group() && self.leasts() != self.least
+    }
+
+    /// How far any sender was told that all others have read.
+    pub(super) fn told_read(&self) -> Seq {
+        self.progress.iter().map(|progress| progress.heard.1).max().unwrap_or(0)
     }
 
     /// Whether `member` sent a record in (after, to]; if that is no longer in memory: whether it may have.
@@ -140,23 +96,25 @@ impl Conversation {
 
     /// Whom to tell what: (user, delivered, read).
     fn news_of_group(&mut self) -> Vec<(UserKey, Seq, Seq)> {
-        let told = self.least;
-        self.least = told.raised(self.leasts());
-        if self.least == told {
+        let least = self.leasts();
+        if std::mem::replace(&mut self.least, least) == least {
             return Vec::new();
         }
-        (self.least_dirty, self.dirty) = (true, true);
         let mut news = Vec::new();
         for at in 0..self.roster.members().len() as MemberAt {
             let member = self.roster.get(at).filter(|it| it.is_current() && it.last_own > 0);
             let Some(user) = member.map(|it| it.user.clone()) else { continue };
-            let (before, now) = (told.others(self.standing(at)), self.least.others(self.standing(at)));
+            let now = least.others(self.standing(at));
+            let progress = self.member_progress(at);
+            let before = progress.heard;
+            // In between is none of its records where it is told nothing.
+            let now = progress.hears(now);
             let moved = |before: Seq, now: Seq| now > before && self.has_own_record(at, before, now);
             if moved(before.0, now.0) || moved(before.1, now.1) {
                 let progress = self.member_progress(at);
-                progress.told = true;
-                let (delivered, read) = progress.hears(now);
-                news.push((user, delivered, read));
+                (progress.told, progress.heard_dirty) = (true, true);
+                self.dirty = true;
+                news.push((user, now.0, now.1));
             }
         }
         news
@@ -164,19 +122,14 @@ impl Conversation {
 
     /// The same for those who were told since it was written what they are told.
     fn news_again(&mut self) -> Vec<(UserKey, Seq, Seq)> {
-        // What moved since is told again when that is written.
-        let more = self.least_dirty;
         let mut news = Vec::new();
         for at in 0..self.progress.len() as MemberAt {
-            let told = std::mem::replace(&mut self.member_progress(at).told, false);
-            let member = self.roster.get(at).filter(|member| told && member.is_current());
-            if let Some(user) = member.map(|it| it.user.clone()) {
-                let now = self.least.others(self.standing(at));
-                let progress = self.member_progress(at);
-                progress.told = more;
-                let (delivered, read) = progress.hears(now);
-                news.push((user, delivered, read));
-            }
+            let progress = self.member_progress(at);
+            // What moved since is told again when that is written.
+            let (again, (delivered, read)) = (progress.told, progress.heard);
+            progress.told = progress.heard_dirty;
+            let member = self.roster.get(at).filter(|member| again && member.is_current());
+            news.extend(member.map(|it| (it.user.clone(), delivered, read)));
         }
         news
     }
@@ -222,8 +175,6 @@ impl Router {
 
     /// What a group was told is in the store now: sessions that were opened in between have heard neither.
     pub(super) fn tell_group_again(&mut self, key: Key, opened_since_ms: u64) {
-        // Who has moved meanwhile has other others: what they are told must not go back for that.
-        self.tell_progress(key);
         let Some(room) = self.conversations.get_mut(key) else { return };
         let news = room.news_again();
         self.tell_group(key, news, opened_since_ms);
@@ -261,4 +212,4 @@ impl Router {
     }
 }
 
-frozen!(Leasts { delivered, next_delivered, read, next_read });
+frozen!(Leasts { delivered, read });

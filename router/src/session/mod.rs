@@ -102,6 +102,8 @@ pub(crate) struct Work {
     pub recent: BTreeMap<ConversationId, (Seq, u64)>,
     /// Progress of the other sides, (delivered, read) each, that the device has heard of and that is not written down.
     pub heard: BTreeMap<ConversationId, (Seq, Seq)>,
+    /// What it was told of them lately, and when: what is read of the store, or still on its way, may be older.
+    pub told: BTreeMap<ConversationId, ((Seq, Seq), u64)>,
     /// What the device has acknowledged lately.
     pub acked: LateAcks,
     /// When to write what was heard, and when to forget what is no longer recent.
@@ -159,6 +161,7 @@ impl Work {
             && self.backlog.is_none()
             && self.recent.is_empty()
             && self.heard.is_empty()
+            && self.told.is_empty()
             && self.acked.is_empty()
     }
 
@@ -169,8 +172,9 @@ impl Work {
 
     fn forget(&mut self, now_ms: u64) {
         self.recent.retain(|_, (_, at_ms)| *at_ms + RECENT_MS > now_ms);
+        self.told.retain(|_, (_, at_ms)| *at_ms + RECENT_MS > now_ms);
         self.acked.forget(now_ms);
-        let forgotten = self.recent.is_empty() && self.acked.is_empty();
+        let forgotten = self.recent.is_empty() && self.told.is_empty() && self.acked.is_empty();
         self.forget_ms = if forgotten { None } else { Some(now_ms + RECENT_MS) };
     }
 }
@@ -245,17 +249,10 @@ impl Session {
         ((self.window_pushes / 4).max(1), self.window_bytes / 4)
     }
 
-    /// Whether the device was pushed this much of the other side's progress, or more. Only what was read at hello can be ahead
-    /// of a tick that was on its way then.
-    pub fn has_told(&self, conversation: ConversationId, tick: &TickPush, now_ms: u64) -> bool {
-        let Some(work) = self.work.as_ref().filter(|_| now_ms < self.opened_ms + RECENT_MS) else { return false };
-        let told = |d: Seq, r: Seq| d >= tick.delivered && r >= tick.read;
-        let pushed = |pushed: &Pushed| match pushed.item {
-            PushedItem::Tick { delivered, read } => pushed.conversation == conversation && told(delivered, read),
-            _ => false,
-        };
-        let heard = work.heard.get(&conversation).is_some_and(|(delivered, read)| told(*delivered, *read));
-        heard || work.outstanding.iter().any(pushed)
+    /// Whether what the device was told lately of the other side's progress is as much as this, or more.
+    pub fn has_told(&self, conversation: ConversationId, tick: &TickPush) -> bool {
+        let told = self.work.as_ref().and_then(|work| work.told.get(&conversation));
+        told.is_some_and(|((delivered, read), _)| *delivered >= tick.delivered && *read >= tick.read)
     }
 
     /// Counts one push and returns its number.
@@ -494,6 +491,7 @@ frozen!(Work {
     backlog,
     recent,
     heard,
+    told,
     acked,
     write_ms,
     forget_ms,

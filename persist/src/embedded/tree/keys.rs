@@ -28,10 +28,6 @@ pub(super) fn group_key(conversation: &ConversationId) -> Key {
     key(b'g', &[&conversation.0])
 }
 
-pub(super) fn least_key(conversation: &ConversationId) -> Key {
-    key(b'l', &[&conversation.0])
-}
-
 /// Of all progress rows of a conversation.
 pub(super) fn progress_prefix(conversation: &ConversationId) -> Key {
     key(b'p', &[&conversation.0])

@@ -7,12 +7,12 @@ mod list;
 use super::bucket::Bucket;
 use super::keys;
 use super::staging::cmid_key;
-use super::state::{self, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
+use super::state::{self, Device, Group, Head, MemberRow, Progress, Span};
 use super::{LATEST, TreeError, Trees, record_key};
 use crate::record::RecordError;
 use crate::view::{self, View};
 use crate::{
-    ConversationKind, ConversationState, LastRecord, Least, Member, Outcome, ReadRange, Record, RegisterKey, Roster,
+    ConversationKind, ConversationState, LastRecord, Member, Outcome, ReadRange, Record, RegisterKey, Roster,
     StoreRequest,
 };
 use lsm_tree::{AbstractTree, Guard, Slice};
@@ -123,7 +123,8 @@ impl Reading<'_> {
             RegisterKey::Read(_, user) => self.progress(&conversation, user)?.read,
             RegisterKey::ReadCounted(_, user) => self.progress(&conversation, user)?.counted,
             RegisterKey::ReadShown(_, user) => self.progress(&conversation, user)?.shown,
-            RegisterKey::Least(_, which) => self.least(&conversation)?.0[*which as usize],
+            RegisterKey::ToldDelivered(_, user) => self.progress(&conversation, user)?.told_delivered,
+            RegisterKey::ToldRead(_, user) => self.progress(&conversation, user)?.told_read,
             RegisterKey::Delivered(_, user, device) => self.device(&conversation, user, device)?.delivered,
             RegisterKey::TickDelivered(_, user, device) => self.device(&conversation, user, device)?.tick_delivered,
             RegisterKey::TickRead(_, user, device) => self.device(&conversation, user, device)?.tick_read,
@@ -173,10 +174,6 @@ impl Reading<'_> {
         Ok(self.row(&keys::progress_key(conversation, user), Progress::decode)?.unwrap_or_default())
     }
 
-    fn least(&self, conversation: &ConversationId) -> Found<LeastRow> {
-        Ok(self.row(&keys::least_key(conversation), LeastRow::decode)?.unwrap_or_default())
-    }
-
     fn device(&self, conversation: &ConversationId, user: &UserKey, device: &DeviceId) -> Found<Device> {
         Ok(self.row(&keys::device_key(conversation, user, device), Device::decode)?.unwrap_or_default())
     }
@@ -218,10 +215,10 @@ impl Reading<'_> {
             let user = keys::user_of_key(&key).map_err(TreeError::row("state"))?;
             registers.push((RegisterKey::Read(*id, user.clone()), row.read));
             registers.push((RegisterKey::ReadCounted(*id, user.clone()), row.counted));
-            registers.push((RegisterKey::ReadShown(*id, user), row.shown));
+            registers.push((RegisterKey::ReadShown(*id, user.clone()), row.shown));
+            registers.push((RegisterKey::ToldDelivered(*id, user.clone()), row.told_delivered));
+            registers.push((RegisterKey::ToldRead(*id, user), row.told_read));
         }
-        let least = self.least(id)?;
-        registers.extend(Least::ALL.into_iter().zip(least.0).map(|(which, seq)| (RegisterKey::Least(*id, which), seq)));
         registers.retain(|(_, value)| *value > 0);
         Ok(registers)
     }

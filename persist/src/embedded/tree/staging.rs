@@ -8,7 +8,7 @@ use super::checkpoint::Sealed;
 use super::keys::{self, Key};
 use super::rosters::Rosters;
 use super::rows::{Lookups, Rows};
-use super::state::{self, CheckpointRow, Device, Group, Head, LeastRow, MemberRow, Progress, Span};
+use super::state::{self, CheckpointRow, Device, Group, Head, MemberRow, Progress, Span};
 use super::{Reached, TreeError, Trees, record_key};
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
@@ -257,25 +257,21 @@ impl Staging {
         let conversation = raise.key.conversation();
         let value = raise.value;
         Ok(match &raise.key {
-            RegisterKey::Read(_, user) => {
+            RegisterKey::Read(_, user)
+            | RegisterKey::ReadCounted(_, user)
+            | RegisterKey::ReadShown(_, user)
+            | RegisterKey::ToldDelivered(_, user)
+            | RegisterKey::ToldRead(_, user) => {
                 let key = keys::progress_key(&conversation, user);
                 let mut row = self.rows.read(&key, Progress::decode)?;
-                grow(&mut row.read, value) && self.rows.write(key, row.encode())
-            }
-            RegisterKey::ReadCounted(_, user) => {
-                let key = keys::progress_key(&conversation, user);
-                let mut row = self.rows.read(&key, Progress::decode)?;
-                grow(&mut row.counted, value) && self.rows.write(key, row.encode())
-            }
-            RegisterKey::ReadShown(_, user) => {
-                let key = keys::progress_key(&conversation, user);
-                let mut row = self.rows.read(&key, Progress::decode)?;
-                grow(&mut row.shown, value) && self.rows.write(key, row.encode())
-            }
-            RegisterKey::Least(_, which) => {
-                let key = keys::least_key(&conversation);
-                let mut row = self.rows.read(&key, LeastRow::decode)?;
-                grow(&mut row.0[*which as usize], value) && self.rows.write(key, row.encode())
+                let register = match &raise.key {
+                    RegisterKey::ReadCounted(..) => &mut row.counted,
+                    RegisterKey::ReadShown(..) => &mut row.shown,
+                    RegisterKey::ToldDelivered(..) => &mut row.told_delivered,
+                    RegisterKey::ToldRead(..) => &mut row.told_read,
+                    _ => &mut row.read,
+                };
+                grow(register, value) && self.rows.write(key, row.encode())
             }
             RegisterKey::Delivered(_, user, device)
             | RegisterKey::TickDelivered(_, user, device)

@@ -11,9 +11,9 @@
 //! | `c` conversation | head, id, us and ordinal of the last record, latest time of a client message id, u64 each; spans: class u8, month u32, first seq u64 each |
 //! | `m` conversation, user | a member, as in the roster: see [`MemberRow`] |
 //! | `g` conversation | epoch u32, name, description, avatar; of a group only |
-//! | `p` conversation, user | read, read counted, read shown |
+//! | `p` conversation, user | read, read counted, read shown, told delivered, told read |
 //! | `d` conversation, user, device | delivered, tick delivered, tick read |
-//! | `l` conversation | the four Least registers |
+//! | `l` conversation | of earlier builds; not read |
 //! | `u` user, conversation | the user's list: nothing |
 //! | `f` which u8, user | a document: version u64, bytes |
 //! | `i` user, device, number | an item: bytes |
@@ -188,34 +188,23 @@ pub(super) struct Progress {
     pub(super) read: Seq,
     pub(super) counted: u64,
     pub(super) shown: u64,
+    pub(super) told_delivered: Seq,
+    pub(super) told_read: Seq,
 }
 
 impl Progress {
     pub(super) fn encode(&self) -> Vec<u8> {
-        numbers(&[self.read, self.counted, self.shown])
+        numbers(&[self.read, self.counted, self.shown, self.told_delivered, self.told_read])
     }
 
     pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
         let mut from = versioned(stored)?;
         let (read, counted) = (from.number()?, from.number()?);
-        // Rows of an earlier build end here.
+        // Rows of earlier builds end here, or after the next.
         let shown = if from.0.is_empty() { 0 } else { from.number()? };
-        ended(Self { read, counted, shown }, &from)
-    }
-}
-
-/// The Least registers of a group, in the order of [`Least`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeastRow(pub(super) [Seq; 4]);
-
-impl LeastRow {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        numbers(&self.0)
-    }
-
-    pub(super) fn decode(stored: &[u8]) -> Result<Self, RecordError> {
-        let mut from = versioned(stored)?;
-        ended(Self([from.number()?, from.number()?, from.number()?, from.number()?]), &from)
+        let ends = from.0.is_empty();
+        let (told_delivered, told_read) = if ends { (0, 0) } else { (from.number()?, from.number()?) };
+        ended(Self { read, counted, shown, told_delivered, told_read }, &from)
     }
 }
 
@@ -322,17 +311,17 @@ mod tests {
         assert_eq!(MemberRow::decode(user.clone(), &row), Ok((11, member)));
         let group = Group { epoch: 3, texts: ["a", "", "c"].map(str::to_owned) };
         assert_eq!(Group::decode(&group.encode()), Ok(group));
-        let progress = Progress { read: 1, counted: u64::MAX, shown: 2 };
+        let progress = Progress { read: 1, counted: u64::MAX, shown: 2, told_delivered: 3, told_read: 4 };
         assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
-        let least = LeastRow([1, 2, 3, 4]);
-        assert_eq!(LeastRow::decode(&least.encode()), Ok(least));
+        let earlier = Progress { told_delivered: 0, told_read: 0, ..progress };
+        assert_eq!(Progress::decode(&progress.encode()[..25]), Ok(earlier));
         assert_eq!(decode_document(&encode_document(3, b"x")), Ok((3, "x".into())));
         assert_eq!(decode_item(&encode_item(b"x")), Ok("x".into()));
         let device = Device { delivered: 1, tick_delivered: 2, tick_read: 3 };
         assert_eq!(Device::decode(&device.encode()), Ok(device));
         let kind = ConversationKind::Direct([user.clone(), user.clone()]);
         assert_eq!(decode_kind(&encode_kind(&kind)), Ok(kind));
-        assert!(Progress::decode(&progress.encode()[..16]).is_err() && LeastRow::decode(&progress.encode()).is_err());
+        assert!(Progress::decode(&progress.encode()[..16]).is_err() && Device::decode(&progress.encode()).is_err());
         assert_eq!(Head::decode(&[9]), Err(RecordError::Version(9)));
         let (id, phone) = (ConversationId([7; 16]), DeviceId::new("phone").unwrap());
         assert_eq!(device_of_key(&device_key(&id, &user, &phone)), Ok((user.clone(), phone)));
@@ -348,7 +337,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(stored in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = (Head::decode(&stored), Progress::decode(&stored), Device::decode(&stored), decode_kind(&stored));
             let user = UserKey::new("t", "ann").unwrap();
-            let _ = (MemberRow::decode(user, &stored), Group::decode(&stored), LeastRow::decode(&stored));
+            let _ = (MemberRow::decode(user, &stored), Group::decode(&stored));
             let _ = (decode_document(&stored), decode_item(&stored), number_of_item_key(&stored));
             let _ = (CheckpointRow::decode(&stored), device_of_key(&stored), user_of_key(&stored));
             let _ = (bucket_of_key(&stored), conversation_of_user_key(&stored));

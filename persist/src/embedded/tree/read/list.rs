@@ -3,10 +3,10 @@
 use super::{Found, Reading};
 use crate::embedded::tree::TreeError;
 use crate::embedded::tree::keys;
-use crate::embedded::tree::state::Group;
-use crate::view::{self, Others, View};
+use crate::embedded::tree::state::{Group, Progress};
+use crate::view::{self, View};
 use crate::{ConversationKind, Shown, UserEntry, UserPage};
-use ringpost_proto::id::{ConversationId, RecordId, UserKey};
+use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
 use std::sync::Arc;
 
 impl Reading<'_> {
@@ -41,15 +41,12 @@ impl Reading<'_> {
             return Ok(None);
         };
         let progress = self.progress(&id, user)?;
-        let own = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
-        let others = self.others(&id, &kind, user)?;
+        let (peer_delivered, peer_read) = self.others(&id, &kind, user, &progress)?;
         let title = match kind {
             ConversationKind::Group if shown => self.row(&keys::group_key(&id), Group::decode)?,
             _ => None,
         };
         let (Some(newest), Some(member)) = (self.head(&id)?, self.member(&id, user)?) else { return Ok(None) };
-        let (peer_delivered, peer_read) =
-            others.beside(&member, own, Shown(progress.shown).among_readers(progress.read));
         let head = member.end(newest.seq);
         let newest_seen = match shown {
             true => self.slice(&id, &newest, View::newest(&member, newest.seq))?.0,
@@ -83,16 +80,22 @@ impl Reading<'_> {
         }))
     }
 
-    /// How far the others have received and read.
-    fn others(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey) -> Found<Others> {
+    /// How far the others have received and read, as this user is told.
+    fn others(
+        &self,
+        id: &ConversationId,
+        kind: &ConversationKind,
+        user: &UserKey,
+        own: &Progress,
+    ) -> Found<(Seq, Seq)> {
         Ok(match (kind, view::peer_of(kind, user)) {
-            (ConversationKind::Group, _) => Others::Group(self.least(id)?.0),
-            (ConversationKind::Direct(_), None) => Others::Peer(0, 0),
+            (ConversationKind::Group, _) => (own.told_delivered, own.told_read),
+            (ConversationKind::Direct(_), None) => (0, 0),
             (ConversationKind::Direct(_), Some(peer)) => {
                 let devices = self.devices(&keys::devices_of_prefix(id, peer))?;
                 let delivered = devices.iter().map(|(.., row)| row.delivered).max().unwrap_or(0);
                 let progress = self.progress(id, peer)?;
-                Others::Peer(delivered, Shown(progress.shown).of(progress.read))
+                (delivered, Shown(progress.shown).of(progress.read))
             }
         })
     }
