@@ -1,5 +1,6 @@
 //! What each outstanding store request is for.
 
+use crate::conversation::InfoRead;
 use crate::session::{ListsRead, LookupRead};
 use crate::slab::Key;
 use crate::user::Editing;
@@ -58,6 +59,8 @@ pub(crate) enum Pending {
         conversation: Key,
         ticket: u64,
     },
+    /// The record that a question is about.
+    Info(Box<InfoRead>),
     /// The devices of a user whom a proposal has slices for.
     Lists {
         conversation: Key,

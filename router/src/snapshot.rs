@@ -189,4 +189,5 @@ frozen_enum!(Pending {
     34 = OwnDevices { session: session, re: re },
     13 = ReadToEdit { 0: editing },
     14 = WriteEdited { 0: editing },
+    36 = Info { 0: read },
 });

@@ -3,9 +3,11 @@
 use super::{Conversation, Early, Phase};
 use crate::Router;
 use crate::envelope::{Envelope, RoomAsk, SendOutcome, SessionRef};
+use crate::frozen::frozen;
+use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::ConversationKind;
+use ringpost_persist::{ConversationKind, Member, Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::member_state::state::Value as State;
@@ -19,7 +21,7 @@ impl Conversation {
     /// The group as its members see it.
     pub(super) fn wire_group(&self) -> v1::Group {
         let roster = &self.roster;
-        let member = |member: &ringpost_persist::Member| v1::GroupMember {
+        let member = |member: &Member| v1::GroupMember {
             user: member.user.user().to_owned(),
             role: member.role.to_wire() as i32,
             join_seq: member.join,
@@ -34,21 +36,25 @@ impl Conversation {
         }
     }
 
-    /// How far each member as of `seq` is with that record, its sender aside.
-    fn record_info(&self, user: &UserKey, seq: Seq) -> Result<v1::RecordInfoResult, v1::Error> {
+    /// Whether this user may be told of a record at `seq`, if there is one.
+    fn may_ask(&self, user: &UserKey, seq: Seq) -> Result<&Member, v1::Error> {
         // Who has left does not learn how those who stayed are getting on.
         let asker = self.roster.member(user).filter(|it| it.is_current()).ok_or_else(refusal::not_member)?;
-        let unknown = || refusal::not_found("seq", "there is no such record for you");
-        let record = self.record(seq).cloned();
-        let seen = asker.sees_seq(seq) && record.as_ref().is_none_or(|record| asker.sees(record));
-        if seq == 0 || seq > self.head || !seen {
-            return Err(unknown());
+        let may = seq > 0 && seq <= self.head && asker.sees_seq(seq);
+        if may { Ok(asker) } else { Err(no_record()) }
+    }
+
+    /// How far each member as of a record is with it, its sender aside.
+    fn record_info(&self, user: &UserKey, record: &Record) -> Result<v1::RecordInfoResult, v1::Error> {
+        let seq = record.seq;
+        if !self.may_ask(user, seq)?.sees(record) {
+            return Err(no_record());
         }
         let mut members = Vec::new();
         for (at, member) in self.roster.members().iter().enumerate() {
             // What is hidden from a member of a group was said while it was away.
             let here = !self.is_group() || member.sees_seq(seq);
-            if !here || record.as_ref().is_some_and(|record| record.sender == member.user) {
+            if !here || record.sender == member.user {
                 continue;
             }
             let progress = self.progress.get(at);
@@ -67,6 +73,20 @@ impl Conversation {
         }
         Ok(v1::RecordInfoResult { members })
     }
+}
+
+fn no_record() -> v1::Error {
+    refusal::not_found("seq", "there is no such record for you")
+}
+
+/// A question about a record that is no longer in memory: the log says whose it is.
+#[derive(Debug)]
+pub(crate) struct InfoRead {
+    room: Key,
+    user: UserKey,
+    to: SessionRef,
+    re: u64,
+    seq: Seq,
 }
 
 impl Router {
@@ -94,17 +114,55 @@ impl Router {
     pub(super) fn ask_room(&mut self, key: Key, user: &UserKey, to: SessionRef, re: u64, ask: RoomAsk) {
         let Some(room) = self.conversations.get(key) else { return };
         let answer = match ask {
+            RoomAsk::RecordInfo(seq) => match (room.may_ask(user, seq), room.record(seq)) {
+                (Err(error), _) => Err(error),
+                (_, Some(record)) => room.record_info(user, record).map(Answer::RecordInfo),
+                (_, None) => return self.read_info(InfoRead { room: key, user: user.clone(), to, re, seq }),
+            },
             RoomAsk::Group if room.head == 0 || !room.is_group() => {
                 Err(refusal::not_found("group", "there is no such group"))
             }
             RoomAsk::Group if !room.roster.is_member(user) => Err(refusal::not_member()),
             RoomAsk::Group => Ok(Answer::Group(room.wire_group())),
-            RoomAsk::RecordInfo(seq) => room.record_info(user, seq).map(Answer::RecordInfo),
         };
+        self.answer_asker(to, re, answer);
+    }
+
+    fn answer_asker(&mut self, to: SessionRef, re: u64, answer: Result<Answer, v1::Error>) {
         let outcome = match answer {
             Ok(answer) => SendOutcome::Answer(Box::new(answer)),
             Err(error) => SendOutcome::Refused(Box::new(error)),
         };
         self.post(to.shard, Envelope::Outcome { to, re, outcome });
     }
+
+    fn read_info(&mut self, read: InfoRead) {
+        let Some(conversation) = self.conversations.get(read.room).map(|room| room.id) else { return };
+        let range = ReadRange::From { from: read.seq, to: read.seq };
+        let (records, bytes) = (1, u32::MAX);
+        self.ask(Pending::Info(Box::new(read)), |tag| StoreRequest::ReadLog {
+            tag,
+            conversation,
+            viewer: None,
+            range,
+            records,
+            bytes,
+        });
+    }
+
+    /// The record that was asked about; the group is as it is now.
+    pub(crate) fn info_read(&mut self, read: InfoRead, outcome: Outcome) {
+        let InfoRead { room, user, to, re, seq } = read;
+        let answer = match (self.conversations.get(room), outcome) {
+            (Some(room), Outcome::LogSlice { records, .. }) => {
+                let record = records.first().filter(|record| record.seq == seq);
+                record
+                    .map_or_else(|| Err(no_record()), |record| room.record_info(&user, record).map(Answer::RecordInfo))
+            }
+            _ => Err(refusal::unavailable()),
+        };
+        self.answer_asker(to, re, answer);
+    }
 }
+
+frozen!(InfoRead { room, user, to, re, seq });

@@ -18,6 +18,7 @@ mod slices;
 mod tick;
 mod typing;
 
+pub(crate) use ask::InfoRead;
 pub(crate) use begin::Beginning;
 pub(crate) use fan_out::FanOut;
 pub(crate) use progress::ReadBy;

@@ -217,6 +217,34 @@ fn a_sender_is_told_no_less_when_the_last_other_one_hides_too_wherever_it_is_tol
 }
 
 #[test]
+fn the_info_of_a_record_that_memory_does_not_hold_names_its_sender_as_little_as_that_of_a_new_one() {
+    let mut world = World::new(2);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    world.sent(bob, say(2, &group, "old")).unwrap();
+    [alice, carl].iter().for_each(|conn| ack_all(&mut world, *conn));
+    for n in 3..300 {
+        world.sent(bob, say(n, &group, "newer")).unwrap();
+        [alice, carl].iter().for_each(|conn| ack_all(&mut world, *conn));
+    }
+    for conn in [alice, bob, carl] {
+        world.close(conn);
+    }
+    // More than a day later, the room is read from the store as far as it holds it in memory.
+    world.advance(25 * 3_600_000);
+    let [alice, bob] = ["alice", "bob"].map(|name| world.open(name, "phone"));
+    world.sent(bob, say(300, &group, "a day later")).unwrap();
+    let named = |world: &mut World, seq| match world
+        .answer(alice, more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq })))
+    {
+        Answer::RecordInfo(info) => info.members.into_iter().map(|member| member.user).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    for seq in [2, 299] {
+        assert_eq!(named(&mut world, seq), ["alice", "carl"], "of {seq}");
+    }
+}
+
+#[test]
 fn who_has_left_learns_nothing_of_how_those_who_stay_are_getting_on() {
     let mut world = World::new(2);
     let (group, [alice, bob, carl]) = three(&mut world);

@@ -13,8 +13,6 @@ use ringpost_proto::v1::member_state::state::Value as State;
 
 /// Characters of a message that a list of conversations shows.
 const PREVIEW: usize = 100;
-/// Of records this much older than the head a room may have forgotten who sent them.
-const OLD: Seq = 256;
 
 impl World {
     /// Every conversation that there was, newest first, at least as far as it was.
@@ -92,9 +90,6 @@ impl World {
         let mut members: Vec<usize> = fold.concerned(seq).filter(|other| *other != sender).collect();
         for member in &info.members {
             let other = self.oracle.user(&member.user).ok_or("a member that there is not")?;
-            if other == sender && fold.head >= seq + OLD {
-                continue;
-            }
             let at = members.iter().position(|it| *it == other);
             let at = at.ok_or_else(|| format!("info: u{other} is named for record {seq} of {of}: {info:?}"))?;
             members.swap_remove(at);
