@@ -297,7 +297,8 @@ pub struct UserEntry {
     pub kind: Arc<ConversationKind>,
     /// The last record of the log that may be for this user: of a former member, the one with which it left.
     pub head: Seq,
-    /// Id of the newest record of the log, whoever it is for: by it the list is sorted.
+    /// Id of the newest record of the log, whoever it is for; of a former member, of the one with which it left: by it the
+    /// list is sorted.
     pub last_id: RecordId,
     /// The newest record that this user may see; `None`: none of the newest few.
     pub last: Option<Arc<Record>>,

@@ -172,6 +172,36 @@ pub(super) fn roster(store: &mut dyn Driver) {
     }
 }
 
+pub(super) fn places_of_former_members(store: &mut dyn Driver) {
+    let mut log = Log::of(group());
+    log.change(store, "ann", created(&["bob"]));
+    log.change(store, "ann", Change::Removed(users(&["bob"])));
+    let left = load_user(store, "bob", None, 9).entries;
+    let other = room("bob", "carl");
+    fill(store, &other, "bob", 1, 3);
+    let places = |store: &mut dyn Driver| {
+        let entries = load_user(store, "bob", None, 9).entries;
+        entries.iter().map(|entry| (entry.conversation, entry.last_id)).collect::<Vec<_>>()
+    };
+    let before = places(store);
+    assert_eq!((before.len(), left.len()), (2, 1));
+    // The group goes on without him: he is told nothing of it, nor when.
+    for _ in 0..2 {
+        log.say(store, "ann");
+        assert_eq!(places(store), before);
+        store.reopen();
+        assert_eq!(places(store), before);
+    }
+    for (last_id, id) in before.iter().map(|(id, last_id)| (*last_id, *id)) {
+        let after: Vec<_> =
+            load_user(store, "bob", Some((last_id, id)), 9).entries.iter().map(|it| it.last_id).collect();
+        assert!(after.iter().all(|it| *it <= last_id), "{after:?} after {last_id}");
+    }
+    log.change(store, "ann", Change::Added(users(&["bob"])));
+    let back = places(store);
+    assert!(back.iter().any(|(id, last_id)| *id == log.room.id && !before.contains(&(*id, *last_id))));
+}
+
 pub(super) fn lists(store: &mut dyn Driver) {
     let mut log = Log::of(group());
     log.change(store, "ann", created(&["bob"]));

@@ -52,6 +52,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("who is in a group sees the log from its joining to its removal", groups::membership),
     ("a room is told its roster: roles, names, epoch", groups::roster),
     ("a group is in the lists of those who are or were in it", groups::lists),
+    ("a group stands in the list of who has left where it was then", groups::places_of_former_members),
     ("unread is what counts after Read, without one's own and what is hidden", groups::unread_counts),
     ("what comes while the sender is blocked stays hidden", groups::blocks),
     ("what is said of a record is for those who see the record", groups::said_about),

@@ -5,7 +5,7 @@ use crate::{
     ConversationKind, ConversationState, LastRecord, Member, ReadRange, Record, RegisterKey, Roster, Shown, UserEntry,
 };
 use hashbrown::HashTable;
-use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
@@ -242,6 +242,12 @@ impl Conversation {
         })
     }
 
+    /// Where it stands in this user's list: for who has left it moves no more.
+    pub(super) fn place(&self, user: &UserKey) -> Option<RecordId> {
+        let head = self.roster.member(user)?.end(self.log.len() as Seq);
+        self.log.get((head as usize).checked_sub(1)?).map(|record| record.id)
+    }
+
     /// `None` before the first record, and for who never was a member.
     pub(super) fn entry_of(&self, user: &UserKey, id: ConversationId) -> Option<UserEntry> {
         let kind = Arc::clone(self.kind.as_ref()?);
@@ -254,7 +260,7 @@ impl Conversation {
         Some(UserEntry {
             conversation: id,
             head,
-            last_id: newest.id,
+            last_id: self.place(user)?,
             last: newest_seen.into_iter().next(),
             join: member.join,
             // Who has left does not learn of a new name.

@@ -216,8 +216,8 @@ impl Index {
 
     fn user_page(&self, user: &UserKey, after: Option<(RecordId, ConversationId)>, limit: u32) -> UserPage {
         let own = self.users.get(user).map(Vec::as_slice).unwrap_or_default();
-        let last_id = |id: &ConversationId| Some((self.conversations.get(id)?.last()?.id, *id));
-        let mut newest_first: Vec<_> = own.iter().filter_map(last_id).collect();
+        let place = |id: &ConversationId| Some((self.conversations.get(id)?.place(user)?, *id));
+        let mut newest_first: Vec<_> = own.iter().filter_map(place).collect();
         newest_first.retain(|place| after.is_none_or(|after| *place < after));
         newest_first.sort_unstable_by(|a, b| b.cmp(a));
         let page = newest_first.iter().take(limit as usize);

@@ -4,9 +4,10 @@
 
 use super::db::{Db, each};
 use super::failure::Failed;
+use super::prefix::Prefix;
 use super::rows::blob;
 use crate::view::{self, View};
-use crate::{ConversationKind, UserEntry, UserPage};
+use crate::{ConversationKind, Member, ReadRange, UserEntry, UserPage};
 use ringpost_proto::id::{ConversationId, RecordId, UserKey};
 use std::sync::Arc;
 
@@ -26,8 +27,9 @@ impl Db {
             let (db, user) = (Arc::clone(&self), user.clone());
             async move {
                 // A row may be there before the record that makes it true, or for one that never came.
-                let prefix = db.prefix(id).await?.filter(|prefix| prefix.roster.find(&user).is_some());
-                Ok(prefix.map(|prefix| (prefix.id, id)))
+                let Some(prefix) = db.prefix(id).await? else { return Ok(None) };
+                let Some(member) = prefix.roster.member(&user) else { return Ok(None) };
+                Ok(Some((db.place(&id, &prefix, member).await?, id)))
             }
         })
         .await?;
@@ -42,6 +44,21 @@ impl Db {
         })
         .await?;
         Ok(UserPage { entries: entries.into_iter().flatten().collect(), more })
+    }
+
+    /// Where a conversation stands in a user's list: for who has left it moves no more.
+    async fn place(
+        self: &Arc<Self>,
+        id: &ConversationId,
+        prefix: &Prefix,
+        member: &Member,
+    ) -> Result<RecordId, Failed> {
+        if member.is_current() {
+            return Ok(prefix.id);
+        }
+        let range = ReadRange::From { from: member.leave, to: member.leave };
+        let (left, _) = self.slice(id, View::new(range, None, prefix.head, 1, u32::MAX), FEW).await?;
+        Ok(left.first().map_or(prefix.id, |record| record.id))
     }
 
     /// `None` for who never was a member. Registers before the head, so that none is beyond it.
@@ -67,7 +84,7 @@ impl Db {
             conversation: id,
             kind: Arc::clone(&prefix.kind),
             head: member.end(prefix.head),
-            last_id: prefix.id,
+            last_id: self.place(&id, &prefix, member).await?,
             last: newest_seen.into_iter().next(),
             join: member.join,
             // Who has left does not learn of a new name.

@@ -32,8 +32,10 @@ impl World {
             })?;
             self.judge_entry(question, user, peer, entry)?;
             // A conversation is where its newest record is, for whomever that is: who may not see that is shown an older one.
+            // Of who has left it is where it was then, whatever came after.
             let fold = self.oracle.folded(user, peer);
-            if log.iter().skip(entry.last_seq as usize).any(|record| !fold.sees(user, record)) {
+            let left = fold.left_with(user) == Some(entry.last_seq);
+            if !left && log.iter().skip(entry.last_seq as usize).any(|record| !fold.sees(user, record)) {
                 continue;
             }
             ensure(entry.last_id <= last_id, || "conversations out of order".into())?;

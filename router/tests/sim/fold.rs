@@ -136,6 +136,11 @@ impl Fold {
         }
     }
 
+    /// Of who has left a group: the record with which it did.
+    pub fn left_with(&self, user: usize) -> Option<Seq> {
+        self.parts[user].last().map(|(_, last)| *last).filter(|last| self.group && *last != Seq::MAX)
+    }
+
     fn begin(&mut self, user: usize, seq: Seq) {
         self.parts[user].push((seq, Seq::MAX));
         self.admin[user].push((seq, false));

@@ -116,7 +116,7 @@ impl Staging {
             self.rows.write(keys::kind_key(conversation), state::encode_kind(kind));
             for (at, member) in (0..).zip(roster.members()) {
                 self.rows.write(keys::member_key(conversation, &member.user), MemberRow::encode(at, member));
-                self.rows.write(keys::user_key(&member.user, conversation), state::PRESENT.to_vec());
+                self.rows.write(keys::user_key(&member.user, conversation), state::encode_listed(0));
             }
         }
         for record in records {
@@ -176,8 +176,10 @@ impl Staging {
         for at in roster.apply(record) {
             let Some(member) = roster.get(at) else { continue };
             self.rows.write(keys::member_key(conversation, &member.user), MemberRow::encode(at, member));
-            if usize::from(at) >= known {
-                self.rows.write(keys::user_key(&member.user, conversation), state::PRESENT.to_vec());
+            let left = member.leave == record.seq;
+            if usize::from(at) >= known || group.is_some() && (left || member.is_current()) {
+                let listed = state::encode_listed(if left { record.id } else { 0 });
+                self.rows.write(keys::user_key(&member.user, conversation), listed);
             }
         }
         let now = group.as_ref().map(|_| Group::of(roster));

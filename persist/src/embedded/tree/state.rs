@@ -14,7 +14,7 @@
 //! | `p` conversation, user | read, read counted, read shown, told delivered, told read |
 //! | `d` conversation, user, device | delivered, tick delivered, tick read |
 //! | `l` conversation | of earlier builds; not read |
-//! | `u` user, conversation | the user's list: nothing |
+//! | `u` user, conversation | the user's list: id of the record with which it left, or 0 |
 //! | `f` which u8, user | a document: version u64, bytes |
 //! | `i` user, device, number | an item: bytes |
 //!
@@ -31,6 +31,18 @@ const VERSION: u8 = 2;
 
 /// A value without content: the key says it all.
 pub(super) const PRESENT: &[u8] = &[VERSION];
+
+/// The row of a conversation in a user's list. `left_id`: id of the record with which the user left; 0: it is a member.
+pub(super) fn encode_listed(left_id: RecordId) -> Vec<u8> {
+    numbers(&[left_id])
+}
+
+/// The same; `None`: a row of an earlier build, which does not say.
+pub(super) fn decode_listed(stored: &[u8]) -> Result<Option<RecordId>, RecordError> {
+    let mut from = versioned(stored)?;
+    let left_id = if from.0.is_empty() { None } else { Some(from.number()?) };
+    ended(left_id, &from)
+}
 
 /// How far the trees have got on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,6 +319,8 @@ mod tests {
             left_ordinal: 9,
             last_own: 10,
         };
+        assert_eq!(decode_listed(&encode_listed(11)), Ok(Some(11)));
+        assert_eq!(decode_listed(PRESENT), Ok(None));
         let row = MemberRow::encode(11, &member);
         assert_eq!(MemberRow::decode(user.clone(), &row), Ok((11, member)));
         let group = Group { epoch: 3, texts: ["a", "", "c"].map(str::to_owned) };
@@ -338,7 +352,7 @@ mod tests {
             let _ = (Head::decode(&stored), Progress::decode(&stored), Device::decode(&stored), decode_kind(&stored));
             let user = UserKey::new("t", "ann").unwrap();
             let _ = (MemberRow::decode(user, &stored), Group::decode(&stored));
-            let _ = (decode_document(&stored), decode_item(&stored), number_of_item_key(&stored));
+            let _ = (decode_listed(&stored), decode_document(&stored), decode_item(&stored), number_of_item_key(&stored));
             let _ = (CheckpointRow::decode(&stored), device_of_key(&stored), user_of_key(&stored));
             let _ = (bucket_of_key(&stored), conversation_of_user_key(&stored));
         }

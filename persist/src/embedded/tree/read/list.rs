@@ -3,7 +3,7 @@
 use super::{Found, Reading};
 use crate::embedded::tree::TreeError;
 use crate::embedded::tree::keys;
-use crate::embedded::tree::state::{Group, Progress};
+use crate::embedded::tree::state::{self, Group, Progress};
 use crate::view::{self, View};
 use crate::{ConversationKind, Shown, UserEntry, UserPage};
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
@@ -19,24 +19,42 @@ impl Reading<'_> {
         shown: bool,
     ) -> Found<UserPage> {
         let mut listed = Vec::new();
-        for (key, _) in self.prefix(&keys::user_prefix(user))? {
+        for (key, row) in self.prefix(&keys::user_prefix(user))? {
             let id = keys::conversation_of_user_key(&key).map_err(TreeError::row("state"))?;
-            if let Some(head) = self.head(&id)? {
-                listed.push((head.id, id));
+            let left_id = match state::decode_listed(&row).map_err(TreeError::row("state"))? {
+                Some(left_id) => left_id,
+                None => self.left_id(user, &id)?,
+            };
+            match left_id {
+                0 => listed.extend(self.head(&id)?.map(|head| (head.id, id, None))),
+                _ => listed.push((left_id, id, Some(left_id))),
             }
         }
-        listed.retain(|entry| after.is_none_or(|after| *entry < after));
+        listed.retain(|(last_id, id, _)| after.is_none_or(|after| (*last_id, *id) < after));
         listed.sort_unstable_by(|a, b| b.cmp(a));
         let more = listed.len() > limit as usize;
         let mut entries = Vec::new();
-        for (_, id) in listed.into_iter().take(limit as usize) {
-            entries.extend(self.user_entry(user, id, shown)?);
+        for (_, id, left_id) in listed.into_iter().take(limit as usize) {
+            entries.extend(self.user_entry(user, id, left_id, shown)?);
         }
         Ok(UserPage { entries, more })
     }
 
+    /// The id of the record with which the user left; 0: it did not, or that is not kept any more.
+    fn left_id(&self, user: &UserKey, id: &ConversationId) -> Found<RecordId> {
+        let (Some(head), Some(member)) = (self.head(id)?, self.member(id, user)?) else { return Ok(0) };
+        let left = if member.is_current() { None } else { self.record(id, &head, member.leave)? };
+        Ok(left.map_or(0, |record| record.id))
+    }
+
     /// `None` for who never was a member.
-    fn user_entry(&self, user: &UserKey, id: ConversationId, shown: bool) -> Found<Option<UserEntry>> {
+    fn user_entry(
+        &self,
+        user: &UserKey,
+        id: ConversationId,
+        left_id: Option<RecordId>,
+        shown: bool,
+    ) -> Found<Option<UserEntry>> {
         let (Some(kind), devices) = (self.kind(&id)?, self.devices(&keys::devices_of_prefix(&id, user))?) else {
             return Ok(None);
         };
@@ -57,7 +75,7 @@ impl Reading<'_> {
         Ok(Some(UserEntry {
             conversation: id,
             head,
-            last_id: newest.id,
+            last_id: left_id.unwrap_or(newest.id),
             last: newest_seen.into_iter().next(),
             join: member.join,
             // Who has left does not learn of a new name.
