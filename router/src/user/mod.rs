@@ -11,6 +11,7 @@ pub(crate) mod document;
 pub(crate) mod linking;
 mod presence;
 mod rewrite;
+mod rounds;
 pub(crate) mod settings;
 
 use beginnings::Begun;

@@ -19,14 +19,9 @@ use ringpost_proto::v1;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
-use std::ops::Bound;
 
 /// Who comes back within this time was not away, milliseconds.
 pub(crate) const GRACE_MS: u64 = 15_000;
-/// Between two rounds of all watchers, milliseconds.
-const ROUND_MS: u64 = 1_000;
-/// Watchers that are looked at before other work has its turn.
-const TURN: usize = 128;
 
 /// Of a user that is watched.
 #[derive(Debug, Default)]
@@ -44,10 +39,10 @@ pub(crate) struct Presence {
     pub(super) retry_ms: Option<u64>,
     pub(super) failures: u32,
     /// When the last round of all watchers began, and when the next one is to; in between, where it has got.
-    round_ms: u64,
-    next_round_ms: Option<u64>,
+    pub(super) round_ms: u64,
+    pub(super) next_round_ms: Option<u64>,
     pub(crate) telling: bool,
-    told: Option<Watched>,
+    pub(super) told: Option<Watched>,
 }
 
 /// A user's session that watches.
@@ -317,7 +312,7 @@ impl Router {
     }
 
     /// A watcher that waits, or that would see something else than what it was told.
-    fn tell_one(&mut self, name: &UserKey, watched: &Watched) {
+    pub(super) fn tell_one(&mut self, name: &UserKey, watched: &Watched) {
         let user = self.users.get(name);
         let presence = user.and_then(|user| user.presence.as_ref());
         let Some(watcher) = presence.and_then(|presence| presence.watchers.get(watched)) else { return };
@@ -337,48 +332,6 @@ impl Router {
         let unasked = tickets.is_empty().then_some(0);
         for ticket in tickets.into_iter().chain(unasked) {
             self.post(to.shard, Envelope::Seen { to, ticket, state: Box::new(state.clone()) });
-        }
-    }
-
-    /// The user is otherwise than it was: a round of all watchers, now or a second after the last one.
-    pub(crate) fn tell_watchers(&mut self, name: &UserKey) {
-        let now_ms = self.now.mono_ms;
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
-        if presence.round_ms > 0 && now_ms < presence.round_ms + ROUND_MS {
-            presence.next_round_ms.get_or_insert(presence.round_ms + ROUND_MS);
-            return self.arm_presence(name);
-        }
-        presence.round_ms = now_ms;
-        self.tell_all(name);
-    }
-
-    /// Something was read that watchers may wait for: a round of all of them.
-    pub(crate) fn tell_all(&mut self, name: &UserKey) {
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
-        presence.told = None;
-        if !std::mem::replace(&mut presence.telling, true) {
-            self.tellings.push_back(name.clone());
-        }
-        if self.tellings.len() == 1 {
-            // Most have few watchers: at once.
-            self.go_on_telling();
-        }
-    }
-
-    /// Some more watchers of the user whose turn it is.
-    pub(crate) fn go_on_telling(&mut self) {
-        let Some(name) = self.tellings.pop_front() else { return };
-        let Some(presence) = self.users.get_mut(&name).and_then(|user| user.presence.as_mut()) else { return };
-        let after = presence.told.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let turn: Vec<Watched> =
-            presence.watchers.range((after, Bound::Unbounded)).take(TURN).map(|(watched, _)| watched.clone()).collect();
-        presence.telling = turn.len() == TURN;
-        presence.told = turn.last().filter(|_| turn.len() == TURN).cloned();
-        if presence.telling {
-            self.tellings.push_back(name.clone());
-        }
-        for watched in turn {
-            self.tell_one(&name, &watched);
         }
     }
 }
