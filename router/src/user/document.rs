@@ -170,6 +170,8 @@ impl Router {
                 self.answer(by, re, Answer::Settings(settings::to_wire(&bytes, self.now_ms())));
             }
             Edit::Forget { what: Forgotten::Settings, by, re } => {
+                // Without its settings it would show what they hid.
+                self.forget_presence(&editing.user);
                 self.settings_are(&editing.user, version, &bytes);
                 self.tell_watchers(&editing.user);
                 self.edit(editing.user, Edit::Forget { what: Forgotten::Devices, by, re });
@@ -177,6 +179,8 @@ impl Router {
             Edit::Forget { what: Forgotten::Devices, by, re } => {
                 // Those that came back meanwhile, on tokens that count no more.
                 self.end_erased(&editing.user);
+                self.forget_presence(&editing.user);
+                self.tell_watchers(&editing.user);
                 let outcome = SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {})));
                 self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
             }

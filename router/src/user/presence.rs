@@ -158,6 +158,15 @@ impl Router {
         self.arm_presence(name);
     }
 
+    /// The user is erased: when it was here last is not known any more.
+    pub(super) fn forget_presence(&mut self, name: &UserKey) {
+        let Some(user) = self.users.get_mut(name) else { return };
+        (user.active_ms, user.left_ms) = (0, 0);
+        if let Some(presence) = &mut user.presence {
+            (presence.online, presence.offline_ms, presence.seen) = (user.active, None, Seen::At(0));
+        }
+    }
+
     /// Looks at the user again when something of it is due. One entry a user is enough: what comes later is found then.
     pub(super) fn arm_presence(&mut self, name: &UserKey) {
         let now_ms = self.now.mono_ms;

@@ -1,7 +1,7 @@
 //! Who is there, for those who watch: at once when somebody comes, after a while when somebody goes, and only what is shown.
 
 use crate::settings::set;
-use crate::world::{Got, World, cmid, text};
+use crate::world::{Got, World, cmid, text, user};
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
@@ -9,7 +9,7 @@ use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::presence::state::Value as State;
 use ringpost_proto::v1::privacy::Value as Privacy;
 use ringpost_proto::v1::server_frame::Answer;
-use ringpost_router::{ConnRef, Request};
+use ringpost_router::{ConnRef, Input, Request, home_of_user, operator};
 
 const GRACE_MS: u64 = 15_000;
 
@@ -383,5 +383,27 @@ fn thousands_who_watch_one_user_are_all_told_and_others_have_their_turn() {
     world.settle();
     for conn in conns {
         assert_eq!(news(&mut world, conn), bob(true, 0));
+    }
+}
+
+#[test]
+fn of_an_erased_user_nothing_is_seen_least_of_all_what_it_had_hidden() {
+    let mut world = World::new(2);
+    let [alice, phone, carl] = ["alice", "bob", "carl"].map(|name| world.open(name, "phone"));
+    world.answer(phone, shows(Privacy::Nobody));
+    assert_eq!(states(&mut world, alice, &["bob"]), bob(false, 0));
+    assert_eq!(states(&mut world, alice, &["carl"]), [("carl".to_owned(), true, 0)]);
+    for (re, name) in [(1, "bob"), (2, "carl")] {
+        let home = home_of_user(&user(name), 2);
+        world.input(home, Input::Envelope(Box::new(operator::forget(user(name), re))));
+    }
+    world.settle();
+    world.close(phone);
+    world.close(carl);
+    world.advance(3 * GRACE_MS);
+    assert_eq!(news(&mut world, alice), [("carl".to_owned(), false, 0)]);
+    let dave = world.open("dave", "phone");
+    for name in ["bob", "carl"] {
+        assert_eq!(states(&mut world, dave, &[name]), [(name.to_owned(), false, 0)]);
     }
 }
