@@ -24,6 +24,8 @@ pub struct Question {
     pub before: Seq,
     pub limit: u32,
     pub about: Vec<(ClientMessageId, Option<Seq>)>,
+    /// Whether the device that it is about had not come yet.
+    pub absent: bool,
     /// Who is watched.
     pub name: String,
     /// Up to where whoever answers knows the log at least.
@@ -61,6 +63,7 @@ impl World {
                 if on { Request::Watch(watch) } else { Request::Unwatch(watch) }
             }
             Ask::Unlink { target } => {
+                question.absent = self.oracle.linked[target].fresh;
                 (self.oracle.linked[target].unlinking, self.oracle.linked[target].unlinked_once) = (true, true);
                 let device = self.oracle.devices[target].1.as_str().to_owned();
                 Request::DeviceUnlink(v1::DeviceUnlink { device })
@@ -145,10 +148,9 @@ impl World {
         }
         if let Answer::Error(error) = &answer {
             if let Ask::Unlink { target } = what {
-                // It has not come yet.
-                let linked = &mut self.oracle.linked[target];
-                linked.unlinking = !linked.fresh;
-                let right = linked.fresh && error.code() == Code::NotFound;
+                // It had not come yet.
+                let right = question.absent && error.code() == Code::NotFound;
+                self.oracle.linked[target].unlinking = !question.absent;
                 return ensure(right, || format!("device: {device} unlinks {target} and got {error:?}"));
             }
             if what == Ask::Info {
