@@ -27,13 +27,22 @@ pub struct Presence {
     here: Vec<(u64, bool)>,
     /// By user: its sessions that make it be here.
     active: Vec<BTreeSet<LinkId>>,
-    /// By user: from when to when it was here, Unix milliseconds; the last may go on.
-    was_here: Vec<Vec<(u64, u64)>>,
+    /// By user: its sessions, AWAY or not, from hello to their end, Unix milliseconds; `u64::MAX`: it goes on. Before all of
+    /// them when it was set up.
+    sessions: Vec<Vec<Span>>,
     /// Who watches whom; and since when not any more.
     watched: BTreeMap<(LinkId, usize), Option<u64>>,
     views: BTreeMap<(LinkId, usize), View>,
     looking: bool,
     rough: bool,
+}
+
+/// When a session was there.
+#[derive(Clone, Debug)]
+struct Span {
+    link: LinkId,
+    from_ms: u64,
+    to_ms: u64,
 }
 
 /// What a session was told of a user, and since when nothing has changed that decides whether it may see it.
@@ -55,7 +64,7 @@ impl Presence {
         Self {
             here: vec![(0, false); users],
             active: vec![BTreeSet::new(); users],
-            was_here: vec![vec![(EPOCH_US / 1_000, EPOCH_US / 1_000)]; users],
+            sessions: vec![vec![Span { link: LinkId::MAX, from_ms: EPOCH_US / 1_000, to_ms: EPOCH_US / 1_000 }]; users],
             rough: full || store.unknown_late > 0 || faults.iter().any(|rate| *rate > 0),
             ..Self::default()
         }
@@ -66,13 +75,12 @@ impl World {
     /// It may be written down that it was here, whatever becomes of this.
     pub fn says_hello(&mut self, link: LinkId) {
         let (user, unix_ms) = (self.devices[self.links[link].device].user, self.clocks().unix_us / 1_000);
-        self.oracle.presence.was_here[user].push((unix_ms, unix_ms));
+        self.oracle.presence.sessions[user].push(Span { link, from_ms: unix_ms, to_ms: u64::MAX });
     }
 
     /// A session opened, ended, or said how it is.
     pub fn session_is(&mut self, link: LinkId, active: bool) {
-        let (user, now, unix_ms) =
-            (self.devices[self.links[link].device].user, self.now, self.clocks().unix_us / 1_000);
+        let (user, now) = (self.devices[self.links[link].device].user, self.now);
         let presence = &mut self.oracle.presence;
         if active {
             presence.active[user].insert(link)
@@ -82,21 +90,22 @@ impl World {
         let here = !presence.active[user].is_empty();
         if here != presence.here[user].1 {
             presence.here[user] = (now, here);
-            match here {
-                true => presence.was_here[user].push((unix_ms, u64::MAX)),
-                false => presence.was_here[user].iter_mut().for_each(|(_, until)| *until = unix_ms.min(*until)),
-            }
         }
     }
 
     pub fn session_ends(&mut self, link: LinkId) {
         self.session_is(link, false);
+        let (user, unix_ms) = (self.devices[self.links[link].device].user, self.clocks().unix_us / 1_000);
+        let sessions = self.oracle.presence.sessions[user].iter_mut();
+        sessions.filter(|session| session.link == link).for_each(|it| it.to_ms = it.to_ms.min(unix_ms));
         self.oracle.presence.views.retain(|(by, _), _| *by != link);
     }
 
     /// The node dies, and all that it knows of who is here and who watches.
     pub fn nobody_is_here(&mut self) {
+        let unix_ms = self.clocks().unix_us / 1_000;
         for user in 0..self.oracle.users.len() {
+            self.oracle.presence.sessions[user].iter_mut().for_each(|it| it.to_ms = it.to_ms.min(unix_ms));
             for link in self.oracle.presence.active[user].clone() {
                 self.session_is(link, false);
             }
@@ -243,8 +252,9 @@ impl Oracle {
             });
         }
         // What was written down of it may be a while old, or of a session that was AWAY.
-        let (at, slack, times) = (state.last_seen_ms, slack / 1_000, &self.presence.was_here[user]);
-        let was_here = times.iter().any(|(from, _)| from.saturating_sub(slack) <= at);
-        ensure(!self.steady || was_here, || format!("presence: u{observer} is told {state:?}, who was here {times:?}"))
+        let (at, slack, sessions) = (state.last_seen_ms, slack / 1_000, &self.presence.sessions[user]);
+        let near = |it: &Span| it.from_ms.saturating_sub(slack) <= at && at <= it.to_ms.saturating_add(slack);
+        let was_here = !self.steady || sessions.iter().any(near);
+        ensure(was_here, || format!("presence: u{observer} is told {state:?}, whose sessions were {sessions:?}"))
     }
 }
