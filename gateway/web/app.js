@@ -194,6 +194,9 @@ class App {
     $('nothing').hidden = key !== null;
     this.#view.clear();
     this.#composer.open(key);
+    // At once: the head of one conversation never stands above the messages of another.
+    this.#drawHead();
+    this.#drawList();
     this.refresh();
     if (key !== null) this.#load();
   }

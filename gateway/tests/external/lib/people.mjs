@@ -78,6 +78,7 @@ export async function open(page, peer) {
 /** Picks one from the list. */
 export async function pick(page, name) {
   await item(page, name).click();
+  await page.getByTestId('peer-name').filter({ hasText: name }).waitFor();
   await page.getByTestId('composer-input').or(page.getByTestId('closed')).filter({ visible: true }).first().waitFor();
 }
 
