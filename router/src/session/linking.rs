@@ -23,9 +23,10 @@ use ringpost_proto::v1::server_frame::Answer;
 /// Registers of one write.
 const RAISES: usize = 1_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Link {
     /// The list is to be read.
+    #[default]
     Unknown,
     /// It is being read, or changed.
     Asked,

@@ -27,7 +27,7 @@ const PAGE: u32 = 1_000;
 const RETRIES: u32 = 5;
 const RETRY_MS: u64 = 500;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Loading {
     pub(super) hello_id: u64,
     /// Not hello's: the session is open, and only what it lacks is wanted.
@@ -63,32 +63,7 @@ pub(crate) struct Loading {
 
 impl Loading {
     pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (Peer, Seq)>, resuming: bool) -> Self {
-        let (read, ticks, noted) = Default::default();
-        let (pages, began, known, found) = (0, 0, 0, false);
-        let (failures, asked, listed, held) = (0, false, false, Vec::new());
-        let after = None;
-        Self {
-            hello_id,
-            reconciles: false,
-            have,
-            resuming,
-            after,
-            pages,
-            began,
-            known,
-            found,
-            read,
-            ticks,
-            noted,
-            failures,
-            asked,
-            listed,
-            link: Link::Unknown,
-            further: false,
-            starts: Vec::new(),
-            stale: false,
-            held,
-        }
+        Self { hello_id, have, resuming, ..Self::default() }
     }
 
     /// The same for a session that is open.
