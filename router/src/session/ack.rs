@@ -9,7 +9,6 @@ use crate::refusal;
 use crate::slab::Key;
 use ringpost_persist::{ConversationKind, Raise, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, Seq};
-use ringpost_proto::v1::server_frame::Answer;
 use std::sync::Arc;
 
 /// What a device has heard is written together, this long after the first of it, milliseconds.
@@ -28,7 +27,7 @@ impl Router {
             if session.state == State::Ended {
                 return;
             }
-            return self.frame(conn, id, Answer::Error(error));
+            return self.refuse_now(conn, id, error);
         }
         let count = push.saturating_sub(session.acked) as usize;
         session.acked = session.acked.max(push);

@@ -12,10 +12,8 @@ use ringpost_proto::v1::server_frame::Answer;
 
 impl Router {
     /// Refuses a request before anything waits for it.
-    pub(crate) fn refuse_now(&mut self, key: Key, re: u64, error: v1::Error) {
-        if let Some(conn) = self.sessions.get(key).map(|session| session.conn) {
-            self.frame(conn, re, Answer::Error(error));
-        }
+    pub(crate) fn refuse_now(&mut self, conn: ConnRef, re: u64, error: v1::Error) {
+        self.frame(conn, re, Answer::Error(error));
     }
 
     pub(crate) fn frame(&mut self, conn: ConnRef, re: u64, answer: Answer) {

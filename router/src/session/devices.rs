@@ -49,7 +49,7 @@ impl Router {
         let device = match DeviceId::new(name) {
             Ok(device) => device,
             Err(error) => {
-                return self.frame(conn, re, Answer::Error(refusal::invalid("device", error.to_string())));
+                return self.refuse_now(conn, re, refusal::invalid("device", error.to_string()));
             }
         };
         self.begin_request(key);
@@ -60,13 +60,13 @@ impl Router {
     pub(super) fn device_lists(&mut self, key: Key, conn: ConnRef, re: u64, names: &[String]) {
         let Some((user, device)) = self.identity_of(key) else { return };
         if names.len() > DEVICE_LIST_USERS {
-            return self.frame(conn, re, Answer::Error(refusal::too_many("users", DEVICE_LIST_USERS as u32)));
+            return self.refuse_now(conn, re, refusal::too_many("users", DEVICE_LIST_USERS as u32));
         }
         let users: Result<Vec<_>, _> = names.iter().map(|name| user.sibling(name)).collect();
         let mut left = match users {
             Ok(users) => users,
             Err(error) => {
-                return self.frame(conn, re, Answer::Error(refusal::invalid("users", error.to_string())));
+                return self.refuse_now(conn, re, refusal::invalid("users", error.to_string()));
             }
         };
         left.reverse();

@@ -15,7 +15,6 @@ use ringpost_proto::v1;
 use ringpost_proto::v1::change::{Blocked, Change, Created, Left, RoleChange, Updated, Users};
 use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::v1::kind::Value as Kind;
-use ringpost_proto::v1::server_frame::Answer;
 use std::sync::Arc;
 
 /// Who asks for a change.
@@ -49,7 +48,7 @@ impl Router {
             Wire::Presence(presence) => return self.presence_request(key, conn, id, &presence),
             Wire::Watch(watch) => return self.watch(key, conn, id, &watch),
             Wire::Unwatch(watch) => return self.unwatch(key, conn, id, &watch),
-            Wire::Settings(change) => return self.settings_request(key, id, change),
+            Wire::Settings(change) => return self.settings_request(key, conn, id, change),
             Wire::Devices(_) => return self.own_devices(key, id),
             Wire::DeviceUnlink(unlink) => return self.device_unlink(key, conn, id, &unlink.device),
             Wire::DeviceLists(users) => return self.device_lists(key, conn, id, &users.users),
@@ -75,7 +74,7 @@ impl Router {
             }
             Err(error) => {
                 self.counters.sends_refused += 1;
-                self.frame(conn, re, Answer::Error(error));
+                self.refuse_now(conn, re, error);
             }
         }
     }
@@ -88,14 +87,14 @@ impl Router {
                 self.post_to_conversation(conversation, Envelope::Types { conversation, kind, user, composing });
                 self.settle_session(key);
             }
-            Err(error) => self.frame(conn, id, Answer::Error(error)),
+            Err(error) => self.refuse_now(conn, id, error),
         }
     }
 
     fn ask_about(&mut self, key: Key, conn: ConnRef, re: u64, named: Result<Named, v1::Error>, ask: RoomAsk) {
         let (conversation, kind) = match named {
             Ok(named) => (named.id, named.kind),
-            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, re, error),
         };
         let Some((user, _)) = self.identity_of(key) else { return };
         self.begin_request(key);

@@ -18,7 +18,6 @@ use ringpost_persist::{DocumentKey, Outcome, Raise, RegisterKey, StoreRequest, U
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{DeviceId, Seq};
 use ringpost_proto::limits::DEVICES;
-use ringpost_proto::v1::server_frame::Answer;
 
 /// Registers of one write.
 const RAISES: usize = 1_000;
@@ -95,7 +94,7 @@ impl Router {
         let hello_id = session.work.as_ref().and_then(|it| it.loading.as_ref()).map_or(0, |it| it.hello_id);
         let error = refusal::device_limit(format!("a user has at most {DEVICES} devices"));
         let conn = session.conn;
-        self.frame(conn, hello_id, Answer::Error(error));
+        self.refuse_now(conn, hello_id, error);
         self.end(key, CloseCode::Unauthenticated, "too many devices");
     }
 

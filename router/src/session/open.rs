@@ -26,7 +26,7 @@ impl Router {
         let mut have = match positions(&identity.user, &hello.have) {
             Ok(have) => have,
             Err(error) => {
-                self.frame(conn, id, Answer::Error(error));
+                self.refuse_now(conn, id, error);
                 let reason = "hello is out of bounds";
                 return self.emit(conn, Output::Close { conn, code: CloseCode::Protocol, reason });
             }
@@ -133,7 +133,7 @@ impl Router {
         let valid = identity.filter(|new| new.user == own.user && new.device == own.device && counts(new));
         let Some(identity) = valid else {
             let error = refusal::unauthenticated("not a valid token of this user and device");
-            self.frame(conn, id, Answer::Error(error));
+            self.refuse_now(conn, id, error);
             return self.end(key, CloseCode::Unauthenticated, "renewal with a token that is not valid here");
         };
         let expires_ms = self.monotonic(identity.exp_ms);

@@ -25,13 +25,13 @@ impl Router {
         let Some((user, device)) = self.identity_of(key) else { return };
         let Named { id: conversation, kind } = match named(&user, fetch.conversation.as_ref(), "conversation") {
             Ok(named) => named,
-            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, re, error),
         };
         let from = fetch.from_seq.max(1);
         let to = fetch.to_seq.min(from.saturating_add(u64::from(FETCH_RECORDS) - 1));
         if to < from {
             let error = refusal::invalid("toSeq", "must not be below fromSeq");
-            return self.frame(conn, re, Answer::Error(error));
+            return self.refuse_now(conn, re, error);
         }
         let peer = kind.peer_of(conversation, &user);
         let page =
@@ -43,7 +43,7 @@ impl Router {
         let Some((user, device)) = self.identity_of(key) else { return };
         let Named { id: conversation, kind } = match named(&user, history.conversation.as_ref(), "conversation") {
             Ok(named) => named,
-            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, re, error),
         };
         let before = if history.before_seq == 0 { Seq::MAX } else { history.before_seq };
         let limit = if history.limit == 0 { HISTORY_DEFAULT } else { history.limit.min(HISTORY_RECORDS) };
@@ -100,16 +100,16 @@ impl Router {
         let Some((sender, device)) = self.identity_of(key) else { return };
         let conversation = match named(&sender, lookup.conversation.as_ref(), "conversation") {
             Ok(named) => named.id,
-            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, re, error),
         };
         let ids: Option<Vec<_>> = lookup.client_message_ids.iter().map(|id| ClientMessageId::from_bytes(id)).collect();
         let Some(mut left) = ids else {
             let error = refusal::invalid("clientMessageIds", "must be 16 bytes each");
-            return self.frame(conn, re, Answer::Error(error));
+            return self.refuse_now(conn, re, error);
         };
         if left.len() > LOOKUP_IDS as usize {
             let error = refusal::too_many("clientMessageIds", LOOKUP_IDS);
-            return self.frame(conn, re, Answer::Error(error));
+            return self.refuse_now(conn, re, error);
         }
         let Some(cmid) = left.pop() else {
             return self.frame(conn, re, Answer::LookupResult(v1::LookupResult::default()));
@@ -154,7 +154,7 @@ impl Router {
             (false, Some(after)) => Some(after),
             (false, None) => {
                 let error = refusal::invalid("cursor", "is none that this server gave");
-                return self.frame(conn, re, Answer::Error(error));
+                return self.refuse_now(conn, re, error);
             }
         };
         let limit = if request.limit == 0 { CONVERSATION_PAGE } else { request.limit.min(CONVERSATION_PAGE) };

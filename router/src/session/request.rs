@@ -29,7 +29,7 @@ impl Router {
         }
         if let Err(retry_after_ms) = self.within_rates(key, &request) {
             self.counters.rate_limited += 1;
-            return self.frame(conn, id, Answer::Error(refusal::rate_limited(retry_after_ms)));
+            return self.refuse_now(conn, id, refusal::rate_limited(retry_after_ms));
         }
         match request {
             Request::Ack { push, ranges } => {
@@ -51,11 +51,11 @@ impl Router {
             Request::More(request) => self.more(key, conn, id, *request),
             Request::Unexpected { hello: true } => {
                 let error = refusal::invalid("hello", "only the first frame of a connection may be hello");
-                self.frame(conn, id, Answer::Error(error));
+                self.refuse_now(conn, id, error);
             }
             Request::Unexpected { hello: false } if id != 0 => {
                 let error = refusal::unimplemented("", "this server does not know the request");
-                self.frame(conn, id, Answer::Error(error));
+                self.refuse_now(conn, id, error);
             }
             Request::Unexpected { hello: false } => {}
         }
@@ -122,7 +122,7 @@ impl Router {
         let Some((user, _)) = self.identity_of(key) else { return };
         let Named { id: conversation, kind } = match named(&user, read.conversation.as_ref(), "conversation") {
             Ok(named) => named,
-            Err(error) => return self.frame(conn, id, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, id, error),
         };
         let (from, receipts) = (self.session_ref(key), self.receipts_of(&user));
         self.begin_request(key);

@@ -40,7 +40,7 @@ impl Router {
     pub(crate) fn presence_request(&mut self, key: Key, conn: ConnRef, id: u64, presence: &v1::Presence) {
         let Ok(state) = v1::presence::state::Value::try_from(presence.state) else {
             let error = refusal::invalid("state", "is none that this server knows");
-            return self.frame(conn, id, Answer::Error(error));
+            return self.refuse_now(conn, id, error);
         };
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.away = state == v1::presence::state::Value::Away;
@@ -53,12 +53,12 @@ impl Router {
         let watcher = session.identity.user.clone();
         let users = match siblings(&watcher, &watch.users) {
             Ok(users) => users,
-            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, re, error),
         };
         let watching = session.watching.get_or_insert_default();
         if watching.users.union(&users).count() > WATCHED_USERS {
             let error = refusal::too_many("users", WATCHED_USERS as u32);
-            return self.frame(conn, re, Answer::Error(error));
+            return self.refuse_now(conn, re, error);
         }
         if users.is_empty() {
             return self.frame(conn, re, Answer::PresenceStates(v1::PresenceStates::default()));
@@ -78,7 +78,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let users = match siblings(&session.identity.user, &watch.users) {
             Ok(users) => users,
-            Err(error) => return self.frame(conn, re, Answer::Error(error)),
+            Err(error) => return self.refuse_now(conn, re, error),
         };
         if let Some(watching) = &mut session.watching {
             let gone: BTreeSet<UserKey> = watching.users.intersection(&users).cloned().collect();

@@ -8,6 +8,7 @@
 use super::rewrite::rewritten;
 use super::{Known, User};
 use crate::Router;
+use crate::boundary::ConnRef;
 use crate::frozen::{frozen, frozen_enum};
 use crate::pending::Pending;
 use crate::refusal;
@@ -159,11 +160,11 @@ pub(super) fn to_wire(bytes: &[u8], now_ms: u64) -> v1::Settings {
 }
 
 impl Router {
-    pub(crate) fn settings_request(&mut self, key: Key, re: u64, change: v1::Settings) {
+    pub(crate) fn settings_request(&mut self, key: Key, conn: ConnRef, re: u64, change: v1::Settings) {
         let Some((user, _)) = self.identity_of(key) else { return };
         if change.mute.len() > MUTES {
             let error = refusal::too_many("mute", MUTES as u32);
-            return self.refuse_now(key, re, error);
+            return self.refuse_now(conn, re, error);
         }
         self.begin_request(key);
         self.edit(user, super::Edit::Settings { by: key, re, change: Box::new(change) });
