@@ -206,6 +206,11 @@ impl StoreRequest {
             Self::Append { .. } | Self::Raise { .. } | Self::Cas { .. } | Self::Put { .. } | Self::Take { .. }
         )
     }
+
+    /// Whether it reads many rows, for somebody who comes back or looks back: what a message on its way waits for goes first.
+    pub fn is_page(&self) -> bool {
+        matches!(self, Self::LoadUser { .. } | Self::ReadLog { .. } | Self::ListItems { .. })
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -13,8 +13,10 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 pub(crate) struct Queues {
     /// What changes something.
     pub(crate) writes: ArrayQueue<StoreRequest>,
-    /// Everything else.
-    pub(crate) reads: ArrayQueue<StoreRequest>,
+    /// Reads of many rows ([`StoreRequest::is_page`]).
+    pages: ArrayQueue<StoreRequest>,
+    /// Every other read.
+    looks: ArrayQueue<StoreRequest>,
     answers: ArrayQueue<StoreAnswer>,
     waker: Mutex<Option<Waker>>,
 }
@@ -24,10 +26,23 @@ impl Queues {
         let len = len.max(1);
         Self {
             writes: ArrayQueue::new(len),
-            reads: ArrayQueue::new(len),
+            pages: ArrayQueue::new(len),
+            looks: ArrayQueue::new(len),
             answers: ArrayQueue::new(len),
             waker: Mutex::new(None),
         }
+    }
+
+    /// Whether a request waits to be taken.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn has_requests(&self) -> bool {
+        !(self.writes.is_empty() && self.looks.is_empty() && self.pages.is_empty())
+    }
+
+    /// The next read: pages wait for all others, so that one user with much to catch up on keeps nobody waiting for longer
+    /// than a page takes.
+    pub(crate) fn next_read(&self) -> Option<StoreRequest> {
+        self.looks.pop().or_else(|| self.pages.pop())
     }
 
     /// The slot was reserved when the request was submitted, so there is always room.
@@ -72,7 +87,8 @@ impl StorePort {
             self.queues.writes.push(request)?;
             self.wrote = true;
         } else {
-            self.queues.reads.push(request)?;
+            let queue = if request.is_page() { &self.queues.pages } else { &self.queues.looks };
+            queue.push(request)?;
             self.read = true;
         }
         self.outstanding += 1;
@@ -110,5 +126,27 @@ impl StorePort {
 impl fmt::Debug for StorePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorePort").field("outstanding", &self.outstanding).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ringpost_proto::id::{ConversationId, UserKey};
+
+    #[test]
+    fn a_short_read_waits_for_no_page_that_came_before_it() {
+        let queues = Arc::new(Queues::new(8));
+        let nothing: Waker = Arc::new(|| {});
+        let mut port = StorePort::new(Arc::clone(&queues), Arc::default(), Arc::clone(&nothing), nothing);
+        let user = UserKey::new("acme", "alice").unwrap();
+        for tag in 1..=3 {
+            let page = StoreRequest::LoadUser { tag, user: user.clone(), after: None, limit: 200, shown: false };
+            port.submit(page).unwrap();
+        }
+        port.submit(StoreRequest::LoadConversation { tag: 4, conversation: ConversationId([1; 16]) }).unwrap();
+        let order: Vec<_> = std::iter::from_fn(|| queues.next_read()).map(|request| request.tag()).collect();
+        assert_eq!(order, [4, 1, 2, 3]);
     }
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the free space is looked at while there is work, or none is left.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
-/// Reads of one port in a row, after which its answers are announced and the next port has its turn.
+/// Reads of one port in a row, after which its answers are announced and the next port has its turn: a shard that is woken
+/// for each page of those who come back spends half as much again on waking (measured).
 const READS_IN_A_ROW: usize = 64;
 /// Errors of trees that are printed; the rest is only counted.
 const NAMED_ERRORS: u64 = 100;
@@ -210,7 +211,7 @@ pub(super) fn read(trees: &Trees, shared: &Shared) {
 fn read_some(trees: &Trees, port: &Arc<Queues>, shared: &Shared) -> bool {
     let mut answered = 0;
     while answered < READS_IN_A_ROW
-        && let Some(request) = port.reads.pop()
+        && let Some(request) = port.next_read()
     {
         port.answer(StoreAnswer { tag: request.tag(), outcome: look_up(trees, &request, shared) });
         answered += 1;

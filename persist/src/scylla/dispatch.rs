@@ -95,7 +95,7 @@ impl Dispatch {
                 self.write(port, request);
             }
             while self.reads < self.limits.reads
-                && let Some(request) = queues.reads.pop()
+                && let Some(request) = queues.next_read()
             {
                 self.reads += 1;
                 self.read(port, request);
@@ -105,7 +105,7 @@ impl Dispatch {
 
     /// Whether a port has something that was not taken.
     fn waits(&self) -> bool {
-        self.shared.ports.iter().any(|port| !port.writes.is_empty() || !port.reads.is_empty())
+        self.shared.ports.iter().any(|port| port.has_requests())
     }
 
     fn ended(&mut self, done: Result<Done, JoinError>) {
