@@ -96,7 +96,8 @@ impl World {
 
     /// The client of a device was told that it is none any more: it goes, or comes back as another one with nothing.
     pub fn device_was_unlinked(&mut self, device: usize, code: u16) -> bool {
-        if !self.oracle.linked[device].unlinking || !matches!(code, 4501 | 4503) {
+        // A token that is not taken says so only if it is true: whoever asked may have been refused.
+        if !matches!(code, 4501 | 4503) || !self.oracle.is_unlinked(&self.store, device) {
             return false;
         }
         let back = self.plan.is_steady() && self.dice.percent(50);
