@@ -34,10 +34,11 @@ const FAULTS: [&str; 20] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 79] = [
+const TRANSITIONS: [&str; 80] = [
     "device: comes later",
     "device: begins later",
     "device: unlinked",
+    "device: revoked",
     "device: linked again",
     "closed 4503",
     "read hidden",

@@ -9,7 +9,8 @@ use ringpost_persist::faulty::FaultyStore;
 use ringpost_persist::{DocumentKey, Outcome, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, Seq};
 use ringpost_proto::v1;
-use ringpost_router::DeviceList;
+use ringpost_router::envelope::{Envelope, SendOutcome, SessionRef};
+use ringpost_router::{DeviceList, Input, home_of_user};
 
 /// Of one device.
 #[derive(Clone, Default)]
@@ -70,6 +71,41 @@ impl World {
             (0..self.oracle.peers()).try_for_each(|peer| self.oracle.begins(&self.store, device, peer))?;
         }
         Ok(())
+    }
+
+    /// The operator unlinks a device, if there is a node that it could ask.
+    pub fn revoke(&mut self, target: usize) -> Verdict {
+        if !self.node.up {
+            return Ok(());
+        }
+        (self.oracle.linked[target].unlinking, self.oracle.linked[target].unlinked_once) = (true, true);
+        let (user, device) = self.oracle.devices[target];
+        let user = self.oracle.users[user].clone();
+        let home = home_of_user(&user, self.plan.shards);
+        let (from, re) = (SessionRef::operator(), target as u64);
+        self.feed(home, Input::Envelope(Box::new(Envelope::Revoke { user, device, from, re })))
+    }
+
+    /// What is said to the operator: the device is none any more, or it was none yet.
+    pub fn operator_hears(&mut self, envelope: &Envelope) -> Verdict {
+        let Envelope::Outcome { re, outcome, .. } = envelope else { return Err(format!("to nobody: {envelope:?}")) };
+        let (target, before) = (*re as usize, self.links.len());
+        match outcome {
+            SendOutcome::Answer(_) => {
+                ensure(self.oracle.is_unlinked(&self.store, target), || {
+                    format!("device: the operator is told that {target} is unlinked, and it is linked")
+                })?;
+                self.coverage.mark("device: revoked");
+                self.oracle.linked[target].gone.get_or_insert((self.now, before));
+                Ok(())
+            }
+            SendOutcome::Refused(error) if error.retryable => Ok(()),
+            refused => {
+                let linked = &mut self.oracle.linked[target];
+                linked.unlinking = !linked.fresh;
+                ensure(linked.fresh, || format!("device: the operator unlinks {target} and gets {refused:?}"))
+            }
+        }
     }
 
     /// A list of devices leaves: who asked knows that those are unlinked which it asked for.

@@ -204,7 +204,7 @@ impl Plan {
         }
     }
 
-    /// Of users with several devices one may come later, or be unlinked by the first one.
+    /// Of users with several devices one may come later, or be unlinked, by the first one or by the operator.
     fn draw_devices(&mut self, dice: &mut Dice, length: u64) {
         let mut first = 0;
         for devices in self.users.clone() {
@@ -214,8 +214,9 @@ impl Plan {
                 }
                 if dice.percent(20) {
                     let asks = if dice.percent(80) { first } else { device };
-                    let what = Ask::Unlink { target: device };
-                    self.actions.push((dice.between(0, length), Action::Ask { device: asks, of: 0, what }));
+                    let ask = Action::Ask { device: asks, of: 0, what: Ask::Unlink { target: device } };
+                    let action = if dice.percent(30) { Action::Revoke { device } } else { ask };
+                    self.actions.push((dice.between(0, length), action));
                 }
             }
             first += devices;

@@ -8,6 +8,7 @@ use super::world::{Down, Event, World};
 use ringpost_proto::id::ClientMessageId;
 use ringpost_proto::limits::TOKEN_LEEWAY_MS;
 use ringpost_proto::v1::{self, client_frame::Request as Asked, server_frame::Answer};
+use ringpost_router::operator::OPERATOR;
 use ringpost_router::{ConnRef, Identity, Input, Output, Request, ShardId};
 use std::sync::Arc;
 
@@ -192,6 +193,7 @@ impl World {
                 self.oracle.stamps_order(&request)?;
                 self.store_submit(shard, request);
             }
+            Output::Envelope { shard: OPERATOR, envelope } => return self.operator_hears(&envelope),
             Output::Envelope { shard: to, envelope } => {
                 ensure(to != shard, || "a router sends itself an envelope through the mesh".into())?;
                 self.mesh(shard, to, MeshMessage::Envelope(envelope));

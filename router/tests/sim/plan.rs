@@ -92,6 +92,10 @@ pub enum Action {
     Cut {
         device: usize,
     },
+    /// The operator unlinks a device.
+    Revoke {
+        device: usize,
+    },
     /// Nothing passes any more and nobody is told.
     Blackhole {
         device: usize,

@@ -273,6 +273,7 @@ impl World {
             }
             Action::Change { device, group, fit, turn } => self.app_changes(device, group, fit, turn),
             Action::Ask { device, of, what } => self.app_asks(device, of, what),
+            Action::Revoke { device } => self.revoke(device),
             Action::Crash { down } => self.crash(down),
             Action::Drain { down } => self.drain(down),
             Action::Cut { device } => self.cut_device(device),
