@@ -44,7 +44,8 @@ fn until_limited(mut ask: impl FnMut() -> Value) -> u64 {
 
 #[test]
 fn welcome_tells_every_limit() {
-    let server = Server::start(&[&RATES[..], &["--authenticate-ms=9000"]].concat());
+    let server =
+        Server::start(&[&RATES[..], &["--authenticate-ms=9000", "--retention=relay", "--retention-days=33"]].concat());
     let (_, limits) = hello(&server, "alice", "one");
     let told = json!({
         "textBytes": 64 << 10,
@@ -74,6 +75,7 @@ fn welcome_tells_every_limit() {
         "headBytes": 8 << 10,
         "authenticateMs": "9000",
         "devices": 5,
+        "retentionDays": 33,
     });
     assert_eq!(limits, told);
 }

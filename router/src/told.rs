@@ -12,6 +12,8 @@ pub struct Told {
     pub address_connections: u32,
     /// Upgrades of one client address; 0: not limited.
     pub address_upgrades_per_second: u32,
+    /// Days for which a message is kept at least, delivered or not; 0: until somebody deletes it.
+    pub retention_days: u32,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             head_bytes: limits::HEAD_BYTES as u32,
             authenticate_ms: self.told.authenticate_ms,
             devices: limits::DEVICES as u32,
+            retention_days: self.told.retention_days,
         }
     }
 }

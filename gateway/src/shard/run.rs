@@ -5,6 +5,7 @@ use super::edge::EdgePort;
 use super::moving::Meetings;
 use super::stats::{Board, Snapshot, Stat};
 use super::{Setup, Shard};
+use crate::config::Retention;
 use crate::mesh::{Bell, Inbox, Mesh, Message};
 use crate::ring::{Completion, Ring};
 use hashbrown::HashMap;
@@ -290,6 +291,10 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
             authenticate_ms: config.authenticate_ms,
             address_connections: config.address_connections,
             address_upgrades_per_second: config.address_upgrades_per_second,
+            retention_days: match config.retention {
+                Retention::History => 0,
+                Retention::Relay => config.retention_days,
+            },
         },
         seed,
     }
