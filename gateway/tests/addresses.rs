@@ -132,9 +132,12 @@ fn upgrades_are_metered_before_tokens_are_looked_at() {
         "--trusted-proxies=127.10.0.0/16",
         "--address-upgrades-per-second=1",
     ]);
-    let guess = upgrade_request("/v1/connect", &authorization("guess"));
+    // Each says that it is somebody else: that helps nobody, and harms nobody.
+    let guess = |n: usize| authorization("guess") + &format!("X-Forwarded-For: 203.0.113.{n}\r\n");
     let mut guesses: Vec<_> = (0..50).map(|_| from(&server, CLIENT)).collect();
-    guesses.iter_mut().for_each(|http| http.send(guess.as_bytes()));
+    for (n, http) in guesses.iter_mut().enumerate() {
+        http.send(upgrade_request("/v1/connect", &guess(n)).as_bytes());
+    }
     let answers: Vec<Response> = guesses.iter_mut().map(HttpClient::response).collect();
     assert!(answers.iter().all(|answer| matches!(answer.status, 401 | 429)));
     assert!(answers.iter().any(|answer| answer.status == 401), "the first is heard");
@@ -144,6 +147,7 @@ fn upgrades_are_metered_before_tokens_are_looked_at() {
     let counted = server.metrics().sum("ringpost_refused_total", "reason=\"address_upgrades\"");
     assert_eq!(counted, seconds.len() as f64);
     assert!(upgrade(&server, "127.51.100.8", "other", "").is_ok(), "another address has its own");
+    assert!(upgrade(&server, PROXY, "victim", "X-Forwarded-For: 203.0.113.1\r\n").is_ok(), "who was named, too");
     drop(guesses);
     // A refused attempt costs nothing: a second later all is forgotten.
     forgotten(&server);

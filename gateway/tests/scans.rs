@@ -9,7 +9,7 @@ use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::embedded::{Options, Retention, Stats};
 use ringpost_persist::files::RealFiles;
 use ringpost_persist::roster::change_body;
-use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest, content_hash};
+use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey, record_id};
 use ringpost_proto::v1::change::{Change, Created};
 use ringpost_proto::v1::kind::Value as Kind;
@@ -52,13 +52,12 @@ impl Log {
     fn open(data: &Path, retention: Retention, id: ConversationId, kind: ConversationKind) -> Self {
         let mut options = Options { retention, free_floor_percent: 0, memory_bytes: 4 << 20, ..Options::new(data, 1) };
         let committer = Committer::open(Arc::new(RealFiles), &mut options).unwrap().committer;
-        let last = Arc::new(record(0, 0, 0, Body::Text("".into())));
+        let last = Arc::new(record(0, 0, 0, Kind::Text, Body::Text("".into())));
         Self { committer, id, kind: Arc::new(kind), last }
     }
 
     fn next(&self, kind: Kind, body: Body, us: u64) -> Arc<Record> {
-        let mut next = record(self.last.seq + 1, us.max(self.last.us + 1), self.last.id, body);
-        next.kind = kind;
+        let mut next = record(self.last.seq + 1, us.max(self.last.us + 1), self.last.id, kind, body);
         next.ordinal = self.last.ordinal + u64::from(kind == Kind::Text);
         Arc::new(next)
     }
@@ -120,23 +119,10 @@ impl Log {
     }
 }
 
-fn record(seq: Seq, us: u64, previous: u64, body: Body) -> Record {
-    Record {
-        seq,
-        id: record_id(us / 1_000, 0, previous),
-        us,
-        ordinal: 0,
-        sender: user("alice"),
-        device: DeviceId::new("phone").unwrap(),
-        cmid: ClientMessageId::uuid_v7(us / 1_000, seq.into()),
-        content_hash: content_hash(Kind::Text, 0, &body, None),
-        previous_hash: [0; 16],
-        kind: Kind::Text,
-        ref_seq: 0,
-        body,
-        media: None,
-        trace: None,
-    }
+fn record(seq: Seq, us: u64, previous: u64, kind: Kind, body: Body) -> Record {
+    let cmid = ClientMessageId::uuid_v7(us / 1_000, seq.into());
+    let new = Record::new(user("alice"), DeviceId::new("phone").unwrap(), cmid, kind, body);
+    Record { seq, id: record_id(us / 1_000, 0, previous), us, ..new }
 }
 
 /// Links the phones of these users: without one there is no cursor.

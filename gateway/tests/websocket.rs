@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Client, Server};
+use common::{Client, HttpClient, Probe, Server, upgrade_request};
 use ringpost_gateway::transport::websocket::{Event, Kind, Opcode};
 use serde_json::json;
 use std::net::Shutdown;
@@ -46,8 +46,10 @@ fn a_broken_sequence_of_frames_is_closed_with_1002_and_never_becomes_a_message()
         b"\x80\x81\0\0\0\0a",
         b"\x01\x81\0\0\0\0a\x81\x81\0\0\0\0b",
         b"\xc1\x81\0\0\0\0a", // compressed, which nobody negotiated
-        b"\x81\x01a",         // not masked
-        b"\x83\x80\0\0\0\0",  // a reserved opcode
+        b"\x01\x81\0\0\0\0a\xc0\x81\0\0\0\0b",
+        b"\xc9\x80\0\0\0\0",
+        b"\x81\x01a",        // not masked
+        b"\x83\x80\0\0\0\0", // a reserved opcode
     ] {
         let mut client = echo(&server);
         client.write(bytes);
@@ -61,6 +63,37 @@ fn a_broken_sequence_of_frames_is_closed_with_1002_and_never_becomes_a_message()
     client.write(&[&ping[..], b"\x80\x81\0\0\0\0a"].concat());
     assert!(client.answer("7").get("pong").is_some());
     assert_eq!(client.closed().0, 1002);
+}
+
+/// O04: what would inflate to megabytes is refused at its first byte, whole or in ten fragments, a hundred at a time.
+#[test]
+fn compression_is_not_agreed_to_and_what_comes_compressed_all_the_same_is_not_kept() {
+    let server = Server::start(&["--shards=1", "--max-sessions=10000"]);
+    let probe = Probe::start(&server);
+    let fragment =
+        |first: u8, len: u16| [&[first, 0xfe], &len.to_be_bytes()[..], &[0; 4], &vec![0; len.into()]].concat();
+    let whole = fragment(0xc2, 16 << 10);
+    let mut cut = fragment(0x42, 1_640);
+    (0..8).for_each(|_| cut.extend(fragment(0x00, 1_640)));
+    cut.extend(fragment(0x80, 1_640));
+    let open = || {
+        let mut http = HttpClient::new(server.tcp());
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        http.send(upgrade_request("/v1/echo", offer).as_bytes());
+        let answer = http.response_to_head();
+        assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, None));
+        http.switched()
+    };
+    let before = server.rss();
+    for bomb in [whole, cut] {
+        let mut clients: Vec<Client> = (0..100).map(|_| open()).collect();
+        clients.iter_mut().for_each(|client| client.write(&bomb));
+        clients.iter_mut().for_each(|client| assert_eq!(client.closed().0, 1002));
+    }
+    let grown = server.rss().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes");
+    probe.finish();
+    server.metrics().check_conservation();
 }
 
 #[test]

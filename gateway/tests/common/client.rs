@@ -247,6 +247,11 @@ impl HttpClient {
         Client::new(self.stream, &self.received)
     }
 
+    /// After the 101 was read.
+    pub fn switched(self) -> Client {
+        Client::new(self.stream, &self.received)
+    }
+
     /// Reads the 101, or the answer that came instead.
     pub fn try_upgraded(mut self) -> Result<Client, Response> {
         let response = self.response();
