@@ -126,6 +126,35 @@ fn away_on_every_device_is_offline() {
 }
 
 #[test]
+fn devices_that_disagree_for_a_minute_are_one_state_and_nobody_can_say_more_than_once_a_second() {
+    let mut world = World::new(2);
+    let watchers: Vec<ConnRef> = (0..500).map(|n| world.open(&format!("user{n}"), "phone")).collect();
+    let [phone, laptop] = ["phone", "laptop"].map(|device| world.open("bob", device));
+    for watcher in &watchers {
+        assert_eq!(states(&mut world, *watcher, &["bob"]), bob(true, 0));
+    }
+    for _ in 0..60 {
+        world.ask(phone, is(State::Active));
+        world.ask(laptop, is(State::Away));
+        world.advance(1_000);
+    }
+    for watcher in &watchers {
+        assert_eq!(news(&mut world, *watcher), []);
+    }
+    // All that a user can do to be seen changing, for another minute.
+    world.ask(laptop, is(State::Away));
+    for n in 0..600 {
+        world.answer(phone, shows(if n % 2 == 0 { Privacy::Nobody } else { Privacy::Everyone }));
+        world.ask(phone, is(if n % 160 < 155 { State::Away } else { State::Active }));
+        world.advance(100);
+    }
+    for watcher in &watchers {
+        let told = news(&mut world, *watcher);
+        assert!((1..=61).contains(&told.len()), "{} events", told.len());
+    }
+}
+
+#[test]
 fn who_was_blocked_for_a_while_is_no_contact_for_that() {
     let mut world = World::new(2);
     let [carl, phone] = ["carl", "bob"].map(|name| world.open(name, "phone"));

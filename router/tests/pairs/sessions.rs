@@ -107,6 +107,32 @@ fn the_fourth_takeover_within_a_minute_is_turned_away_and_a_later_one_is_not() {
 }
 
 #[test]
+fn two_clients_of_one_device_that_never_give_up_take_turns_three_times_a_minute_at_most() {
+    let mut world = World::new(1);
+    let tablet = world.open("bob", "tablet");
+    let mut live = world.open("bob", "phone");
+    let mut at_ms = Vec::new();
+    for _ in 0..3_000 {
+        world.advance(200);
+        let next = world.open("bob", "phone");
+        match world.closed(live) {
+            Some(code) => {
+                assert_eq!((code, world.closed(next)), (CloseCode::Replaced, None));
+                at_ms.push(world.unix_ms());
+                world.close(std::mem::replace(&mut live, next));
+            }
+            None => {
+                assert_eq!(world.closed(next), Some(CloseCode::DeviceInUse));
+                world.close(next);
+            }
+        }
+    }
+    assert!(at_ms.windows(4).all(|four| four[3] - four[0] >= 60_000), "{at_ms:?}");
+    assert!((27..=33).contains(&at_ms.len()), "in ten minutes: {}", at_ms.len());
+    assert_eq!(world.closed(tablet), None, "another device is another");
+}
+
+#[test]
 fn a_token_that_ends_is_announced_and_enforced_even_on_an_idle_session() {
     let mut world = World::new(1);
     let bob = world.hello(world.identity("bob", "phone", 300_000), v1::Hello::default());
