@@ -6,6 +6,8 @@ import time
 
 from harness import Relay, Session, eventually, refusal, run_cases, uuid7
 
+FIGHT_S = 20  # of the minute in which three takeovers are allowed; a whole one is router/tests/pairs/sessions.rs
+
 
 async def O09_receiver_vanishes_until_declared_gone(server):
     """what is sent to a vanished receiver is delivered when it returns, and not called delivered before"""
@@ -81,7 +83,18 @@ async def O10_unacked_comes_again(server):
         await dan.ack(numbers[10])
     await dan.request({"ping": {}})
     dan.abort()
+    # An older number after a newer one, and none at all: nothing moves back, nothing forward.
     dan, numbers = await dan_gets(range(11, 17))
+    for number in (numbers[13], numbers[12], 0):
+        await dan.ack(number)
+    await dan.request({"ping": {}})
+    dan.abort()
+    # The same after a restart: the last ack of a device that is gone was written within 2 s.
+    await asyncio.sleep(2.5)
+    await asyncio.to_thread(server.kill9)
+    await asyncio.to_thread(server.start)
+    carol = await Session.open(server, "carol")
+    dan, numbers = await dan_gets(range(14, 17))
     await dan.ack(numbers[16])
     await dan.request({"ping": {}})
     dan.abort()
@@ -129,6 +142,70 @@ async def O11_backlog_and_live(server):
 
     await asyncio.gather(*(pair(number) for number in range(50)))
     return f"{50 * total} messages, {drops} drops"
+
+
+async def O12_the_answer_is_lost_on_the_way(server):
+    """a send whose answer never arrives, retried three times at once after 300 others and a restart: one record, one push, one unread"""
+    relay = await Relay.open(server)
+    alice = await Session.open(server, "alice", address=relay.address)
+    bob = await Session.open(server, "bob")
+    cmid = uuid7()
+    send = {"send": {"to": {"user": "bob"}, "clientMessageId": cmid, "text": "only once"}}
+    relay.drop_answers()
+    asking = asyncio.create_task(alice.request(send))
+    n, seq, pushed = await bob.record()
+    assert seq == 1, "it was processed"
+    await bob.ack(n)
+    second = await Session.open(server, "alice")  # a device that connects again replaces what is left of it
+    assert not asking.done() and not alice.closed.done(), "an answer came through"
+    asking.cancel()
+
+    async def retried(session):
+        sents = [answer["sent"] for answer in await asyncio.gather(*(session.request(send) for _ in range(3)))]
+        for sent in sents:
+            assert sent["duplicate"] and (sent["seq"], sent["id"], sent["serverTimeMs"]) == (
+                *(pushed[field] for field in ("seq", "id", "serverTimeMs")),
+            ), (sent, pushed)
+
+    await retried(second)
+    counted = server.metric("ringpost_store_records_total")
+    for number in range(300):  # more than a room keeps at hand when it is read again
+        await second.send("bob", f"another {number}")
+    await retried(second)
+    assert server.metric("ringpost_store_records_total") == counted + 300
+    alice.abort()
+    relay.close()
+    await bob.records(301)
+    await bob.request({"ping": {}})
+    assert not bob.records_waiting(), "a retry was pushed again"
+    await asyncio.to_thread(server.kill9)
+    await asyncio.to_thread(server.start)
+    second = await Session.open(server, "alice")
+    await retried(second)
+    bob = await Session.open(server, "bob")
+    (entry,) = (await bob.request({"conversations": {}}))["conversationPage"]["entries"]
+    assert (entry["unread"], int(entry["lastSeq"])) == (301, 301), entry
+
+
+async def O12_contents_that_race_under_one_id(server):
+    """100 times two contents under one new id at the same time: one is stored, the other is told CONFLICT with what was"""
+    alice = await Session.open(server, "alice")
+    bob = await Session.open(server, "bob")
+    for number in range(1, 101):
+        to, cmid = {"user": "bob"}, uuid7()
+        sends = [{"send": {"to": to, "clientMessageId": cmid, "text": text}} for text in ("this", "that", "this")]
+        answers = await asyncio.gather(*(alice.request(send) for send in sends))
+        sent = [answer["sent"] for answer in answers if "sent" in answer]
+        errors = [answer["error"] for answer in answers if "error" in answer]
+        assert len(sent) in (1, 2) and {int(one["seq"]) for one in sent} == {number}, answers
+        assert sum(not one.get("duplicate", False) for one in sent) == 1, answers
+        for error in errors:
+            assert error["code"] == "CONFLICT" and error["details"]["conflict"]["id"] == sent[0]["id"], error
+        n, seq, record = await bob.record()
+        await bob.ack(n)
+        assert seq == number and (record["text"] == "this") == ("sent" in answers[0]), (record, answers)
+    await bob.request({"ping": {}})
+    assert not bob.records_waiting()
 
 
 async def O12_same_message_again(server):
@@ -214,6 +291,47 @@ async def O13_two_clients_with_one_device_id(server):
         assert (await session.record())[2]["text"] == "still there?"
 
 
+async def O13_two_clients_that_never_give_up(server):
+    """two clients of one device that come back at once whatever they are told: slowed, and others of the user see nothing of it"""
+    contact = await Session.open(server, "contact")
+    tablet = await Session.open(server, "dee", "tablet")
+    watched = await contact.request({"watch": {"users": ["dee"]}})
+    assert watched["presenceStates"]["states"][0]["online"], watched
+    token = await asyncio.to_thread(server.token, "dee", "phone")
+    ends = {}
+    over = time.monotonic() + FIGHT_S
+
+    async def fights():
+        while time.monotonic() < over:
+            try:
+                session = await Session.open(server, "dee", "phone", token=token)
+                code, _ = await asyncio.wait_for(asyncio.shield(session.closed), max(0.1, over - time.monotonic()))
+            except TimeoutError:
+                return session.abort()
+            except ConnectionError as error:
+                code = int(str(error).split("(")[1].split(",")[0])
+            ends[code] = ends.get(code, 0) + 1
+            await asyncio.sleep(0.05)
+
+    fighting = [asyncio.create_task(fights()) for _ in range(2)]
+    number = 0
+    while time.monotonic() < over:
+        number += 1
+        await contact.send("dee", f"text {number}")
+        n, seq, _ = await tablet.record()
+        await tablet.ack(n)
+        assert seq == number
+        await asyncio.sleep(0.2)
+    await asyncio.gather(*fighting)
+    takeovers = server.metric("ringpost_takeovers_total")
+    assert set(ends) == {4500, 4504}, ends
+    assert takeovers == ends[4500] == 3, (takeovers, ends)
+    await contact.request({"ping": {}})
+    events = [contact.unasked.get_nowait() for _ in range(contact.unasked.qsize())]
+    assert not [event for event in events if "presenceState" in event], events
+    return f"({takeovers:.0f} takeovers, {ends[4504]} attempts turned away)"
+
+
 if __name__ == "__main__":
     run_cases([
         O09_receiver_vanishes_until_declared_gone,
@@ -221,6 +339,9 @@ if __name__ == "__main__":
         O10_unacked_comes_again,
         O11_backlog_and_live,
         O12_same_message_again,
+        O12_the_answer_is_lost_on_the_way,
+        O12_contents_that_race_under_one_id,
         O13_stale_close_does_not_remove_the_new_session,
         O13_two_clients_with_one_device_id,
+        O13_two_clients_that_never_give_up,
     ])

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from harness import Protobuf, Session, run_cases, uuid7
+from harness import BINARY, Protobuf, Session, run_cases, uuid7
 
 RACES = 1_000
 
@@ -51,6 +51,12 @@ async def settled(session):
     return session.records_waiting()
 
 
+async def receivers(session, group, seq):
+    """Whom a record was for, but for its sender."""
+    answer = await session.request({"recordInfo": {"conversation": {"group": group}, "seq": str(seq)}})
+    return sorted(member["user"] for member in answer["recordInfo"]["members"])
+
+
 async def history(session, group):
     page = (await session.request({"history": {"conversation": {"group": group}, "limit": 100}})).get("page", {})
     return [int(record["seq"]) for record in page.get("records", [])][::-1]
@@ -73,6 +79,7 @@ async def O16_who_is_added_gets_what_comes_and_who_is_removed_nothing(server):
         gone = first + 1
         later = await sent(ann, group, "m2")
         assert later == gone + 1
+        assert await receivers(ann, group, first) == ["bob", "una"] and await receivers(ann, group, later) == ["bob"]
         for device in devices:
             waiting = [int(record["seq"]) for record in await settled(device)]
             assert all(seq <= gone for seq in waiting), waiting
@@ -91,6 +98,34 @@ async def O16_who_is_added_gets_what_comes_and_who_is_removed_nothing(server):
         await late.close()
 
 
+async def O16_an_account_that_is_erased(server):
+    """`ringpost user erase` ends a member's sessions and membership: what comes later reaches none of its devices, old or new"""
+    ann = await Session.open(server, "ann")
+    group = await create(ann, ["bob", "una"])
+    devices = [await Session.open(server, "una", device) for device in ("one", "two")]
+    for device in devices:
+        await seqs(device, group, 1)
+    spoken = await sent(devices[0], group, "hers")
+    erase = await asyncio.create_subprocess_exec(
+        *(BINARY, "user", "erase", "una", "--yes", "--admin", server.admin), stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await erase.wait() == 0
+    for device in devices:
+        assert await device.close_code(5) == 4503
+        assert all(int(record["seq"]) <= spoken + 2 for record in device.records_waiting())
+    later = await sent(ann, group, "m2")
+    assert await receivers(ann, group, later) == ["bob"]
+    await asyncio.sleep(1.1)  # a token says when it was issued in seconds
+    for name in ("one", "anew"):
+        device = await Session.open(server, "una", name)
+        assert all(int(record["seq"]) < later for record in await settled(device))
+        fetch = {"conversation": {"group": group}, "fromSeq": "1", "toSeq": str(later)}
+        page = (await device.request({"fetch": fetch})).get("page", {})
+        assert all(int(record["seq"]) < later and not record.get("text") for record in page.get("records", [])), page
+        assert (await say(device, group, "let me in"))["error"]["code"] == "NOT_MEMBER"
+        await device.close()
+
+
 async def O16_sends_that_race_with_removals(server):
     """a thousand sends of a member who is removed and added again meanwhile: each is before the removal, or refused"""
     ann = await Session.open(server, "ann")
@@ -99,7 +134,8 @@ async def O16_sends_that_race_with_removals(server):
     group = await create(ann, ["una", "bob"])
     end = asyncio.get_running_loop().create_future()
     watching = asyncio.create_task(everything(bob, end))
-    following = [asyncio.create_task(session.follow()) for session in (ann, una)]
+    of_una = asyncio.create_task(everything(una, end))
+    following = [asyncio.create_task(ann.follow())]
     outcomes = []
 
     async def writes():
@@ -117,21 +153,27 @@ async def O16_sends_that_race_with_removals(server):
     last = await sent(ann, group, "the end")
     end.set_result(last)
     log = await asyncio.wait_for(watching, 60)
+    got = [int(record["seq"]) for record in await asyncio.wait_for(of_una, 60)]
     for task in following:
         task.cancel()
     accepted = {int(answer["sent"]["seq"]) for answer in outcomes if "sent" in answer}
     refused = [answer["error"]["code"] for answer in outcomes if "error" in answer]
     assert len(accepted) + len(refused) == RACES and set(refused) == {"NOT_MEMBER"}, set(refused)
     assert [int(record["seq"]) for record in log] == list(range(1, last + 1)), "bob gets every record, in order, once"
-    member = True
+    member, hers = True, []
     for record in log:
+        # Who is removed is told so; what she sent herself is not pushed.
         if "removed" in record.get("change", {}):
+            hers.append(int(record["seq"]))
             member = False
-        elif "added" in record.get("change", {}):
-            member = True
-        elif record["from"] == "una":
+            continue
+        member = member or "added" in record.get("change", {})
+        if record["from"] == "una":
             assert member, f"{record['seq']} was accepted after the removal"
             assert int(record["seq"]) in accepted
+        elif member:
+            hers.append(int(record["seq"]))
+    assert got == hers, "what was sent while she was a member, the removals, and nothing else"
     return f"({len(accepted)} accepted, {len(refused)} refused)"
 
 
@@ -149,42 +191,63 @@ async def everything(session, last):
 
 
 async def O17_reads_and_ticks_only_grow(server):
-    """two devices report random positions at once: the highest counts, for everybody and after a kill -9"""
+    """1,000 random positions by two devices at once: the highest counts, for everybody and after a kill -9, and only news is told"""
     ann = await Session.open(server, "ann")
     one, two = await Session.open(server, "bob", "one"), await Session.open(server, "bob", "two")
     for number in range(50):
         await ann.send("bob", f"text {number}")
+    # Read before it is delivered: it counts from then on, and nothing is told before.
+    assert "ok" in await one.request({"read": {"conversation": {"user": "ann"}, "seq": "2"}})
+    await ann.request({"ping": {}})
+    assert not drain(ann), "read before it was delivered"
     for device in (one, two):
         await device.records(50)
-    await ann.tick(delivered=50)
+    seen = await ann.tick(delivered=50)
     highest = 0
 
     async def reports(device, rounds):
         nonlocal highest
         for _ in range(rounds):
-            seq = random.randint(1, 45)
+            seq = random.randint(3, 45)
             highest = max(highest, seq)
             answer = await device.request({"read": {"conversation": {"user": "ann"}, "seq": str(seq)}})
             assert "ok" in answer, answer
 
-    await asyncio.gather(reports(one, 250), reports(two, 250))
-    ticks = await ann.tick(read=highest)
-    reads = [read for _, read in ticks]
-    assert reads == sorted(reads) and reads[-1] == highest, ticks
-    marks = [int(push["readMark"]["seq"]) for push in drain(one) + drain(two) if "readMark" in push]
-    assert all(mark <= highest for mark in marks)
-    # Beyond the end: clamped. Backwards: ok, and nothing happens.
+    await asyncio.gather(reports(one, 500), reports(two, 500))
+    seen += await ann.tick(read=highest)
+    assert seen[-1] == (50, highest)
+    marks = [[int(push["readMark"]["seq"]) for push in drain(device) if "readMark" in push] for device in (one, two)]
+    for of_device in marks:
+        assert of_device == sorted(set(of_device)) and all(mark <= highest for mark in of_device), of_device
+    # Beyond the end: clamped.
     assert "ok" in await one.request({"read": {"conversation": {"user": "ann"}, "seq": "999"}})
-    assert (await ann.tick(read=50))[-1] == (50, 50)
-    assert "ok" in await two.request({"read": {"conversation": {"user": "ann"}, "seq": "3"}})
+    seen += await ann.tick(read=50)
+    # One tick for each advance, of which some are told together: none twice, none that takes something back.
+    assert seen[-1] == (50, 50) and all(read <= delivered for delivered, read in seen), seen
+    assert all(a <= b and c <= d and (a, c) != (b, d) for (a, c), (b, d) in zip(seen, seen[1:])), seen
+    # Backwards or the same: ok, nobody hears of it, and nothing is written.
     await asyncio.sleep(2.5)  # registers are written within 2 s
-    await ann.request({"ping": {}})
-    assert not drain(ann), "going back tells nobody"
+    drain(one), drain(two), drain(ann)
+    written = server.metric("ringpost_store_registers_total")
+    for seq in (3, 50, 50, 1):
+        for device in (one, two):
+            assert "ok" in await device.request({"read": {"conversation": {"user": "ann"}, "seq": str(seq)}})
+    await asyncio.sleep(2.5)
+    for session in (ann, one, two):
+        await session.request({"ping": {}})
+        assert not drain(session), f"{session.user}/{session.device} is told of going back"
+    assert server.metric("ringpost_store_registers_total") == written
     server.kill9()
     server.start()
-    again = await Session.open(server, "bob", "one")
-    entries = (await again.request({"conversations": {}}))["conversationPage"]["entries"]
-    assert [(int(entry["readSeq"]), entry.get("unread", 0)) for entry in entries] == [(50, 0)], entries
+    for device in ("one", "two"):
+        again = await Session.open(server, "bob", device)
+        entries = (await again.request({"conversations": {}}))["conversationPage"]["entries"]
+        assert [(int(entry["readSeq"]), entry.get("unread", 0)) for entry in entries] == [(50, 0)], entries
+    ann = await Session.open(server, "ann")
+    for seq in (1, 46, 50):
+        (of_bob,) = (await ann.request({"recordInfo": {"conversation": {"user": "bob"}, "seq": str(seq)}}))["recordInfo"]["members"]
+        assert of_bob["state"] == "READ", of_bob
+    return f"({len(seen)} ticks)"
 
 
 def drain(session):
@@ -240,6 +303,7 @@ run_cases(
     [
         O11_backlog_and_live_in_a_group,
         O16_who_is_added_gets_what_comes_and_who_is_removed_nothing,
+        O16_an_account_that_is_erased,
         O16_sends_that_race_with_removals,
         O17_reads_and_ticks_only_grow,
     ]

@@ -6,7 +6,7 @@ import time
 
 import websockets
 
-from harness import Session, mint, refusal, run_cases
+from harness import BINARY, Session, mint, refusal, run_cases
 
 LEEWAY_S = 5
 
@@ -83,20 +83,84 @@ async def O18_a_device_that_was_unlinked(server):
     assert not lost.records_waiting()
 
 
+async def O18_devices_that_are_revoked(server):
+    """`ringpost revoke` closes an idle and a busy session with 4503 within 5 s; nothing follows, and their tokens are over"""
+    alice = await Session.open(server, "alice")
+    sender = await Session.open(server, "sender")
+    phone = await Session.open(server, "bob", "phone")
+    tokens = {device: mint("bob", device, 600) for device in ("idle", "busy")}
+    lost = {device: await Session.open(server, "bob", device, token=token) for device, token in tokens.items()}
+    busy, sent = lost["busy"], 0
+
+    async def sends():
+        nonlocal sent
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await busy.send("carol", f"number {sent + 1}")
+                sent += 1
+
+    async def receives():
+        with contextlib.suppress(ConnectionError, websockets.ConnectionClosed):
+            while True:
+                await busy.ack((await busy.record())[0])
+
+    async def is_sent():
+        for number in range(1, 1_000):
+            await alice.send("bob", f"text {number}")
+            await asyncio.sleep(0.1)
+
+    tasks = [asyncio.create_task(task) for task in (sends(), receives(), is_sent())]
+    await asyncio.sleep(1.1)  # a token says when it was issued in seconds
+    for device, session in lost.items():
+        revoke = await asyncio.create_subprocess_exec(BINARY, "revoke", "bob", device, "--admin", server.admin)
+        assert await revoke.wait() == 0
+        assert await session.close_code(5) == 4503
+    for task in tasks[:2]:
+        await asyncio.wait_for(task, 5)
+    tasks[2].cancel()
+    for device, token in tokens.items():
+        assert await refusal(Session.open(server, "bob", device, token=token)) in (4501, 4503)
+    # What was accepted of it is there, and nothing more; the device that is left missed nothing.
+    await sender.send("bob", "afterwards")
+    while True:
+        n, _, record = await phone.record()
+        await phone.ack(n)
+        if record["from"] == "sender":
+            break
+    carol = await Session.open(server, "carol")
+    texts = [record["text"] for _, record in await carol.records(sent)]
+    assert texts == [f"number {n}" for n in range(1, sent + 1)]
+    await carol.request({"ping": {}})
+    more = [record["text"] for record in carol.records_waiting()]
+    assert more in ([], [f"number {sent + 1}"]), "at most the one whose answer was lost"
+    return f"({sent} sent by the busy one)"
+
+
 async def O18_clocks_that_differ(server):
-    """an issuer whose clock is a few seconds ahead is believed, one that is far ahead is not"""
+    """an issuer whose clock is a few seconds ahead is believed, one that is far ahead is not; one that is behind gives less"""
     now = int(time.time())
     assert await Session.open(server, "bob", token=mint("bob", "one", 600, iat=now + 3))
     assert await refusal(Session.open(server, "eve", token=mint("eve", "one", 600, nbf=now + 60))) == 4501
+    assert await refusal(Session.open(server, "eve", token=mint("eve", "one", 600, iat=now + 20))) == 4501
+    # The server's clock is 20 s ahead: a minute of the issuer's is 40 s here, and it is this clock that ends it.
+    behind = int(time.time()) - 20
+    slow = await Session.open(server, "dee", token=mint("dee", "one", 0, iat=behind, exp=behind + 22))
+    soon = await asyncio.wait_for(slow.unasked.get(), 5)
+    assert int(soon["renewSoon"]["expMs"]) == (behind + 22) * 1000, soon
+    assert await slow.close_code(2 + LEEWAY_S + 5) == 4502
+    assert 0 <= time.time() - (behind + 22) <= LEEWAY_S + 2
+    assert await refusal(Session.open(server, "dee", token=mint("dee", "one", 0, iat=behind, exp=behind + 10))) == 4502
 
 
 async def O18_renewal(server):
-    """a renewal keeps the session and its pushes going beyond the first expiry"""
+    """a renewal keeps the session and its pushes going beyond the first expiry; who watches sees nothing of it"""
     alice = await Session.open(server, "alice")
     bob = await Session.open(server, "bob", token=mint("bob", "one", 3))
     soon = await asyncio.wait_for(bob.unasked.get(), 5)
     while "renewSoon" not in soon:
         soon = await asyncio.wait_for(bob.unasked.get(), 5)
+    watch = (await alice.request({"watch": {"users": ["bob"]}}))["presenceStates"]["states"]
+    assert [state["online"] for state in watch] == [True]
     assert "ok" in await bob.request({"renew": {"token": mint("bob", "one", 600)}})
     for number in range(1, 6):  # 10 s: past the first expiry and its leeway
         await asyncio.sleep(2)
@@ -105,6 +169,10 @@ async def O18_renewal(server):
         assert seq == number
         await bob.ack(n)
     assert not bob.closed.done()
+    await alice.request({"ping": {}})
+    events = [alice.unasked.get_nowait() for _ in range(alice.unasked.qsize())]
+    assert not [event for event in events if "presenceState" in event], events
+    assert server.metric("ringpost_sessions_established_total") == 2, "no reconnect"
 
 
 async def O18_renewal_with_a_wrong_token(server):
@@ -134,6 +202,7 @@ if __name__ == "__main__":
         O18_expiry_while_idle,
         O18_expiry_while_messages_flow,
         O18_a_device_that_was_unlinked,
+        O18_devices_that_are_revoked,
         O18_clocks_that_differ,
         O18_renewal,
         O18_renewal_with_a_wrong_token,

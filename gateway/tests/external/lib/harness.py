@@ -319,6 +319,7 @@ class Relay:
         self.port = int(port)
         self.flowing = asyncio.Event()
         self.flowing.set()
+        self.answering = True
         self._tasks = set()
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.address = "127.0.0.1:%d" % self._listener.sockets[0].getsockname()[1]
@@ -326,22 +327,28 @@ class Relay:
 
     async def _accept(self, reader, writer):
         far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
-        for pair in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._pump(*pair))
+        for answers, *pair in ((False, reader, far_writer), (True, far_reader, writer)):
+            task = asyncio.create_task(self._pump(*pair, answers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, reader, writer):
+    async def _pump(self, reader, writer, answers):
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
                 await self.flowing.wait()
-                writer.write(data)
-                await writer.drain()
+                if self.answering or not answers:
+                    writer.write(data)
+                    await writer.drain()
         await self.flowing.wait()
-        writer.close()
+        if self.answering or not answers:
+            writer.close()
 
     def stop_forwarding(self):
         self.flowing.clear()
+
+    def drop_answers(self):
+        """From now on nothing of what the server says arrives, not even its close."""
+        self.answering = False
 
     def close(self):
         self._listener.close()
