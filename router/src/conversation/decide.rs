@@ -35,14 +35,9 @@ pub(super) enum Decision {
     Lists(Vec<UserKey>),
 }
 
-/// What the sender of `proposal` is told if `record` carries its id.
-pub(super) fn decide_found(record: &Record, proposal: &Proposal) -> Decision {
-    let sent = sent(record, true);
-    if record.content_hash == proposal.content_hash {
-        Decision::Sent(sent)
-    } else {
-        Decision::Refuse(refusal::conflict(sent))
-    }
+/// What the sender of `proposal` is told if a record with this content carries its id.
+fn decide_found(sent: v1::Sent, content_hash: [u8; 16], proposal: &Proposal) -> Decision {
+    if content_hash == proposal.content_hash { Decision::Sent(sent) } else { Decision::Refuse(refusal::conflict(sent)) }
 }
 
 pub(super) fn sent(record: &Record, duplicate: bool) -> v1::Sent {
@@ -54,8 +49,8 @@ impl Conversation {
         let proposal = &waiting.proposal;
         // Who is no member any more may still ask what became of a message of before.
         let member = self.member(&proposal.sender);
-        if let Some(record) = member.and_then(|it| self.cmids.get(&(proposal.cmid, proposal.device, it))) {
-            return decide_found(record, proposal);
+        if let Some(found) = member.and_then(|it| self.known.find(proposal.cmid, proposal.device, it)) {
+            return decide_found(found.answer(), found.content_hash, proposal);
         }
         let same = |other: &Proposal| {
             other.cmid == proposal.cmid && other.device == proposal.device && other.sender == proposal.sender
@@ -67,7 +62,7 @@ impl Conversation {
         let expired = made_ms.is_some_and(|ms| ms + DEDUPE_MS < rules.now_ms);
         match waiting.search {
             Search::Asked(_) => Decision::Wait,
-            Search::No if !self.covers(made_ms) => Decision::Search,
+            Search::No if !self.known.covers(made_ms, self.head) => Decision::Search,
             _ if expired => Decision::Refuse(refusal::expired()),
             _ => match self.allows(waiting, rules) {
                 Ok(()) => Decision::Append,
@@ -90,19 +85,6 @@ impl Conversation {
             if matches!(waiting.reference, Reference::Read(_)) {
                 waiting.reference = Reference::No;
             }
-        }
-    }
-
-    /// Whether an id made at `made_ms` can only be in the part of the log that is in memory.
-    fn covers(&self, made_ms: Option<u64>) -> bool {
-        // A clock may be behind by this much before a fresh id is taken for an old one, which costs a search. One that is
-        // ahead is known by what it has left behind.
-        const CLOCK_MS: u64 = 300_000;
-        match (self.tail.front(), made_ms) {
-            (None, _) => self.head == 0,
-            (Some(oldest), _) if oldest.seq == 1 => true,
-            (Some(oldest), Some(ms)) => ms > self.left_ms.max(oldest.server_time_ms() + CLOCK_MS),
-            (Some(_), None) => false,
         }
     }
 }
@@ -286,7 +268,9 @@ impl Router {
             room.queue[at].search = Search::Absent;
         } else if let Some(waiting) = room.queue.remove(at) {
             let decision = match outcome {
-                Outcome::Found(Some(record)) => decide_found(&record, &waiting.proposal),
+                Outcome::Found(Some(record)) => {
+                    decide_found(sent(&record, true), record.content_hash, &waiting.proposal)
+                }
                 _ => Decision::Refuse(refusal::unavailable()),
             };
             self.conclude(key, waiting, decision);

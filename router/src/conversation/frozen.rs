@@ -1,4 +1,4 @@
-//! A conversation written out and read back. The index of client message ids is made anew from the tail.
+//! A conversation written out and read back.
 
 use super::{Conversation, Early, Last, Phase, Reference, Search, Waiting};
 use crate::frozen::{Frozen, Read, Reader, frozen, frozen_enum};
@@ -12,7 +12,7 @@ impl Frozen for Conversation {
         self.last.write(out);
         self.roster.write(out);
         self.tail.write(out);
-        self.left_ms.write(out);
+        self.known.write(out);
         self.queue.write(out);
         self.batch.write(out);
         self.uncertain.write(out);
@@ -39,7 +39,8 @@ impl Frozen for Conversation {
         room.last = Frozen::read(from)?;
         room.roster = Frozen::read(from)?;
         room.tail = Frozen::read(from)?;
-        room.left_ms = Frozen::read(from)?;
+        room.tail_bytes = room.tail.iter().map(|record| record.cost()).sum();
+        room.known.read(from)?;
         room.queue = Frozen::read(from)?;
         room.batch = Frozen::read(from)?;
         room.uncertain = Frozen::read(from)?;
@@ -57,11 +58,6 @@ impl Frozen for Conversation {
         room.ahead_ms = Frozen::read(from)?;
         room.retry_ms = Frozen::read(from)?;
         room.used_ms = Frozen::read(from)?;
-        for record in &room.tail {
-            if let Some(member) = room.member(&record.sender) {
-                room.cmids.insert((record.cmid, record.device, member), record.clone());
-            }
-        }
         Ok(room)
     }
 }

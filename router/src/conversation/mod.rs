@@ -10,6 +10,7 @@ mod begin;
 mod decide;
 mod fan_out;
 mod frozen;
+mod known;
 mod progress;
 mod registers;
 mod relation;
@@ -28,19 +29,18 @@ use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};
 use crate::user::settings::Audience;
 use fan_out::Fans;
-use hashbrown::HashMap;
+use known::{Known, Sent};
 use progress::Progress;
 use ringpost_persist::{ConversationKind, ConversationState, LastRecord, MemberAt, Record, RegisterKey, Roster, Shown};
-use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
-use ringpost_proto::limits::DEDUPE_MS;
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Records held at least, if there are as many; and at most, while they are younger than the time for dedupe.
+/// Records held at most; fewer where they cost more than this many bytes, but for the last one.
 const TAIL: usize = 256;
-const TAIL_MOST: usize = 4_096;
+const TAIL_BYTES: usize = 1 << 20;
 /// Messages that wait for their append, and bytes of their bodies.
 const QUEUE: usize = 1_024;
 const QUEUE_BYTES: usize = 16 << 20;
@@ -67,10 +67,10 @@ pub(crate) struct Conversation {
     roster: Roster,
     /// Whom a record is sent to, by shard; made when it is needed.
     fans: Option<Fans>,
-    /// The client message ids of the tail.
-    cmids: HashMap<(ClientMessageId, DeviceId, MemberAt), Arc<Record>, foldhash::fast::FixedState>,
-    /// No id that is in the log and no longer in the tail names a later time.
-    left_ms: u64,
+    /// What they cost ([`Record::cost`]).
+    tail_bytes: usize,
+    /// The client message ids of late.
+    known: Known,
     queue: VecDeque<Waiting>,
     /// Appended and not yet answered, or on their way to be appended again.
     batch: Vec<(Waiting, Arc<Record>)>,
@@ -177,9 +177,9 @@ impl Conversation {
             head: 0,
             last: Last::default(),
             tail: VecDeque::new(),
+            tail_bytes: 0,
             // The id is a hash that clients do not choose; what is looked up are ids that they do.
-            cmids: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(id.spread())),
-            left_ms: 0,
+            known: Known::new(id.spread()),
             queue: VecDeque::new(),
             batch: Vec::new(),
             uncertain: false,
@@ -255,11 +255,9 @@ impl Conversation {
 
     fn erase(&mut self, seq: Seq) {
         let Some(erased) = self.record(seq).map(|record| Arc::new(record.erased())) else { return };
-        if let Some(member) = self.member(&erased.sender) {
-            self.cmids.insert((erased.cmid, erased.device, member), erased.clone());
-        }
         let first = self.tail.front().map_or(0, |record| record.seq);
         if let Some(place) = self.tail.get_mut((seq - first) as usize) {
+            self.tail_bytes = self.tail_bytes - place.cost() + erased.cost();
             *place = erased;
         }
     }
@@ -268,8 +266,9 @@ impl Conversation {
     fn remember(&mut self, record: Arc<Record>) {
         let (sender, device) = (self.member(&record.sender), record.device);
         if let Some(sender) = sender {
-            self.cmids.insert((record.cmid, device, sender), record.clone());
+            self.known.add(Sent::of(&record, sender));
         }
+        self.tail_bytes += record.cost();
         self.tail.push_back(record.clone());
         if let Some(sender) = sender {
             // A device has its own record from SENT: if it had everything before, it has everything.
@@ -280,18 +279,9 @@ impl Conversation {
     }
 
     fn trim(&mut self) {
-        while self.tail.len() > TAIL {
-            let Some(oldest) = self.tail.front() else { return };
-            let old = oldest.us + DEDUPE_MS * 1_000 < self.last.us;
-            if !old && self.tail.len() <= TAIL_MOST {
-                return;
-            }
-            if let Some(record) = self.tail.pop_front()
-                && let Some(member) = self.member(&record.sender)
-            {
-                self.left_ms = self.left_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
-                self.cmids.remove(&(record.cmid, record.device, member));
-            }
+        while self.tail.len() > TAIL || (self.tail_bytes > TAIL_BYTES && self.tail.len() > 1) {
+            let Some(record) = self.tail.pop_front() else { return };
+            self.tail_bytes -= record.cost();
         }
     }
 
@@ -306,7 +296,7 @@ impl Conversation {
         let hash = state.tail.last().map(|record| record.hash()).unwrap_or_default();
         let LastRecord { id, us, ordinal } = state.last;
         self.last = Last { id, us, ordinal, hash };
-        self.left_ms = if state.head > state.tail.len() as Seq { state.latest_cmid_ms } else { 0 };
+        self.known.before(if state.head > state.tail.len() as Seq { state.latest_cmid_ms } else { 0 });
         for record in state.tail {
             self.remember(record);
         }
