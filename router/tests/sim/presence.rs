@@ -144,10 +144,7 @@ impl World {
         let watches = until.is_some_and(|until| until.is_none_or(|until| self.now <= until + self.oracle.under_way_us));
         ensure(watches, || format!("presence: {state:?} is told to {link}, who watches it not ({until:?})"))?;
         if state.online || state.last_seen_ms > 0 {
-            // A welcome may still be on its way to another shard.
-            let opens = |it: &Link| it.opened && !it.closing && !it.server_done && it.epoch == self.node.epoch;
-            let of_user = |it: &&Link| self.devices[it.device].user == user;
-            let opens = state.online && self.links.iter().filter(of_user).any(opens);
+            let opens = state.online && self.open_links(user).next().is_some();
             self.oracle.may_see_presence(&self.store, (observer, user), self.now, state, opens)?;
         }
         let mark = match (state.online, state.last_seen_ms) {
@@ -167,6 +164,19 @@ impl World {
             self.at(self.now + LOOK_US, Event::Look);
         }
         Ok(())
+    }
+
+    /// The links of a user that said hello and are open at the node.
+    fn open_links(&self, user: usize) -> impl Iterator<Item = LinkId> {
+        let open = move |it: &Link| it.opened && !it.closing && !it.server_done && it.epoch == self.node.epoch;
+        let links = self.links.iter().enumerate();
+        links.filter(move |(_, it)| self.devices[it.device].user == user && open(it)).map(|(link, _)| link)
+    }
+
+    /// Whether the node may know of a session of which its client does not: its welcome is on its way to another shard.
+    fn is_opening(&self, user: usize) -> bool {
+        let active = &self.oracle.presence.active[user];
+        self.open_links(user).any(|link| !active.contains(&link) && !self.links[link].away)
     }
 
     /// Whether what everybody sees is what is true.
@@ -194,7 +204,7 @@ impl World {
         let shows = self.oracle.shows(&self.store, observer, user);
         let (told, grace) = ((view.online, view.last_seen_ms), if here { 0 } else { GRACE_US });
         let due = if shows { since + grace + slack } else { 0 };
-        if now <= known.max(room).max(due) {
+        if now <= known.max(room).max(due) || (view.online && !here && self.is_opening(user)) {
             return Ok(());
         }
         let right = view.online == (shows && here) && (shows || view.last_seen_ms == 0);

@@ -10,9 +10,9 @@ impl Oracle {
     pub fn given(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Result<usize, String> {
         let peer = self.peer(&record.conversation)?;
         let Held { mut given, kept, .. } = self.held[device][peer];
-        if (1..=given).contains(&record.seq) && kept == 0 && self.begin(device, peer) > 0 {
-            // It does not know where it begins, and has asked for what was before.
-            given = record.seq - 1;
+        if (1..=given).contains(&record.seq) && kept < self.begin(device, peer) {
+            // It does not know where it begins, and has asked for what was before; what it kept of that it has.
+            given = if kept == 0 { record.seq - 1 } else { kept };
         }
         ensure(record.seq > given, || format!("I5: device {device} gets {} of u{peer} after {given}", record.seq))?;
         self.fold(store, self.devices[device].0, peer);
