@@ -7,7 +7,6 @@ use super::{State, TickPush};
 use crate::Router;
 use crate::acked::Lingering;
 use crate::boundary::{Output, Request};
-use crate::envelope::Envelope;
 use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
@@ -279,10 +278,7 @@ impl Router {
         self.presence_changed(&identity.user);
         for (conversation, kind, seq) in known {
             // What the client says it has is an ack that may have been lost.
-            let (user, device) = (identity.user.clone(), identity.device);
-            let receipts = self.receipts_of(&user);
-            let delivered = Envelope::Delivered { conversation, kind, user, device, seq, receipts };
-            self.post_to_conversation(conversation, delivered);
+            self.delivered(key, conversation, kind, seq);
         }
         self.tell_renew(key);
         self.pump(key);

@@ -1,6 +1,6 @@
 //! Linking and unlinking: who is let in, where a device starts, what becomes of the one that is thrown out.
 
-use crate::world::{Got, World, send_all, text, user};
+use crate::world::{Got, World, send_all, text, user, wire};
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::DeviceId;
@@ -72,6 +72,29 @@ fn the_first_device_gets_everything_and_a_further_one_what_no_device_has_receive
     let carol = world.open("carol", "phone");
     send_all(&mut world, carol, "bob", 1..2);
     assert_eq!(world.pushed(tablet), [1], "new conversations from their beginning");
+}
+
+#[test]
+fn what_a_device_says_at_hello_that_it_has_counts_for_where_the_next_one_starts() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    let laptop = world.open("bob", "laptop");
+    send_all(&mut world, alice, "bob", 1..4);
+    assert_eq!(world.pushed(laptop), [1, 2, 3]);
+    world.close(laptop);
+    // Its acks were lost; what it says instead is not written yet when it is unlinked, and linked anew with nothing.
+    let have = vec![v1::Position { conversation: wire("alice"), seq: 3 }];
+    let laptop = world.hello(world.identity("bob", "laptop", 3_600_000), v1::Hello { have, ..Default::default() });
+    world.settle();
+    world.answer(laptop, unlink("laptop"));
+    world.advance(10);
+    let laptop = world.open("bob", "laptop");
+    assert!(world.pushed(laptop).is_empty(), "it starts behind what the user has");
+    world.advance(5_000);
+    world.close(laptop);
+    send_all(&mut world, alice, "bob", 4..5);
+    let laptop = world.open("bob", "laptop");
+    assert_eq!(world.pushed(laptop), [4], "and misses nothing of what it was begun with");
 }
 
 #[test]
