@@ -63,12 +63,12 @@ pub(crate) struct Conversation {
     last: Last,
     /// The newest records, in seq order.
     tail: VecDeque<Arc<Record>>,
+    /// What they cost ([`Record::cost`]).
+    tail_bytes: usize,
     /// Who is and was a member, as of the head.
     roster: Roster,
     /// Whom a record is sent to, by shard; made when it is needed.
     fans: Option<Fans>,
-    /// What they cost ([`Record::cost`]).
-    tail_bytes: usize,
     /// The client message ids of late.
     known: Known,
     queue: VecDeque<Waiting>,

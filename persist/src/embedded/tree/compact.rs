@@ -99,9 +99,10 @@ impl Trees {
     /// be removed now is removed by the next start.
     pub(super) fn remove(&self, bucket: Bucket) {
         let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        match upkeep.merging == Some(bucket) {
-            true => upkeep.gone = Some(bucket),
-            false => self.remove_files(bucket),
+        if upkeep.merging == Some(bucket) {
+            upkeep.gone = Some(bucket);
+        } else {
+            self.remove_files(bucket);
         }
     }
 
