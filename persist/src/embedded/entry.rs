@@ -234,7 +234,8 @@ mod tests {
             }
             let mut read = 0;
             if decode(&payload, |_| { read += 1; Ok::<_, RecordError>(()) }).is_ok() {
-                prop_assert!(payload.is_empty() || read > 0);
+                // Registers of earlier builds alone are read and give nothing.
+                prop_assert!(payload.is_empty() || read > 0 || matches!(payload[..], [RAISE, 5..=8, ..]));
             }
         }
     }
