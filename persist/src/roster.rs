@@ -92,13 +92,14 @@ impl Member {
     /// Whether the record is for this user. What is said about a record that it may not see, it may not see either: an edit
     /// would show what was written before it came. That somebody blocked somebody only the one who did it sees.
     pub fn sees(&self, record: &Record) -> bool {
-        let own = record.sender == self.user;
-        self.sees_seq(record.seq)
-            && match record.kind {
-                Kind::Edit | Kind::Erase | Kind::Reaction => self.sees_seq(record.ref_seq),
-                Kind::Change => own || !record.is_block(),
-                _ => true,
-            }
+        self.sees_what(record.seq, record.kind, record.ref_seq, record.is_block() && record.sender != self.user)
+    }
+
+    /// The same of a record that is told by its place, its kind and the place of what it is about; `secret`: it says that
+    /// somebody else blocked somebody.
+    pub fn sees_what(&self, seq: Seq, kind: Kind, about: Seq, secret: bool) -> bool {
+        let is_about = matches!(kind, Kind::Edit | Kind::Erase | Kind::Reaction);
+        !secret && self.sees_seq(seq) && (!is_about || self.sees_seq(about))
     }
 
     /// Records that count for this member in a log that ends with `ordinal`.

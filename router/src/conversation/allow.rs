@@ -1,16 +1,16 @@
 //! Who may do what: rules on members, roles, epochs, edits and erasures, as of the prefix that the record would follow.
 
+use super::tail::Brief;
 use super::{Conversation, Reference, Waiting};
 use crate::boundary::Proposal;
 use crate::refusal;
 use ringpost_persist::roster::{EVER_MEMBERS, GROUP_MEMBERS, change_body};
-use ringpost_persist::{Body, ConversationKind, Member, Record};
+use ringpost_persist::{Body, ConversationKind, Member};
 use ringpost_proto::id::{Seq, UserKey};
 use ringpost_proto::limits::{EDIT_MS, ERASE_MS};
 use ringpost_proto::v1;
 use ringpost_proto::v1::change::{Change, Users};
 use ringpost_proto::v1::kind::Value as Kind;
-use std::sync::Arc;
 
 /// Names of either kind that STALE_GROUP tells.
 const STALE_NAMES: usize = 1_024;
@@ -150,8 +150,8 @@ impl Conversation {
         }
         // An edit says again what was said: who takes a message back takes its edits back as well.
         let names =
-            |record: &Record| record.counts() || proposal.message_kind == Kind::Erase && record.kind == Kind::Edit;
-        let about = self.about(waiting)?.filter(|record| sender.sees(record) && names(record));
+            |record: &Brief| record.counts() || proposal.message_kind == Kind::Erase && record.kind == Kind::Edit;
+        let about = self.about(waiting)?.filter(|record| record.is_for(sender) && names(record));
         let about = about.ok_or_else(|| refusal::not_found("refSeq", "names no message that you can see"));
         let allowed =
             about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), rules.now_ms));
@@ -171,22 +171,22 @@ impl Conversation {
         if about.sender != proposal.sender || matches!(about.kind, Kind::Change | Kind::Erase) {
             return Err(refusal::forbidden("is no message of this user").into());
         }
-        if matches!(about.body, Body::Erased(_)) { Err(No::Already) } else { Ok(()) }
+        if about.erased { Err(No::Already) } else { Ok(()) }
     }
 
     /// The record that an edit, erasure or reaction is about.
-    fn about(&self, waiting: &Waiting) -> Result<Option<Arc<Record>>, No> {
+    fn about(&self, waiting: &Waiting) -> Result<Option<Brief>, No> {
         let seq = waiting.proposal.ref_seq;
-        if let Some(record) = self.record(seq) {
+        if let Some(record) = self.tail.get(seq) {
             return Ok(Some(record.clone()));
         }
         if seq == 0 || seq > self.head {
             // It may be in the batch that this one would be part of.
             let pending = self.batch.iter().map(|(_, record)| record).find(|record| record.seq == seq);
-            return Ok(pending.cloned());
+            return Ok(pending.map(|record| Brief::of(record, &self.roster)));
         }
         match &waiting.reference {
-            Reference::Read(found) => Ok(found.clone()),
+            Reference::Read(found) => Ok(found.as_ref().map(|record| Brief::of(record, &self.roster))),
             Reference::No | Reference::Asked(_) => Err(No::Look(seq)),
         }
     }
@@ -248,10 +248,10 @@ fn decoded(body: &Body) -> Option<Change> {
 }
 
 /// Edits and erasures are for those who wrote, and an admin may erase; both for a time.
-fn allows_about(proposal: &Proposal, about: &Record, is_admin: bool, now_ms: u64) -> Result<(), v1::Error> {
+fn allows_about(proposal: &Proposal, about: &Brief, is_admin: bool, now_ms: u64) -> Result<(), v1::Error> {
     let own = about.sender == proposal.sender;
-    let age_ms = now_ms.saturating_sub(about.server_time_ms());
-    if matches!(about.body, Body::Erased(_)) {
+    let age_ms = now_ms.saturating_sub(about.us / 1_000);
+    if about.erased {
         return Err(refusal::not_found("refSeq", "the message was erased"));
     }
     match proposal.message_kind {

@@ -1,5 +1,6 @@
 //! Questions that a room answers from what it holds: the group as it is, and how far each member is with a record.
 
+use super::tail::Brief;
 use super::{Conversation, Early, Phase};
 use crate::Router;
 use crate::envelope::{Envelope, RoomAsk, SendOutcome, SessionRef};
@@ -7,7 +8,7 @@ use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, Member, Outcome, ReadRange, Record, StoreRequest};
+use ringpost_persist::{ConversationKind, Member, Outcome, ReadRange, StoreRequest};
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::member_state::state::Value as State;
@@ -45,9 +46,9 @@ impl Conversation {
     }
 
     /// How far each member as of a record is with it, its sender aside.
-    fn record_info(&self, user: &UserKey, record: &Record) -> Result<v1::RecordInfoResult, v1::Error> {
+    fn record_info(&self, user: &UserKey, record: &Brief) -> Result<v1::RecordInfoResult, v1::Error> {
         let seq = record.seq;
-        if !self.may_ask(user, seq)?.sees(record) {
+        if !record.is_for(self.may_ask(user, seq)?) {
             return Err(no_record());
         }
         let mut members = Vec::new();
@@ -114,7 +115,7 @@ impl Router {
     pub(super) fn ask_room(&mut self, key: Key, user: &UserKey, to: SessionRef, re: u64, ask: RoomAsk) {
         let Some(room) = self.conversations.get(key) else { return };
         let answer = match ask {
-            RoomAsk::RecordInfo(seq) => match (room.may_ask(user, seq), room.record(seq)) {
+            RoomAsk::RecordInfo(seq) => match (room.may_ask(user, seq), room.tail.get(seq)) {
                 (Err(error), _) => Err(error),
                 (_, Some(record)) => room.record_info(user, record).map(Answer::RecordInfo),
                 (_, None) => return self.read_info(InfoRead { room: key, user: user.clone(), to, re, seq }),
@@ -155,9 +156,8 @@ impl Router {
         let InfoRead { room, user, to, re, seq } = read;
         let answer = match (self.conversations.get(room), outcome) {
             (Some(room), Outcome::LogSlice { records, .. }) => {
-                let record = records.first().filter(|record| record.seq == seq);
-                record
-                    .map_or_else(|| Err(no_record()), |record| room.record_info(&user, record).map(Answer::RecordInfo))
+                let record = records.first().filter(|record| record.seq == seq).ok_or_else(no_record);
+                record.and_then(|it| room.record_info(&user, &Brief::of(it, &room.roster))).map(Answer::RecordInfo)
             }
             _ => Err(refusal::unavailable()),
         };

@@ -39,7 +39,6 @@ impl Frozen for Conversation {
         room.last = Frozen::read(from)?;
         room.roster = Frozen::read(from)?;
         room.tail = Frozen::read(from)?;
-        room.tail_bytes = room.tail.iter().map(|record| record.cost()).sum();
         room.known.read(from)?;
         room.queue = Frozen::read(from)?;
         room.batch = Frozen::read(from)?;

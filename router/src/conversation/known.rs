@@ -17,10 +17,10 @@ use std::hash::BuildHasher;
 const FEW: usize = 256;
 const MANY: usize = 4_096;
 /// Longer than [`CLOCK_MS`], so that a new id is covered; the rare retry of later asks the log.
-const REMEMBERED_MS: u64 = 600_000;
+const REMEMBERED_MS: u64 = 120_000;
 /// A clock may be behind by this much before a fresh id is taken for an old one, which costs a search. One that is ahead is
 /// known by what it has left behind.
-const CLOCK_MS: u64 = 300_000;
+const CLOCK_MS: u64 = 60_000;
 
 #[derive(Debug)]
 pub(super) struct Known {
@@ -75,19 +75,20 @@ impl Known {
 
     /// Adds the next message of the log.
     pub fn add(&mut self, message: Sent) {
+        self.trim(message.us);
         let Self { sent, by_id, hasher, .. } = self;
         sent.push_back(message);
         by_id.insert_unique(hasher.hash_one(message.key()), message.seq, |seq| {
             at(sent, *seq).map_or(0, |it| hasher.hash_one(it.key()))
         });
-        self.trim(message.us);
     }
 
+    /// Makes room for one more: before it comes, so that memory is not doubled for it.
     fn trim(&mut self, now_us: u64) {
-        while self.sent.len() > FEW {
+        while self.sent.len() >= FEW {
             let Some(oldest) = self.sent.front() else { return };
             let old = oldest.us + REMEMBERED_MS * 1_000 < now_us;
-            if !old && self.sent.len() <= MANY {
+            if !old && self.sent.len() < MANY {
                 return;
             }
             self.left_ms = self.left_ms.max(oldest.cmid.uuid_v7_ms().unwrap_or(0));
@@ -166,10 +167,12 @@ mod tests {
         let quiet = known(1_000, 60_000_000);
         assert_eq!((first(&quiet), quiet.sent.len(), quiet.by_id.len()), (746, 256, 256));
         let busy = known(1_000, 1_000_000);
-        assert_eq!(first(&busy), 1_001 - 600, "ten minutes of one a second");
+        assert_eq!(first(&busy), 1_001 - 255, "more than two minutes of one a second");
+        let busier = known(1_000, 250_000);
+        assert_eq!(first(&busier), 1_001 - 480, "two minutes of four a second");
         let flood = known(10_000, 1_000);
         assert_eq!((flood.sent.len(), flood.by_id.len()), (MANY, MANY));
-        for known in [&quiet, &busy, &flood] {
+        for known in [&quiet, &busy, &busier, &flood] {
             for it in &known.sent {
                 assert_eq!(known.find(it.cmid, it.device, 0).map(|found| found.seq), Some(it.seq));
                 assert!(known.find(it.cmid, it.device, 1).is_none(), "another sender's");

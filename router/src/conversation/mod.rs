@@ -16,6 +16,7 @@ mod registers;
 mod relation;
 mod rooms;
 mod slices;
+mod tail;
 mod tick;
 mod typing;
 
@@ -37,10 +38,8 @@ use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tail::{Brief, Tail};
 
-/// Records held at most; fewer where they cost more than this many bytes, but for the last one.
-const TAIL: usize = 256;
-const TAIL_BYTES: usize = 1 << 20;
 /// Messages that wait for their append, and bytes of their bodies.
 const QUEUE: usize = 1_024;
 const QUEUE_BYTES: usize = 16 << 20;
@@ -61,10 +60,8 @@ pub(crate) struct Conversation {
     head: Seq,
     /// Of the last record; the defaults where there is none.
     last: Last,
-    /// The newest records, in seq order.
-    tail: VecDeque<Arc<Record>>,
-    /// What they cost ([`Record::cost`]).
-    tail_bytes: usize,
+    /// The newest records, without their bodies.
+    tail: Tail,
     /// Who is and was a member, as of the head.
     roster: Roster,
     /// Whom a record is sent to, by shard; made when it is needed.
@@ -176,8 +173,7 @@ impl Conversation {
             phase: Phase::Loading,
             head: 0,
             last: Last::default(),
-            tail: VecDeque::new(),
-            tail_bytes: 0,
+            tail: Tail::default(),
             // The id is a hash that clients do not choose; what is looked up are ids that they do.
             known: Known::new(id.spread()),
             queue: VecDeque::new(),
@@ -221,12 +217,6 @@ impl Conversation {
         matches!(*self.kind, ConversationKind::Group)
     }
 
-    /// The record at `seq`, if it is in memory.
-    fn record(&self, seq: Seq) -> Option<&Arc<Record>> {
-        let first = self.tail.front()?.seq;
-        self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
-    }
-
     fn is_idle(&self) -> bool {
         let waits = self.flush_ms.is_some() || self.tick_ms.is_some() || self.raising > 0 || !self.typing.is_empty();
         self.phase == Phase::Ready && self.queue.is_empty() && !waits
@@ -240,49 +230,32 @@ impl Conversation {
     }
 
     /// Takes a committed record in: it is the next one.
-    fn apply(&mut self, record: Arc<Record>) {
+    fn apply(&mut self, record: &Record) {
         debug_assert_eq!(record.seq, self.head + 1);
         self.head = record.seq;
-        self.last = Last::of(&record);
-        self.roster.apply(&record);
+        self.last = Last::of(record);
+        self.roster.apply(record);
         match record.kind {
             Kind::Change => self.fans = None,
-            Kind::Erase => self.erase(record.ref_seq),
+            Kind::Erase => self.tail.erase(record.ref_seq),
             _ => {}
         }
         self.remember(record);
     }
 
-    fn erase(&mut self, seq: Seq) {
-        let Some(erased) = self.record(seq).map(|record| Arc::new(record.erased())) else { return };
-        let first = self.tail.front().map_or(0, |record| record.seq);
-        if let Some(place) = self.tail.get_mut((seq - first) as usize) {
-            self.tail_bytes = self.tail_bytes - place.cost() + erased.cost();
-            *place = erased;
-        }
-    }
-
-    /// Keeps a record of the log in memory.
-    fn remember(&mut self, record: Arc<Record>) {
+    /// Keeps in memory what is needed of a record of the log.
+    fn remember(&mut self, record: &Record) {
         let (sender, device) = (self.member(&record.sender), record.device);
         if let Some(sender) = sender {
-            self.known.add(Sent::of(&record, sender));
+            self.known.add(Sent::of(record, sender));
         }
-        self.tail_bytes += record.cost();
-        self.tail.push_back(record.clone());
+        let brief = Brief::of(record, &self.roster);
+        self.tail.push(brief.clone());
         if let Some(sender) = sender {
             // A device has its own record from SENT: if it had everything before, it has everything.
             self.advance_own(sender, device);
         }
-        self.advance_unsent(&record);
-        self.trim();
-    }
-
-    fn trim(&mut self) {
-        while self.tail.len() > TAIL || (self.tail_bytes > TAIL_BYTES && self.tail.len() > 1) {
-            let Some(record) = self.tail.pop_front() else { return };
-            self.tail_bytes -= record.cost();
-        }
+        self.advance_unsent(&brief);
     }
 
     fn load(&mut self, state: ConversationState) {
@@ -297,7 +270,7 @@ impl Conversation {
         let LastRecord { id, us, ordinal } = state.last;
         self.last = Last { id, us, ordinal, hash };
         self.known.before(if state.head > state.tail.len() as Seq { state.latest_cmid_ms } else { 0 });
-        for record in state.tail {
+        for record in &state.tail {
             self.remember(record);
         }
     }

@@ -1,6 +1,7 @@
 //! How far each device and each reader is: positions that only grow.
 
 use super::ask::EARLY;
+use super::tail::Brief;
 use super::{Conversation, Early, Phase};
 use crate::Router;
 use crate::envelope::{Envelope, SessionRef};
@@ -8,7 +9,7 @@ use crate::frozen::frozen;
 use crate::refusal;
 use crate::slab::Key;
 use crate::user::settings::Audience;
-use ringpost_persist::{Body, ConversationKind, MemberAt, Record, Shown};
+use ringpost_persist::{ConversationKind, MemberAt, Shown};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
@@ -143,17 +144,16 @@ impl Conversation {
     /// records.
     fn skip_unsent(&self, member: MemberAt, device: DeviceId, seq: Seq) -> Seq {
         let mut seq = seq;
-        while let Some(record) = self.record(seq + 1).filter(|record| !self.is_sent_to(record, member, device)) {
+        while let Some(record) = self.tail.get(seq + 1).filter(|record| !self.is_sent_to(record, member, device)) {
             seq = record.seq;
         }
         seq
     }
 
-    fn is_sent_to(&self, record: &Record, member: MemberAt, device: DeviceId) -> bool {
-        let Some(member) = self.roster.get(member) else { return true };
+    fn is_sent_to(&self, record: &Brief, at: MemberAt, device: DeviceId) -> bool {
+        let Some(member) = self.roster.get(at) else { return true };
         let own = record.device == device && record.sender == member.user;
-        let sliced = matches!(record.body, Body::Slices(_));
-        !own && member.sees(record) && (!sliced || record.slice_for(&member.user, &device).is_some())
+        !own && record.is_for(member) && !record.leaves_out(at, device)
     }
 
     /// A record that is not sent to this device, such as its own, was appended or read back.
@@ -170,13 +170,13 @@ impl Conversation {
 
     /// What is said about a record of a group is sent to those who may see that one, and slices to their devices: the others
     /// are past it.
-    pub(super) fn advance_unsent(&mut self, record: &Record) {
-        let sliced = matches!(record.body, Body::Slices(_));
+    pub(super) fn advance_unsent(&mut self, record: &Brief) {
+        let sliced = record.is_sliced();
         if !sliced && (!self.is_group() || !matches!(record.kind, Kind::Edit | Kind::Erase | Kind::Reaction)) {
             return;
         }
         for at in 0..self.progress.len() as MemberAt {
-            if self.roster.get(at).is_some_and(|member| member.is_current() && (sliced || !member.sees(record))) {
+            if self.roster.get(at).is_some_and(|member| member.is_current() && (sliced || !record.is_for(member))) {
                 let before = self.delivered_to(at);
                 let devices = self.member_progress(at).devices.iter().map(|it| it.device);
                 let devices: SmallVec<[DeviceId; 1]> = devices.collect();
@@ -250,14 +250,12 @@ impl Conversation {
 
     /// Whether a record in (after, to] was sent by someone else than `member`; if that is no longer in memory: yes.
     fn has_others_records(&self, member: MemberAt, after: Seq, to: Seq) -> bool {
-        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
-        if after + 1 < first || to > self.head {
+        if !self.tail.is_whole_after(after) || to > self.head {
             return true;
         }
         let Some(reader) = self.roster.get(member) else { return false };
-        let records = self.tail.iter().skip((after + 1 - first) as usize).take((to - after) as usize);
         // What is kept from the reader it has not received.
-        records.into_iter().any(|record| record.sender != reader.user && reader.sees(record))
+        self.tail.between(after, to).any(|record| record.sender != reader.user && record.is_for(reader))
     }
 
     /// Keeps an ack until the conversation is loaded: for each device the highest counts.

@@ -5,14 +5,14 @@
 //! crash devices acknowledge again.
 
 use super::Conversation;
+use super::tail::Brief;
 use crate::Router;
 use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
-use ringpost_persist::{MemberAt, Outcome, Raise, Record, RegisterKey, StoreRequest};
+use ringpost_persist::{MemberAt, Outcome, Raise, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
@@ -20,15 +20,13 @@ const FLUSH_MS: u64 = 2_000;
 impl Conversation {
     /// How many records up to `seq` count for a member; `None`: what comes after it is not all in memory.
     fn counted(&self, member: MemberAt, seq: Seq) -> Option<u64> {
-        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
         let member = self.roster.get(member)?;
         let end = member.end(self.head);
-        if seq + 1 < first && end > seq {
+        if !self.tail.is_whole_after(seq) && end > seq {
             return None;
         }
-        let counts = |record: &&Arc<Record>| record.counts() && record.sender != member.user && member.sees(record);
-        let after = self.tail.iter().skip((seq + 1).saturating_sub(first) as usize);
-        let unread = after.take_while(|record| record.seq <= end).filter(counts).count();
+        let counts = |record: &&Brief| record.counts() && record.sender != member.user && record.is_for(member);
+        let unread = self.tail.between(seq, end).filter(counts).count();
         Some(member.counted(self.last.ordinal).saturating_sub(unread as u64))
     }
 

@@ -86,12 +86,7 @@ impl Conversation {
         if sender.last_own <= to {
             return true;
         }
-        let first = self.tail.front().map_or(Seq::MAX, |record| record.seq);
-        if after + 1 < first {
-            return true;
-        }
-        let records = self.tail.iter().skip((after + 1 - first) as usize).take((to - after) as usize);
-        records.into_iter().any(|record| record.sender == sender.user)
+        !self.tail.is_whole_after(after) || self.tail.between(after, to).any(|record| record.sender == sender.user)
     }
 
     /// Whom to tell what: (user, delivered, read).
