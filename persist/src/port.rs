@@ -11,8 +11,9 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// The queues of one port.
 pub(crate) struct Queues {
-    /// What changes something.
-    pub(crate) writes: ArrayQueue<StoreRequest>,
+    /// What changes something, registers aside.
+    writes: ArrayQueue<StoreRequest>,
+    raises: ArrayQueue<StoreRequest>,
     /// Reads of many rows ([`StoreRequest::is_page`]).
     pages: ArrayQueue<StoreRequest>,
     /// Every other read.
@@ -26,6 +27,7 @@ impl Queues {
         let len = len.max(1);
         Self {
             writes: ArrayQueue::new(len),
+            raises: ArrayQueue::new(len),
             pages: ArrayQueue::new(len),
             looks: ArrayQueue::new(len),
             answers: ArrayQueue::new(len),
@@ -36,7 +38,19 @@ impl Queues {
     /// Whether a request waits to be taken.
     #[cfg(feature = "cluster")]
     pub(crate) fn has_requests(&self) -> bool {
-        !(self.writes.is_empty() && self.looks.is_empty() && self.pages.is_empty())
+        let queues = [&self.writes, &self.raises, &self.looks, &self.pages];
+        !queues.iter().all(|queue| queue.is_empty())
+    }
+
+    /// The next write that somebody may be waiting for.
+    pub(crate) fn next_write(&self) -> Option<StoreRequest> {
+        self.writes.pop()
+    }
+
+    /// The next registers. Nobody waits for them, so they go after all other writes: of many acks that come at once no
+    /// message on its way is to know.
+    pub(crate) fn next_raise(&self) -> Option<StoreRequest> {
+        self.raises.pop()
     }
 
     /// The next read: pages wait for all others, so that one user with much to catch up on keeps nobody waiting for longer
@@ -84,7 +98,9 @@ impl StorePort {
             return Err(request);
         }
         if request.is_write() {
-            self.queues.writes.push(request)?;
+            let is_raise = matches!(request, StoreRequest::Raise { .. });
+            let queue = if is_raise { &self.queues.raises } else { &self.queues.writes };
+            queue.push(request)?;
             self.wrote = true;
         } else {
             let queue = if request.is_page() { &self.queues.pages } else { &self.queues.looks };
@@ -148,5 +164,17 @@ mod tests {
         port.submit(StoreRequest::LoadConversation { tag: 4, conversation: ConversationId([1; 16]) }).unwrap();
         let order: Vec<_> = std::iter::from_fn(|| queues.next_read()).map(|request| request.tag()).collect();
         assert_eq!(order, [4, 1, 2, 3]);
+    }
+
+    #[test]
+    fn registers_are_no_other_writes_and_are_there() {
+        let queues = Arc::new(Queues::new(8));
+        let nothing: Waker = Arc::new(|| {});
+        let mut port = StorePort::new(Arc::clone(&queues), Arc::default(), Arc::clone(&nothing), nothing);
+        let key = crate::DocumentKey::Settings(UserKey::new("acme", "alice").unwrap());
+        port.submit(StoreRequest::Raise { tag: 1, raises: Vec::new() }).unwrap();
+        port.submit(StoreRequest::Cas { tag: 2, key, expected: 0, bytes: bytes::Bytes::new() }).unwrap();
+        let next = [queues.next_write(), queues.next_write(), queues.next_raise(), queues.next_raise()];
+        assert_eq!(next.map(|request| request.map(|request| request.tag())), [Some(2), None, Some(1), None]);
     }
 }

@@ -89,7 +89,7 @@ impl Dispatch {
             let port = (self.first + n) % self.shared.ports.len();
             let queues = Arc::clone(&self.shared.ports[port]);
             while self.writes < self.limits.writes
-                && let Some(request) = queues.writes.pop()
+                && let Some(request) = queues.next_write().or_else(|| queues.next_raise())
             {
                 self.writes += 1;
                 self.write(port, request);
