@@ -45,6 +45,9 @@ impl Shard {
                 self.tell(conn, |encoding, out| wire::encode_server(encoding, &frame, out));
             }
             Output::Frame { conn, frame } => {
+                if matches!(frame.answer, Some(Answer::Error(_))) {
+                    self.timings.refused(conn, frame.re);
+                }
                 self.tell(conn, |encoding, out| wire::encode_server(encoding, &frame, out))
             }
             Output::PushRecord { conn, n, peer, record, own } => self.push(conn, n, &peer, &record, own),

@@ -60,6 +60,13 @@ impl Timings {
         }
     }
 
+    /// It was answered with an error: not timed, and no longer in the way of others.
+    pub fn refused(&mut self, conn: ConnRef, re: u64) {
+        if !self.under_way.is_empty() {
+            self.under_way.remove(&(conn, re));
+        }
+    }
+
     /// What was written in this turn is about to be submitted.
     pub fn turn_ends(&mut self, stats: &mut Snapshot) {
         let now = Instant::now();
@@ -91,6 +98,12 @@ mod tests {
         }
         timings.turn_ends(&mut stats);
         assert_eq!((stats.observed(Timing::Turn), stats.observed(Timing::Send)), (2, 4));
+        // Whoever is refused again and again keeps nobody else from being timed.
+        for n in 0..8 * UNDER_WAY as u64 {
+            timings.send(conn(7), n + 1);
+            timings.refused(conn(7), n + 1);
+        }
+        assert!(timings.under_way.is_empty());
         (0..1_000_000).for_each(|n| timings.send(conn(n), 1));
         assert!(timings.under_way.len() <= UNDER_WAY);
     }
