@@ -203,6 +203,11 @@ fn a_source_that_says_nothing_is_given_up_and_disturbs_nobody() {
     eventually(|| issuer.requests() > 0);
     let mut session = Client::open(gateway.listen, &gateway.dev_token("alice", "web"));
     session.assert_alive();
+    // A renewal whose key may be among those that are awaited: not now, and the session goes on.
+    session.send(&json!({"id": "2", "renew": {"token": token(&minter(Alg::Rs256, "1"), "alice")}}));
+    let error = session.answer("2")["error"].clone();
+    assert_eq!((&error["code"], &error["retryable"]), (&json!("UNAVAILABLE"), &json!(true)), "{error}");
+    session.assert_alive();
     eventually(|| gateway.metric(FAILURES) >= 1.0);
     session.assert_alive();
 }

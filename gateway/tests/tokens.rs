@@ -132,6 +132,25 @@ fn a_renewal_for_somebody_else_or_with_a_bad_token_ends_the_session() {
 }
 
 #[test]
+fn renewals_are_checked_once_a_second_and_the_others_cost_nothing() {
+    let gateway = Gateway::start(&[]);
+    let mut client = Client::open(gateway.listen, &token("alice", "web", 600));
+    let renewal = token("alice", "web", 600);
+    let answers: Vec<_> = (2..30)
+        .map(|id: u32| {
+            client.send(&json!({"id": id.to_string(), "renew": {"token": renewal}}));
+            client.answer(&id.to_string())
+        })
+        .collect();
+    let checked = answers.iter().filter(|answer| answer["ok"].is_object()).count();
+    let limited: Vec<_> = answers.iter().filter(|answer| answer["error"]["code"] == "RATE_LIMITED").collect();
+    assert!(checked >= 1 && limited.len() >= 20 && checked + limited.len() == answers.len(), "{answers:?}");
+    assert!(limited.iter().all(|answer| answer["error"]["retryable"] == true), "{limited:?}");
+    gateway.await_metric("ringpost_rate_limited_total", limited.len() as f64);
+    client.assert_alive();
+}
+
+#[test]
 fn what_was_not_acknowledged_before_the_expiry_comes_with_the_next_token() {
     let gateway = Gateway::start(&[]);
     let mut bob = Client::open(gateway.listen, &token("bob", "web", 1));

@@ -70,7 +70,7 @@ impl Shard {
     }
 
     /// A frame for a connection of this shard that has a session; one that is gone hears nothing.
-    fn tell(&mut self, conn: ConnRef, payload: impl FnOnce(Encoding, &mut Vec<u8>)) {
+    pub(super) fn tell(&mut self, conn: ConnRef, payload: impl FnOnce(Encoding, &mut Vec<u8>)) {
         let handle = handle_of(conn);
         debug_assert_eq!(conn.shard, self.id, "outputs for other shards are envelopes");
         let Some(conn) = self.conns.get(handle).filter(|conn| matches!(conn.state, State::Open { .. })) else { return };
@@ -142,7 +142,7 @@ impl Shard {
             (Stat::ReconcileFound, counters.reconcile_found),
             (Stat::Takeovers, counters.takeovers),
             (Stat::SlowConsumers, counters.slow_consumers),
-            (Stat::RateLimited, counters.rate_limited),
+            (Stat::RateLimited, counters.rate_limited + self.renewals.limited),
             (Stat::Ephemeral, counters.ephemeral),
             (Stat::Presence, counters.presence),
             (Stat::DeviceMismatches, counters.device_mismatches),

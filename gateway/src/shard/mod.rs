@@ -18,6 +18,7 @@ pub mod listen;
 mod moving;
 mod outbox;
 mod preamble;
+mod renewal;
 pub mod run;
 mod session;
 pub mod stats;
@@ -119,6 +120,7 @@ pub struct Shard {
     /// The record pushed last.
     encoded: effects::Encoded,
     timings: timing::Timings,
+    renewals: renewal::Renewals,
     stats: Snapshot,
     board: Arc<Board>,
     published_ms: u64,

@@ -79,6 +79,7 @@ impl Shard {
             scratch: Vec::new(),
             encoded: Default::default(),
             timings: Default::default(),
+            renewals: Default::default(),
             stats: Snapshot::default(),
             board,
             published_ms: 0,

@@ -90,10 +90,7 @@ impl Shard {
             Some(Wire::Fetch(fetch)) => Request::Fetch(Box::new(fetch)),
             Some(Wire::History(history)) => Request::History(Box::new(history)),
             Some(Wire::Conversations(page)) => Request::Conversations(Box::new(page)),
-            Some(Wire::Renew(renew)) => {
-                let identity = self.setup.verifier.verify(&renew.token, self.unix_ms()).ok().map(Arc::new);
-                return self.route(home, Input::Renewed { conn, id, identity });
-            }
+            Some(Wire::Renew(renew)) => return self.renew(conn, home, id, &renew.token),
             Some(Wire::Hello(_)) => Request::Unexpected { hello: true },
             Some(mut other) => {
                 if encoding == Encoding::Json {
@@ -107,7 +104,7 @@ impl Shard {
     }
 
     /// To the router that has the session: this shard's, or another's where the socket could not move.
-    fn route(&mut self, home: ShardId, input: Input) {
+    pub(super) fn route(&mut self, home: ShardId, input: Input) {
         match home == self.id {
             true => self.decide(input),
             false => self.mesh.send(home, Message::Input(Box::new(input))),
