@@ -236,6 +236,10 @@ fn who_must_not_or_cannot_is_told_why() {
         assert_eq!(http(gateway.admin, "POST", path, &page, "").status, 403, "a page in a browser");
         assert_eq!(http(gateway.listen, "POST", path, &[], "").status, 404, "not on the public port");
     }
+    for path in ["/admin/users/alice/erase?yes=perhaps", "/admin/revoke?user=alice", "/admin/users/%ff/export"] {
+        let answer = http(gateway.admin, "POST", path, &[], "");
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("INVALID")), "{path}");
+    }
     let failed = |output: &Output, part: &str| {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -4,6 +4,7 @@ use super::Operator;
 use super::routes::Served;
 use crate::control::problem::Problem;
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
@@ -25,10 +26,11 @@ pub(super) struct Asked {
 /// Answers 200 once that is in the store and the session is closed, now or since before; 404: there is no such device.
 pub(super) async fn revoke(
     State(served): State<Served>,
-    Query(asked): Query<Asked>,
+    asked: Result<Query<Asked>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let operator = served.admit(&headers)?;
+    let Query(asked) = asked.map_err(|e| Problem::new(Code::Invalid, e.body_text()))?;
     let user = UserKey::new(asked.tenant.as_deref().unwrap_or("default"), &asked.user);
     let user = user.map_err(|e| Problem::new(Code::Invalid, e.to_string()).field("user"))?;
     let device = DeviceId::new(&asked.device);

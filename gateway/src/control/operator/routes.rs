@@ -70,10 +70,14 @@ impl FromRequestParts<Served> for Order {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, served: &Served) -> Result<Self, Response> {
-        let Path(user) =
-            Path::<String>::from_request_parts(parts, served).await.map_err(IntoResponse::into_response)?;
-        let Query(asked) = Query::from_request_parts(parts, served).await.map_err(IntoResponse::into_response)?;
-        Self::admit(served, &parts.headers, &user, &asked).map_err(IntoResponse::into_response)
+        let admitted = async {
+            let path = Path::<String>::from_request_parts(parts, served).await;
+            let Path(user) = path.map_err(|e| Problem::new(Code::Invalid, e.body_text()))?;
+            let query = Query::from_request_parts(parts, served).await;
+            let Query(asked) = query.map_err(|e| Problem::new(Code::Invalid, e.body_text()))?;
+            Self::admit(served, &parts.headers, &user, &asked)
+        };
+        admitted.await.map_err(IntoResponse::into_response)
     }
 }
 
