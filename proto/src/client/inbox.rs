@@ -90,9 +90,9 @@ impl Inbox {
         }
     }
 
-    /// Of which something was received.
+    /// Of which anything is known: records, own messages, ticks or reads.
     pub fn known(&self) -> Vec<Peer> {
-        self.conversations.iter().filter(|c| c.received.is_some()).map(|c| c.peer.clone()).collect()
+        self.conversations.iter().map(|c| c.peer.clone()).collect()
     }
 
     pub fn reset(&mut self, peer: &Peer) {

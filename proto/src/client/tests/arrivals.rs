@@ -169,6 +169,27 @@ fn a_store_that_was_restored_voids_every_position() {
 }
 
 #[test]
+fn own_messages_and_ticks_of_a_store_that_was_restored_hide_nothing_of_the_new_one() {
+    let store = |n: u8| v1::Welcome { store_incarnation: vec![n; 16].into(), ..Default::default() };
+    let tick = |delivered_seq| v1::Tick { conversation: to_bob(), delivered_seq, ..Default::default() };
+    let mut bench = Bench::new(true);
+    bench.open(store(1));
+    // Nothing was received of it, so hello does not name it.
+    bench.client.send(message(1)).unwrap();
+    let id = bench.one_frame().id;
+    bench.answer(id, Answer::Sent(v1::Sent { seq: 5, ..Default::default() }));
+    bench.answer(0, Answer::Push(v1::Push { n: 1, item: Some(v1::push::Item::Tick(tick(5))) }));
+    bench.events();
+    bench.cut(ABNORMAL);
+    assert_eq!(bench.open(store(2)).have, []);
+    assert_eq!(bench.events(), [Event::Reset { peer: bob(), head: 0 }]);
+    (1..=2).for_each(|n| bench.push(n, record(3 + n)));
+    assert_eq!(bench.records(), [4, 5], "the place of a message that the store has lost is of another one now");
+    bench.answer(0, Answer::Push(v1::Push { n: 3, item: Some(v1::push::Item::Tick(tick(1))) }));
+    assert!(matches!(bench.events()[..], [Event::Tick { delivered: 1, .. }]));
+}
+
+#[test]
 fn ticks_never_go_backwards_and_are_acknowledged_when_stored() {
     let mut bench = Bench::online(false);
     for (n, (delivered_seq, read_seq)) in [(1, (3, 1)), (2, (2, 2)), (3, (2, 1))] {
