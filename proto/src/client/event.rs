@@ -15,8 +15,9 @@ pub enum Event {
     Welcome { resumed: bool },
     /// The next record of its conversation. Deliveries are numbered; `stored(delivery)` covers all up to it.
     Record { delivery: u64, record: Box<v1::Record> },
-    /// The other side's progress over our records; only grows.
-    Tick { delivery: u64, peer: Peer, delivered: Seq, read: Seq },
+    /// The other side's progress over our records; only grows. `excluded`: ranges up to there, both ends included, that were
+    /// not delivered and will not be.
+    Tick { delivery: u64, peer: Peer, delivered: Seq, read: Seq, excluded: Vec<(Seq, Seq)> },
     /// Another of the user's devices has read up to here.
     ReadMark { delivery: u64, peer: Peer, seq: Seq },
     /// What became of a send; given once.

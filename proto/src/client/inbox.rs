@@ -248,8 +248,9 @@ impl Inbox {
             return Ok(Until::Delivery(0));
         }
         let (delivered, read) = (c.delivered_tick, c.read_tick);
+        let excluded = tick.excluded.iter().map(|skip| (skip.from_seq, skip.to_seq)).collect();
         self.delivery += 1;
-        events.push_back(Event::Tick { delivery: self.delivery, peer: c.peer.clone(), delivered, read });
+        events.push_back(Event::Tick { delivery: self.delivery, peer: c.peer.clone(), delivered, read, excluded });
         Ok(Until::Delivery(self.delivery))
     }
 

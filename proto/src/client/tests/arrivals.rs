@@ -197,8 +197,8 @@ fn ticks_never_go_backwards_and_are_acknowledged_when_stored() {
         bench.answer(0, Answer::Push(v1::Push { n, item: Some(v1::push::Item::Tick(tick)) }));
     }
     let (first, second) = (
-        Event::Tick { delivery: 1, peer: bob(), delivered: 3, read: 1 },
-        Event::Tick { delivery: 2, peer: bob(), delivered: 3, read: 2 },
+        Event::Tick { delivery: 1, peer: bob(), delivered: 3, read: 1, excluded: Vec::new() },
+        Event::Tick { delivery: 2, peer: bob(), delivered: 3, read: 2, excluded: Vec::new() },
     );
     assert_eq!(bench.events(), [first, second]);
     bench.client.stored(1);
@@ -246,4 +246,14 @@ fn a_read_is_told_once_what_was_read_is_acknowledged() {
     bench.client.stored(delivery.unwrap());
     let frames: Vec<_> = bench.frames().into_iter().filter_map(|frame| frame.request).collect();
     assert!(matches!(frames[..], [Request::Ack(_), Request::Read(v1::Read { seq: 1, .. })]), "{frames:?}");
+}
+
+#[test]
+fn a_tick_names_what_was_not_delivered() {
+    let mut bench = Bench::online(true);
+    let excluded = vec![v1::Skip { from_seq: 2, to_seq: 4 }];
+    let tick = v1::Tick { conversation: to_bob(), delivered_seq: 5, excluded, ..Default::default() };
+    bench.answer(0, Answer::Push(v1::Push { n: 1, item: Some(v1::push::Item::Tick(tick)) }));
+    let event = Event::Tick { delivery: 1, peer: bob(), delivered: 5, read: 0, excluded: vec![(2, 4)] };
+    assert_eq!(bench.events(), [event]);
 }

@@ -30,7 +30,10 @@ impl App {
                 self.note("connected".to_owned());
             }
             Event::Record { delivery, record } => self.record(now, delivery, &record),
-            Event::Tick { delivery, peer, delivered, read } => self.tick(delivery, &peer, delivered, read),
+            Event::Tick { delivery, peer, delivered, read, excluded } => {
+                self.took(delivery);
+                self.tick(&peer, delivered, read, &excluded);
+            }
             Event::ReadMark { delivery, peer, seq } => {
                 self.took(delivery);
                 let known = self.state.conversation(&peer);
@@ -139,18 +142,24 @@ impl App {
         }
     }
 
-    fn tick(&mut self, delivery: u64, peer: &Peer, delivered: u64, read: u64) {
-        self.took(delivery);
+    /// `excluded`: what of it was not delivered and will not be; nothing is said of that.
+    fn tick(&mut self, peer: &Peer, delivered: u64, read: u64, excluded: &[(u64, u64)]) {
         let known = self.state.conversation(peer);
         let before = (known.delivered, known.read);
         (known.delivered, known.read) = (before.0.max(delivered), before.1.max(read));
-        let (to, verb, sign) = match () {
-            () if read > before.1 => (read, "has read", "\u{2713}\u{2713} read"),
-            () if delivered > before.0 => (delivered, "has received", "\u{2713}\u{2713}"),
+        let (from, to, verb, sign) = match () {
+            () if read > before.1 => (before.1, read, "has read", "\u{2713}\u{2713} read"),
+            () if delivered > before.0 => (before.0, delivered, "has received", "\u{2713}\u{2713}"),
             () => return,
         };
-        let last = self.own.iter().rev().find(|(of, seq, _)| of == peer && *seq <= to);
-        let what = last.map_or(format!("your messages up to {to}"), |(_, _, text)| show::snippet(text));
+        let excludes = |seq: u64| excluded.iter().find(|(first, last)| (*first..=*last).contains(&seq));
+        let to = excludes(to).map_or(to, |(first, _)| first.saturating_sub(1));
+        if to <= from {
+            return;
+        }
+        let last = self.own.iter().rev().find(|(of, seq, _)| of == peer && *seq <= to && excludes(*seq).is_none());
+        let but = if excluded.iter().any(|(_, last)| *last > from) { ", but not all" } else { "" };
+        let what = last.map_or(format!("your messages up to {to}{but}"), |(_, _, text)| show::snippet(text));
         self.outputs.push_back(Output::Show(format!("{} {verb} {what} {sign}", show::peer(peer))));
     }
 
