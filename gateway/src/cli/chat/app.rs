@@ -87,9 +87,12 @@ pub struct App {
     outputs: VecDeque<Output>,
     /// Own messages: conversation, position, text.
     own: VecDeque<(Peer, u64, String)>,
+    /// Edits of own messages: conversation, position of the message, and of the edit. They hold texts of their own.
+    edits: VecDeque<(Peer, u64, u64)>,
     /// The last message of somebody else in each conversation.
     heard: VecDeque<(Peer, u64)>,
-    /// What was typed after a group that is being made: it is for that group, and waits.
+    /// What was typed after a change that has no answer yet (a group, its members, a block): it waits, for the change decides
+    /// who gets it.
     held: VecDeque<String>,
     /// The day of the last line.
     day: String,
@@ -132,6 +135,7 @@ impl App {
             ephemera: Ephemera::default(),
             outputs: VecDeque::new(),
             own: VecDeque::new(),
+            edits: VecDeque::new(),
             heard: VecDeque::new(),
             held: VecDeque::new(),
             day: String::new(),
@@ -325,6 +329,22 @@ impl App {
         if self.own.len() > REMEMBERED {
             self.own.pop_front();
         }
+    }
+
+    fn remember_edit(&mut self, peer: &Peer, of: u64, at: u64) {
+        self.edits.push_back((peer.clone(), of, at));
+        if self.edits.len() > REMEMBERED {
+            self.edits.pop_front();
+        }
+    }
+
+    /// The log of the server is another one: its positions are of other messages.
+    fn forget(&mut self, peer: &Peer) {
+        self.state.forget(peer);
+        self.own.retain(|(of, ..)| of != peer);
+        self.edits.retain(|(of, ..)| of != peer);
+        self.heard.retain(|(of, _)| of != peer);
+        self.dirty = true;
     }
 
     /// The time of a line; a line with the day goes before it where that is another one.

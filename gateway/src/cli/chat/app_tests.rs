@@ -1,5 +1,6 @@
 //! The terminal client against a scripted server, in virtual time.
 
+mod about;
 mod around;
 mod held;
 

@@ -24,8 +24,12 @@ impl App {
             Event::Drop => self.outputs.push_back(Output::Drop),
             Event::Welcome { .. } => {
                 let store = self.client.store().map(|(store, token)| (store, token.to_vec()));
-                self.dirty |=
-                    self.state.store.as_ref().map(|(store, _)| store) != store.as_ref().map(|(store, _)| store);
+                let before = self.state.store.as_ref().map(|(store, _)| *store);
+                if before != store.as_ref().map(|(store, _)| *store) {
+                    // Of what has a position a reset follows; the ticks of the others are of the store before.
+                    self.state.conversations.retain(|known| known.seq > 0 || before.is_none());
+                    self.dirty = true;
+                }
                 self.state.store = store;
                 self.note("connected".to_owned());
             }
@@ -43,8 +47,7 @@ impl App {
             }
             Event::Outcome { send, outcome } => self.outcome(now, &send, outcome),
             Event::Reset { peer, head } => {
-                self.state.forget(&peer);
-                self.dirty = true;
+                self.forget(&peer);
                 let peer = show::peer(&peer);
                 self.note(match head {
                     0 => format!("the server was restored: what was said with {peer} is read again"),
@@ -73,6 +76,7 @@ impl App {
     fn unlinked(&mut self) -> String {
         self.state.conversations.clear();
         self.state.outbox.clear();
+        self.state.store = None;
         self.dirty = true;
         let lost = match self.client.unsent() {
             0 => String::new(),
@@ -87,6 +91,9 @@ impl App {
         self.types_no_more(&peer, &record.from);
         self.advance(&peer);
         self.show_record(record);
+        if record.kind() == v1::kind::Value::Edit && record.from == self.options.user {
+            self.remember_edit(&peer, record.ref_seq, record.seq);
+        }
         if !counts(record.kind()) {
             return;
         }
@@ -131,8 +138,10 @@ impl App {
                 let line = format!("{time} {} to {}: {said} \u{2713}", self.options.user, show::peer(&peer));
                 self.outputs.push_back(Output::Show(line));
                 self.advance(&peer);
-                if counts(send.kind()) {
-                    self.remember(&peer, sent.seq, text);
+                match send.kind() {
+                    v1::kind::Value::Edit => self.remember_edit(&peer, send.ref_seq, sent.seq),
+                    kind if counts(kind) => self.remember(&peer, sent.seq, text),
+                    _ => {}
                 }
             }
             Outcome::Failed(error) => {

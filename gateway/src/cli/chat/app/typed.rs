@@ -41,7 +41,7 @@ impl App {
                 None => self.no_group(),
             },
             Command::Edit(text) => self.about_own(now, Kind::Edit, text),
-            Command::Erase => self.about_own(now, Kind::Erase, String::new()),
+            Command::Erase => self.take_back(now),
             Command::React(sign) => self.about_heard(now, Kind::Reaction, sign),
             Command::Reply(text) => self.about_heard(now, Kind::Text, text),
             Command::Info => match (self.last_own(), &self.current) {
@@ -121,6 +121,14 @@ impl App {
             Some(seq) => self.send(now, kind, seq, text),
             None => self.said_nothing(),
         }
+    }
+
+    /// An edit holds its own text, so it goes with the message.
+    fn take_back(&mut self, now: Now) {
+        let (Some(seq), Some(here)) = (self.last_own(), self.current.clone()) else { return self.said_nothing() };
+        let edits = self.edits.iter().filter(|(peer, of, _)| *peer == here && *of == seq);
+        let about: Vec<u64> = edits.map(|(_, _, at)| *at).chain([seq]).collect();
+        about.into_iter().for_each(|seq| self.send(now, Kind::Erase, seq, String::new()));
     }
 
     fn last_own(&self) -> Option<u64> {
