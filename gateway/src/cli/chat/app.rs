@@ -161,9 +161,9 @@ impl App {
     /// A line of input.
     pub fn line(&mut self, now: Now, line: &str) {
         match command::parse(line) {
-            Ok(command) if self.asks.creates() && !command.is_about_here() => match self.held.len() < WANTED {
+            Ok(command) if self.asks.changes() && !command.is_about_here() => match self.held.len() < WANTED {
                 true => self.held.push_back(line.to_owned()),
-                false => self.fail("the group that it is for is not made yet".to_owned()),
+                false => self.fail("the change before it has no answer yet".to_owned()),
             },
             Ok(command) => self.command(now, command),
             Err(why) => self.note(why),
@@ -222,8 +222,8 @@ impl App {
         }
         self.synced = false;
         self.asks.lost();
-        if !self.asks.creates() {
-            self.drop_held("nobody knows whether the group was made: /list tells");
+        if !self.asks.changes() {
+            self.drop_held("nobody knows whether the change before it was made: /list and /members tell");
         }
         self.ephemera.lost();
         self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
@@ -307,7 +307,7 @@ impl App {
 
     /// Whether more lines are welcome.
     pub fn wants_lines(&self) -> bool {
-        self.client.unsent() < WANTED && !self.asks.is_busy()
+        self.client.unsent() < WANTED && self.held.len() < WANTED / 2 && !self.asks.is_busy()
     }
 
     // ---- inside ----

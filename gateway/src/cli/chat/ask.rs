@@ -4,6 +4,7 @@
 //! most [`WAITING`] behind them, of which one more is refused. A new command that asks something is one more [`Ask`] here.
 
 use super::show;
+use bytes::Bytes;
 use ringpost_proto::id::RECORD_ID_EPOCH_MS;
 use ringpost_proto::v1::{self, client_frame::Request, peer::Peer, server_frame::Answer};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,8 +27,9 @@ enum Ask {
     Devices,
     /// Who is there. Its errors are nobody's: nothing is known then.
     Watch,
-    /// A group, as it is or after a change; and one that is made.
+    /// A group as it is, after a change, and one that is made.
     Group,
+    Change,
     Create,
     /// A block.
     Done,
@@ -46,9 +48,11 @@ pub enum Answered {
     /// Oldest first.
     Records(Vec<v1::Record>),
     Group(v1::Group),
+    Changed(v1::Group),
     Created(v1::Group),
-    NotCreated(v1::Error),
     Done,
+    /// Nothing was changed, made or blocked.
+    Refused(v1::Error),
     Error(v1::Error),
     Unknown,
 }
@@ -100,9 +104,13 @@ impl Asks {
         self.push(Ask::History, Request::History(v1::History { conversation, before_seq: 0, limit }));
     }
 
-    /// Changes a group or asks for it; the answer is the group.
-    pub fn group(&mut self, request: Request) {
-        self.push(Ask::Group, request);
+    pub fn group(&mut self, group: Bytes) {
+        self.push(Ask::Group, Request::GroupGet(v1::GroupGet { group }));
+    }
+
+    /// Changes a group; the answer is the group.
+    pub fn change(&mut self, request: Request) {
+        self.push(Ask::Change, request);
     }
 
     /// The same for a group that is to be made.
@@ -110,9 +118,10 @@ impl Asks {
         self.push(Ask::Create, request);
     }
 
-    /// Whether a group is being made.
-    pub fn creates(&self) -> bool {
-        self.waiting.iter().map(|(ask, _)| ask).chain(self.flying.values()).any(|ask| *ask == Ask::Create)
+    /// Whether something is being changed that decides who gets what is said next.
+    pub fn changes(&self) -> bool {
+        let mut all = self.waiting.iter().map(|(ask, _)| ask).chain(self.flying.values());
+        all.any(|ask| matches!(ask, Ask::Create | Ask::Change | Ask::Done))
     }
 
     /// Whether one was refused since this was asked last.
@@ -167,9 +176,14 @@ impl Asks {
             (Ask::Watch, _) => Answered::Presence(Vec::new()),
             (Ask::History, Some(Answer::Page(page))) => Answered::Records(page.records.iter().rev().cloned().collect()),
             (Ask::Group, Some(Answer::Group(group))) => Answered::Group(group.clone()),
+            (Ask::Change, Some(Answer::Group(group))) => Answered::Changed(group.clone()),
             (Ask::Create, Some(Answer::Group(group))) => Answered::Created(group.clone()),
-            (Ask::Create, Some(Answer::Error(error))) => Answered::NotCreated(error.clone()),
             (Ask::Done, Some(Answer::Ok(_))) => Answered::Done,
+            (Ask::Change | Ask::Create | Ask::Done, Some(Answer::Error(error))) => Answered::Refused(error.clone()),
+            (Ask::Change | Ask::Create | Ask::Done, _) => Answered::Refused(v1::Error {
+                message: "an answer that this version does not know".to_owned(),
+                ..Default::default()
+            }),
             (_, Some(Answer::Error(error))) => Answered::Error(error.clone()),
             _ => Answered::Unknown,
         })

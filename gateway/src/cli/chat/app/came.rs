@@ -191,13 +191,19 @@ impl App {
                 self.outputs.push_back(Output::Show(show::group(&group)));
                 self.current = Some(Peer::Group(group.group));
                 self.watch_current();
-                for line in std::mem::take(&mut self.held) {
-                    self.line(now, &line);
-                }
+                self.say_held(now);
             }
-            Answered::NotCreated(error) => {
+            Answered::Changed(group) => {
+                self.outputs.push_back(Output::Show(show::group(&group)));
+                self.say_held(now);
+            }
+            Answered::Done => {
+                self.note("done".to_owned());
+                self.say_held(now);
+            }
+            Answered::Refused(error) => {
                 self.note(error_line(&error));
-                self.drop_held("the group was not made");
+                self.drop_held("the change before it was not made");
             }
             Answered::Unread(page) => {
                 let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
@@ -211,7 +217,6 @@ impl App {
                 self.outputs.extend(lines.into_iter().map(Output::Show));
             }
             Answered::Presence(states) => states.iter().for_each(|state| self.presence(state)),
-            Answered::Done => self.note("done".to_owned()),
             Answered::Error(error) => self.note(error_line(&error)),
             Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
         }

@@ -21,7 +21,14 @@ impl App {
         None
     }
 
-    /// What was typed for a group that there is not. Messages would go to somebody else.
+    /// What was typed after a change that was made now.
+    pub(super) fn say_held(&mut self, now: Now) {
+        for line in std::mem::take(&mut self.held) {
+            self.line(now, &line);
+        }
+    }
+
+    /// What was typed after a change that was not made. Messages would go to others than was meant.
     pub(super) fn drop_held(&mut self, why: &str) {
         for line in std::mem::take(&mut self.held) {
             match command::parse(&line) {
@@ -32,7 +39,7 @@ impl App {
     }
 
     pub(super) fn give_up(&mut self) {
-        self.drop_held("the group was not made in time");
+        self.drop_held("the change before it was not made in time");
         let outcome = match self.client.unsent() {
             0 if self.leaving => self.verdict(),
             0 if self.last_error.is_empty() => Err("no connection to the server".to_owned()),

@@ -32,12 +32,12 @@ impl App {
             Command::Leave => match self.group() {
                 Some(group) => {
                     let client_message_id = self.id(now);
-                    self.asks.group(Request::GroupLeave(v1::GroupLeave { client_message_id, group }));
+                    self.asks.change(Request::GroupLeave(v1::GroupLeave { client_message_id, group }));
                 }
                 None => self.no_group(),
             },
             Command::Members => match self.group() {
-                Some(group) => self.asks.group(Request::GroupGet(v1::GroupGet { group })),
+                Some(group) => self.asks.group(group),
                 None => self.no_group(),
             },
             Command::Edit(text) => self.about_own(now, Kind::Edit, text),
@@ -52,7 +52,7 @@ impl App {
                 Some(group) => {
                     let client_message_id = self.id(now);
                     let update = v1::GroupUpdate { client_message_id, group, name: Some(name), ..Default::default() };
-                    self.asks.group(Request::GroupUpdate(update));
+                    self.asks.change(Request::GroupUpdate(update));
                 }
                 None => self.no_group(),
             },
@@ -80,7 +80,7 @@ impl App {
         let Some(group) = self.group() else { return self.no_group() };
         let role = if admin { v1::role::Value::Admin } else { v1::role::Value::Member } as i32;
         let client_message_id = self.id(now);
-        self.asks.group(Request::GroupRole(v1::GroupRole { client_message_id, group, user, role }));
+        self.asks.change(Request::GroupRole(v1::GroupRole { client_message_id, group, user, role }));
     }
 
     fn mute(&mut self, now: Now, ms: u64) {
@@ -112,7 +112,7 @@ impl App {
     fn change(&mut self, now: Now, users: Vec<String>, request: fn(v1::GroupUsers) -> Request) {
         let Some(group) = self.group() else { return self.no_group() };
         let client_message_id = self.id(now);
-        self.asks.group(request(v1::GroupUsers { client_message_id, group, users }));
+        self.asks.change(request(v1::GroupUsers { client_message_id, group, users }));
     }
 
     /// About the last message that was sent from here to the current conversation.
@@ -199,7 +199,7 @@ impl App {
     }
 
     fn quit(&mut self) {
-        self.drop_held("the group is not made yet");
+        self.drop_held("the change before it has no answer yet");
         let unsent = self.client.unsent();
         let outcome = if unsent == 0 { self.verdict() } else { Err(self.unsent_line(unsent)) };
         self.exit(outcome);

@@ -1,4 +1,4 @@
-//! What is typed while a group is being made, and more questions than can be asked at once.
+//! What is typed while a group is being made or changed, and more questions than can be asked at once.
 
 use super::*;
 
@@ -70,6 +70,46 @@ fn what_is_for_a_group_that_was_not_made_is_said_to_be_lost_and_goes_to_nobody()
         let failed = |seen: &Seen| matches!(seen, Seen::Ended(Err(why)) if why.starts_with("1 message not sent"));
         assert!(world.seen.iter().any(failed), "{:?}", world.seen);
     }
+}
+
+#[test]
+fn what_is_said_after_a_removal_waits_until_it_is_made() {
+    let removal = |world: &World| {
+        let id = |seen: &Seen| match seen {
+            Seen::Sent(v1::ClientFrame { id, request: Some(Request::GroupRemove(_)) }) => Some(*id),
+            _ => None,
+        };
+        world.seen.iter().find_map(id)
+    };
+    for refuses in [false, true] {
+        let mut world = World::empty();
+        // Without a connection, too, nothing overtakes it.
+        world.line(&format!("/to g:{}", "ab".repeat(16)));
+        world.line("/remove carl");
+        world.line("now that carl is gone");
+        world.line("/to bob");
+        world.online();
+        assert_eq!(sent_to(&world), []);
+        let re = removal(&world).unwrap();
+        world.server(re, if refuses { refused() } else { group() });
+        let expected = if refuses { Vec::new() } else { vec![Peer::Group(GROUP.to_vec().into())] };
+        assert_eq!(sent_to(&world), expected);
+    }
+}
+
+#[test]
+fn what_is_said_after_an_unblock_waits_for_it() {
+    let mut world = World::empty();
+    world.online();
+    world.line("/unblock bob");
+    world.line("hello again");
+    assert_eq!(sent_to(&world), []);
+    let re = world.seen.iter().find_map(|seen| match seen {
+        Seen::Sent(v1::ClientFrame { id, request: Some(Request::Unblock(_)) }) => Some(*id),
+        _ => None,
+    });
+    world.server(re.unwrap(), Answer::Ok(v1::Ok {}));
+    assert_eq!(sent_to(&world), [Peer::User("bob".to_owned())]);
 }
 
 #[test]
