@@ -141,7 +141,7 @@ fn messages_show_in_the_counters_of_router_and_store() {
     assert!(samples["ringpost_store_fdatasyncs_total"] >= 1.0);
     assert_eq!(samples["ringpost_commit_seconds_count"], samples["ringpost_store_commits_total"]);
     assert!(samples["ringpost_turn_seconds_count"] > 0.0);
-    assert!(samples.contains_key("ringpost_send_seconds_count"));
+    assert!(samples.contains_key("ringpost_send_seconds_count{to=\"user\"}"));
 }
 
 #[test]

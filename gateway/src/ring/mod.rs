@@ -246,6 +246,11 @@ impl Ring {
         self.files.occupied()
     }
 
+    /// Bytes that are kept for sends in flight.
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.sends.bytes()
+    }
+
     /// Provided buffers that are with the user.
     pub fn buffers_out(&self) -> usize {
         self.pool.outside()

@@ -49,10 +49,13 @@ struct Entry {
 pub(super) struct Sends {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
+    /// Of all payloads.
+    bytes: u64,
 }
 
 impl Sends {
     pub fn insert(&mut self, payload: Payload) -> u32 {
+        self.bytes += payload.as_slice().len() as u64;
         let entry = Some(Entry { payload, sent: 0 });
         match self.free.pop() {
             Some(at) => {
@@ -87,6 +90,12 @@ impl Sends {
     pub fn remove(&mut self, at: u32) -> Option<Payload> {
         let entry = self.entries.get_mut(at as usize)?.take()?;
         self.free.push(at);
+        self.bytes -= entry.payload.as_slice().len() as u64;
         Some(entry.payload)
+    }
+
+    /// Bytes of all payloads in flight, those that the sockets have taken included: they are kept until the completion.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }

@@ -259,7 +259,9 @@ impl Shard {
         if matches!(conn.state, State::Closing { .. } | State::Departed) {
             return;
         }
+        let before = conn.out.len();
         encode::close(&mut conn.out, code, reason);
+        self.waiting += (conn.out.len() - before) as u64;
         self.close_after_output(handle, why, true);
     }
 
@@ -324,6 +326,7 @@ impl Shard {
                 self.stats.add(Stat::ClosedInternal, 1);
             }
         }
+        self.waiting -= conn.out.len() as u64;
         self.recycle(conn.out.into());
     }
 

@@ -111,6 +111,8 @@ pub struct Shard {
     held: VecDeque<Completion>,
     /// Connections with bytes for this turn's end.
     dirty: Vec<Handle>,
+    /// Bytes in the outboxes of all connections, without those that are with the ring.
+    waiting: u64,
     /// Connections that may be read again.
     resume: Vec<Handle>,
     /// Empty buffers for outboxes.

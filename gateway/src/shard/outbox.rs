@@ -31,7 +31,9 @@ impl Shard {
         {
             conn.out = spare;
         }
+        let before = conn.out.len();
         append(&mut conn.out);
+        self.waiting += (conn.out.len() - before) as u64;
         if !conn.is(flag::DIRTY) {
             conn.set(flag::DIRTY);
             self.dirty.push(handle);
@@ -88,6 +90,7 @@ impl Shard {
         }
         let bytes = std::mem::take(&mut conn.out);
         let length = bytes.len() as u64;
+        self.waiting -= length;
         match self.ring.send(handle, bytes) {
             Ok(()) => {
                 conn.set(flag::SENDING);

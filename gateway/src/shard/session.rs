@@ -10,6 +10,7 @@ use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::ClientMessageId;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
+use ringpost_proto::v1::peer::Peer;
 use ringpost_proto::wire::{self, Encoding};
 use ringpost_router::{Input, Request, ShardId, home_of_user};
 use std::sync::Arc;
@@ -82,7 +83,8 @@ impl Shard {
                 if encoding == Encoding::Json && send.client_message_id.is_empty() {
                     send.client_message_id = made_id(self.unix_ms());
                 }
-                self.timings.send(conn, id);
+                let to_group = matches!(send.to.as_ref().and_then(|to| to.peer.as_ref()), Some(Peer::Group(_)));
+                self.timings.send(conn, id, to_group);
                 Request::Send(Box::new(send))
             }
             Some(Wire::Lookup(lookup)) => Request::Lookup(Box::new(lookup)),

@@ -90,6 +90,7 @@ stats! {
     MessagesOut: Counter "ringpost_messages_total" "direction=\"out\"",
     BytesIn: Counter "ringpost_bytes_total" "direction=\"in\"",
     BytesOut: Counter "ringpost_bytes_total" "direction=\"out\"",
+    OutboundBytes: Gauge "ringpost_outbound_bytes" "",
 
     // The router of the shard.
     Sends: Counter "ringpost_sends_total" "",
@@ -147,14 +148,16 @@ const SERIES: usize = Stat::ALL.len();
 pub enum Timing {
     /// A turn of the loop, from the wake-up to the submission.
     Turn,
-    /// A message, from its completion to the submission of its SENT. Not every one is timed.
+    /// A direct message, from its completion to the submission of its SENT. Not every one is timed.
     Send,
+    /// The same of a message to a group.
+    GroupSend,
 }
 
 /// Upper bounds of the buckets, microseconds; one more is for what is above them.
-pub const BOUNDS_US: [u64; 20] = [
-    50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_500, 10_000, 15_000, 25_000, 50_000,
-    100_000, 250_000, 1_000_000,
+pub const BOUNDS_US: [u64; 24] = [
+    50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000, 12_500, 15_000,
+    20_000, 30_000, 50_000, 100_000, 200_000, 400_000, 1_000_000,
 ];
 const BUCKETS: usize = BOUNDS_US.len() + 1;
 /// Of a histogram: its buckets, and the sum of all durations, microseconds.
@@ -162,12 +165,14 @@ const TIMED: usize = BUCKETS + 1;
 const CELLS: usize = SERIES + Timing::ALL.len() * TIMED;
 
 impl Timing {
-    pub const ALL: [Self; 2] = [Self::Turn, Self::Send];
+    pub const ALL: [Self; 3] = [Self::Turn, Self::Send, Self::GroupSend];
 
-    pub fn name(self) -> &'static str {
+    /// (metric name, label) of each, in the order of `ALL`; those of one metric stand together.
+    pub fn series(self) -> (&'static str, &'static str) {
         match self {
-            Self::Turn => "ringpost_turn_seconds",
-            Self::Send => "ringpost_send_seconds",
+            Self::Turn => ("ringpost_turn_seconds", ""),
+            Self::Send => ("ringpost_send_seconds", "to=\"user\""),
+            Self::GroupSend => ("ringpost_send_seconds", "to=\"group\""),
         }
     }
 
@@ -340,7 +345,7 @@ mod tests {
         sum.merge(&snapshot);
         let (buckets, sum_us) = sum.timing(Timing::Send);
         let at = |bound| BOUNDS_US.iter().position(|it| *it == bound).map(|at| buckets[at]);
-        assert_eq!([at(50), at(100), at(5_000), at(7_500)], [Some(2), Some(2), Some(4), Some(2)]);
+        assert_eq!([at(50), at(100), at(5_000), at(6_000)], [Some(2), Some(2), Some(4), Some(2)]);
         assert_eq!((buckets.last(), sum.observed(Timing::Send), sum_us), (Some(&2), 12, 2 * 9_015_101));
         assert_eq!(sum.observed(Timing::Turn), 0);
     }

@@ -20,9 +20,9 @@ const GIVEN_UP_S: u64 = 60;
 pub(super) struct Timings {
     turn: Instant,
     sends: u32,
-    under_way: HashMap<(ConnRef, u64), Instant>,
-    /// Answered in this turn: when they came.
-    answered: Vec<Instant>,
+    under_way: HashMap<(ConnRef, u64), (Timing, Instant)>,
+    /// Answered in this turn: which they are, and when they came.
+    answered: Vec<(Timing, Instant)>,
 }
 
 impl Default for Timings {
@@ -36,18 +36,19 @@ impl Timings {
         self.turn = Instant::now();
     }
 
-    /// A message came that wants an answer.
-    pub fn send(&mut self, conn: ConnRef, id: u64) {
+    /// A message came that wants an answer, to a group or a user.
+    pub fn send(&mut self, conn: ConnRef, id: u64, to_group: bool) {
         self.sends = self.sends.wrapping_add(1);
         if id == 0 || !self.sends.is_multiple_of(SAMPLE) {
             return;
         }
         if self.under_way.len() >= UNDER_WAY {
             let turn = self.turn;
-            self.under_way.retain(|_, came| turn.duration_since(*came).as_secs() < GIVEN_UP_S);
+            self.under_way.retain(|_, (_, came)| turn.duration_since(*came).as_secs() < GIVEN_UP_S);
         }
         if self.under_way.len() < UNDER_WAY {
-            self.under_way.insert((conn, id), self.turn);
+            let timing = if to_group { Timing::GroupSend } else { Timing::Send };
+            self.under_way.insert((conn, id), (timing, self.turn));
         }
     }
 
@@ -71,8 +72,8 @@ impl Timings {
     pub fn turn_ends(&mut self, stats: &mut Snapshot) {
         let now = Instant::now();
         stats.observe(Timing::Turn, now.duration_since(self.turn));
-        for came in self.answered.drain(..) {
-            stats.observe(Timing::Send, now.duration_since(came));
+        for (timing, came) in self.answered.drain(..) {
+            stats.observe(timing, now.duration_since(came));
         }
     }
 }
@@ -89,7 +90,7 @@ mod tests {
     fn one_send_in_some_is_timed_once_and_nothing_piles_up() {
         let (mut timings, mut stats) = (Timings::default(), Snapshot::default());
         for n in 1..=4 * u64::from(SAMPLE) {
-            timings.send(conn(n as u32), n);
+            timings.send(conn(n as u32), n, n > 8);
         }
         timings.turn_ends(&mut stats);
         assert_eq!((stats.observed(Timing::Turn), stats.observed(Timing::Send)), (1, 0));
@@ -97,14 +98,14 @@ mod tests {
             timings.sent(conn(n as u32), n);
         }
         timings.turn_ends(&mut stats);
-        assert_eq!((stats.observed(Timing::Turn), stats.observed(Timing::Send)), (2, 4));
+        assert_eq!([Timing::Turn, Timing::Send, Timing::GroupSend].map(|it| stats.observed(it)), [2, 2, 2]);
         // Whoever is refused again and again keeps nobody else from being timed.
         for n in 0..8 * UNDER_WAY as u64 {
-            timings.send(conn(7), n + 1);
+            timings.send(conn(7), n + 1, false);
             timings.refused(conn(7), n + 1);
         }
         assert!(timings.under_way.is_empty());
-        (0..1_000_000).for_each(|n| timings.send(conn(n), 1));
+        (0..1_000_000).for_each(|n| timings.send(conn(n), 1, false));
         assert!(timings.under_way.len() <= UNDER_WAY);
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Upper bounds of the buckets of commit latency, in microseconds; one more bucket holds the rest.
-pub const COMMIT_BOUNDS_US: [u64; 14] =
-    [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600, 1_638_400];
+pub const COMMIT_BOUNDS_US: [u64; 16] =
+    [50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 6_400, 10_000, 12_800, 25_600, 51_200, 102_400, 409_600, 1_638_400];
 
 /// Upper bounds of the buckets of records per fdatasync; one more bucket holds the rest.
 pub const BATCH_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024];

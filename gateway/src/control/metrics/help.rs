@@ -33,7 +33,10 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_slow_consumers_total", "Sessions closed because they acknowledged nothing for too long."),
     ("ringpost_rate_limited_total", "Requests answered RATE_LIMITED."),
     ("ringpost_turn_seconds", "Turns of the shards' loops, from the wake-up to the submission."),
-    ("ringpost_send_seconds", "Messages, from their completion to the submission of SENT; one in four is timed."),
+    (
+        "ringpost_send_seconds",
+        "Messages to a user or a group, from their completion to the submission of SENT; one in four is timed.",
+    ),
     ("ringpost_presence_total", "Presence states sent to sessions that watch; answers to watch aside."),
     ("ringpost_ephemeral_total", "Typing events sent to sessions; a session without room is not told."),
     (
@@ -57,6 +60,10 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),
     ("ringpost_mesh_spill", "Messages waiting for a place in another shard's inbox."),
+    (
+        "ringpost_outbound_bytes",
+        "Bytes kept for sessions' sockets: waiting, or with the kernel and not taken as a whole yet.",
+    ),
     ("ringpost_ring_overflow_total", "Times a completion queue overflowed."),
     ("ringpost_ring_enobufs_total", "Receives that found no provided buffer."),
     ("ringpost_ring_rearm_total", "Multishot operations that ended and were armed again."),

@@ -82,7 +82,8 @@ pub fn render(sources: &Sources) -> String {
         let (counts, sum_us) = sum.timing(timing);
         let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
         let above = counts.last().copied().unwrap_or_default();
-        text.histogram(timing.name(), bounds.zip(counts.iter().copied()), above, sum_us as f64 / 1e6);
+        let (name, label) = timing.series();
+        text.histogram(name, label, bounds.zip(counts.iter().copied()), above, sum_us as f64 / 1e6);
     }
     for (n, shard) in shards.iter().enumerate() {
         text.sample(Kind::Gauge, "ringpost_shard_connections", &format!("shard=\"{n}\""), shard.open() as f64);

@@ -67,7 +67,7 @@ fn value(counter: &AtomicU64) -> f64 {
 fn histogram(text: &mut Text, name: &str, bounds: impl Iterator<Item = f64>, counts: &[AtomicU64], sum: f64) {
     let Some((above, counts)) = counts.split_last() else { return };
     let buckets = bounds.zip(counts.iter().map(|count| count.load(Relaxed)));
-    text.histogram(name, buckets, above.load(Relaxed), sum);
+    text.histogram(name, "", buckets, above.load(Relaxed), sum);
 }
 
 #[cfg(test)]

@@ -35,18 +35,26 @@ impl Text {
     }
 
     /// A histogram from counts per bucket: (upper bound, observations up to it and above the bound before), then those
-    /// above the last bound, and the sum of all observations.
-    pub fn histogram(&mut self, name: &str, buckets: impl Iterator<Item = (f64, u64)>, above: u64, sum: f64) {
+    /// above the last bound, and the sum of all observations. `label` as of a sample.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        label: &str,
+        buckets: impl Iterator<Item = (f64, u64)>,
+        above: u64,
+        sum: f64,
+    ) {
         self.family(Kind::Histogram, name);
+        let comma = if label.is_empty() { "" } else { "," };
         let mut total = 0;
         for (bound, count) in buckets {
             total += count;
-            self.line(&format!("{name}_bucket"), &format!("le=\"{bound}\""), total as f64);
+            self.line(&format!("{name}_bucket"), &format!("{label}{comma}le=\"{bound}\""), total as f64);
         }
         total += above;
-        self.line(&format!("{name}_bucket"), "le=\"+Inf\"", total as f64);
-        self.line(&format!("{name}_sum"), "", sum);
-        self.line(&format!("{name}_count"), "", total as f64);
+        self.line(&format!("{name}_bucket"), &format!("{label}{comma}le=\"+Inf\""), total as f64);
+        self.line(&format!("{name}_sum"), label, sum);
+        self.line(&format!("{name}_count"), label, total as f64);
     }
 
     pub fn finish(self) -> String {
@@ -88,7 +96,7 @@ mod tests {
     #[test]
     fn a_histogram_is_cumulative() {
         let mut text = Text::default();
-        text.histogram("ringpost_commit_seconds", [(0.001, 2), (0.01, 3)].into_iter(), 1, 0.5);
+        text.histogram("ringpost_commit_seconds", "", [(0.001, 2), (0.01, 3)].into_iter(), 1, 0.5);
         let out = text.finish();
         for line in [
             "ringpost_commit_seconds_bucket{le=\"0.001\"} 2",
@@ -99,5 +107,17 @@ mod tests {
         ] {
             assert!(out.lines().any(|l| l == line), "{out}");
         }
+    }
+
+    #[test]
+    fn a_histogram_s_own_label_stands_before_the_bound() {
+        let mut text = Text::default();
+        for to in ["to=\"user\"", "to=\"group\""] {
+            text.histogram("ringpost_send_seconds", to, [(0.001, 2)].into_iter(), 0, 0.5);
+        }
+        let out = text.finish();
+        assert_eq!(out.matches("# TYPE ").count(), 1);
+        assert!(out.contains("\nringpost_send_seconds_bucket{to=\"group\",le=\"0.001\"} 2\n"), "{out}");
+        assert!(out.contains("\nringpost_send_seconds_count{to=\"user\"} 2\n"), "{out}");
     }
 }
