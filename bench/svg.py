@@ -9,8 +9,8 @@ COLOURS = ["#4f46e5", "#0891b2", "#d97706", "#be123c", "#4d7c0f"]
 STYLE = "font-family='system-ui,sans-serif' font-size='12' fill='#334155'"
 
 
-def lines(title, x_label, y_label, series):
-    """`series`: {name: [(x, y), ...]}, with y on a logarithmic scale."""
+def lines(title, x_label, y_label, series, marks=True):
+    """`series`: {name: [(x, y), ...]}, with y on a logarithmic scale. `marks`: a dot for each point."""
     points = [point for each in series.values() for point in each]
     most_x = max(x for x, _ in points)
     low = math.floor(math.log10(min(y for _, y in points)))
@@ -26,7 +26,8 @@ def lines(title, x_label, y_label, series):
         out.append(f"<line x1='{LEFT}' y1='{y:.0f}' x2='{WIDTH - RIGHT}' y2='{y:.0f}' stroke='#e2e8f0'/>")
         out.append(text(LEFT - 8, y + 4, f"{10.0**power:g}", "end"))
     labelled = 0
-    for x in sorted({x for x, _ in points}):
+    whole = {x for x, _ in points if abs(x - round(x)) < 1e-6}
+    for x in sorted(whole or {x for x, _ in points}):
         right, bottom = at(x, 10**low)
         if right > labelled + 48:
             labelled = right
@@ -34,7 +35,7 @@ def lines(title, x_label, y_label, series):
     for colour, (name, each) in zip(COLOURS, series.items()):
         path = " ".join("%.1f,%.1f" % at(x, y) for x, y in each)
         out.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
-        out += ["<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>" % (*at(x, y), colour) for x, y in each]
+        out += [] if not marks else ["<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>" % (*at(x, y), colour) for x, y in each]
         right, y = at(*each[-1])
         out.append(text(right + 10, y + 4, name, "start", colour))
     out.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x_label, "middle"))

@@ -10,6 +10,7 @@ mod command;
 mod limits;
 mod load;
 mod metrics;
+mod over_time;
 mod plan;
 mod progress;
 mod report;

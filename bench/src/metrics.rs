@@ -1,7 +1,10 @@
 //! What the gateway says of itself: counters of its admin listener's /metrics.
 //!
-//! Owns: one HTTP/1.1 request and the sum of a metric's samples. Never does: more than the text exposition format needs.
+//! Owns: one HTTP/1.1 request, the sum of a metric's samples, and percentiles of what a histogram has counted between two
+//! pages. Guarantees: a percentile is the upper end of the bucket that it falls into, so never less than what was. Never does:
+//! more than the text exposition format needs.
 
+use serde::Serialize;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -31,15 +34,84 @@ impl Metrics {
 
     /// The sum of the samples of `name` whose labels hold this text, such as `direction="out"`.
     pub fn sum_where(&self, name: &str, label: &str) -> f64 {
-        let value = |line: &str| {
+        self.samples(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
+    }
+
+    /// What the histogram `name` has counted, over all series whose labels hold `label`.
+    pub fn buckets(&self, name: &str, label: &str) -> Buckets {
+        let mut buckets = Buckets::default();
+        for (labels, count) in self.samples(&format!("{name}_bucket")).filter(|(labels, _)| labels.contains(label)) {
+            let bound = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"'));
+            match bound.map(|(bound, _)| bound) {
+                Some("+Inf") => buckets.all += count,
+                Some(bound) => buckets.enter(bound.parse().unwrap_or(f64::NAN), count),
+                None => {}
+            }
+        }
+        buckets
+    }
+
+    /// The samples of a metric: labels as they stand, and the value.
+    fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.lines().filter_map(move |line| {
             let rest = line.strip_prefix(name)?;
             let (labels, rest) = match rest.strip_prefix('{') {
                 Some(rest) => rest.rsplit_once('}')?,
                 None => ("", rest.strip_prefix(' ')?),
             };
-            labels.contains(label).then(|| rest.split_ascii_whitespace().next()?.parse::<f64>().ok())?
+            Some((labels, rest.split_ascii_whitespace().next()?.parse().ok()?))
+        })
+    }
+}
+
+/// What a histogram has counted, or has counted since.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Buckets {
+    /// (upper bound in seconds, observations up to it), rising.
+    bounds: Vec<(f64, f64)>,
+    /// Those above the last bound, too.
+    all: f64,
+}
+
+/// Percentiles of what a histogram of the gateway has counted: upper ends of its buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bounds {
+    pub count: u64,
+    /// Microseconds; `None`: above the largest bound.
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
+    pub p999_us: Option<u64>,
+}
+
+impl Buckets {
+    fn enter(&mut self, bound: f64, count: f64) {
+        match self.bounds.iter_mut().find(|(known, _)| *known == bound) {
+            Some((_, sum)) => *sum += count,
+            None => self.bounds.push((bound, count)),
+        }
+    }
+
+    /// What was counted after `before`.
+    pub fn since(&self, before: &Buckets) -> Buckets {
+        let then =
+            |bound: f64| before.bounds.iter().find(|(known, _)| *known == bound).map_or(0.0, |(_, count)| *count);
+        let bounds = self.bounds.iter().map(|&(bound, count)| (bound, (count - then(bound)).max(0.0)));
+        Buckets { bounds: bounds.collect(), all: (self.all - before.all).max(0.0) }
+    }
+
+    /// `None` when nothing was counted.
+    pub fn percentiles(&self) -> Option<Bounds> {
+        let at = |share: f64| {
+            let rank = (share * self.all).ceil().max(1.0);
+            let bound = self.bounds.iter().find(|(_, count)| *count >= rank).map(|(bound, _)| *bound);
+            bound.map(|seconds| (seconds * 1e6).round() as u64)
         };
-        self.0.lines().filter_map(value).sum()
+        (self.all >= 1.0).then(|| Bounds {
+            count: self.all as u64,
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+        })
     }
 }
 
@@ -55,5 +127,33 @@ mod tests {
         assert_eq!(metrics.sum_where("a_total", "x=\"b\""), 3.5);
         assert_eq!(metrics.sum("a"), 1.0);
         assert_eq!(metrics.sum("b"), 0.0);
+    }
+
+    fn page(counts: [(&str, u32); 4], label: &str) -> String {
+        counts.iter().map(|(bound, count)| format!("t_seconds_bucket{{{label}le=\"{bound}\"}} {count}\n")).collect()
+    }
+
+    #[test]
+    fn percentiles_are_the_upper_ends_of_the_buckets_of_a_difference() {
+        let before =
+            Metrics(page([("0.001", 1_000), ("0.005", 1_000), ("0.01", 1_000), ("+Inf", 1_000)], "to=\"user\","));
+        let after = page([("0.001", 1_500), ("0.005", 1_990), ("0.01", 1_998), ("+Inf", 2_000)], "to=\"user\",");
+        let other = page([("0.001", 0), ("0.005", 0), ("0.01", 0), ("+Inf", 500)], "to=\"group\",");
+        let after = Metrics(after + &other);
+        let user = after.buckets("t_seconds", "to=\"user\"").since(&before.buckets("t_seconds", "to=\"user\""));
+        let expected = Bounds { count: 1_000, p50_us: Some(1_000), p99_us: Some(5_000), p999_us: None };
+        assert_eq!(user.percentiles(), Some(expected));
+        // Of both series.
+        let all = after.buckets("t_seconds", "").since(&before.buckets("t_seconds", ""));
+        assert_eq!(all.percentiles().map(|p| (p.count, p.p50_us, p.p99_us)), Some((1_500, Some(5_000), None)));
+    }
+
+    #[test]
+    fn a_value_on_a_bound_is_in_its_bucket_and_nothing_has_no_percentile() {
+        let page = Metrics(page([("0.001", 99), ("0.005", 100), ("0.01", 100), ("+Inf", 100)], ""));
+        let buckets = page.buckets("t_seconds", "");
+        assert_eq!(buckets.percentiles().map(|p| (p.p99_us, p.p999_us)), Some((Some(1_000), Some(5_000))));
+        assert_eq!(buckets.since(&buckets).percentiles(), None);
+        assert_eq!(page.buckets("other_seconds", "").percentiles(), None);
     }
 }

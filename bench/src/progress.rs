@@ -8,8 +8,10 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How often a line is printed where it cannot be redrawn.
+/// How often a line is printed where it cannot be redrawn, in the first minute and later.
 const PRINT_EVERY: Duration = Duration::from_secs(3);
+const PRINT_EVERY_LATER: Duration = Duration::from_secs(15);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Shared by all load threads of a run.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub struct Counters {
     pub acknowledged: AtomicU64,
     pub delivered: AtomicU64,
     pub ponged: AtomicU64,
+    /// Resident memory of the gateway, bytes; 0: not known.
+    pub server_rss: AtomicU64,
 }
 
 impl Counters {
@@ -46,6 +50,10 @@ impl Counters {
                 line.push_str(&format!(", {count} {what}"));
             }
         }
+        match get(&self.server_rss) >> 20 {
+            0 => {}
+            rss => line.push_str(&format!(", server {rss} MiB")),
+        }
         line
     }
 }
@@ -53,6 +61,7 @@ impl Counters {
 /// The line itself; used by the main thread only.
 pub struct Progress {
     bar: Option<ProgressBar>,
+    began: Instant,
     printed: Instant,
     last: String,
     quiet: bool,
@@ -67,7 +76,7 @@ impl Progress {
             }
             bar
         });
-        Self { bar, printed: Instant::now(), last: String::new(), quiet }
+        Self { bar, began: Instant::now(), printed: Instant::now(), last: String::new(), quiet }
     }
 
     /// Shows the counters; called several times a second.
@@ -76,8 +85,12 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_message(line);
             bar.tick();
-        } else if !self.quiet && self.printed.elapsed() >= PRINT_EVERY && line != self.last {
-            eprintln!("{line}");
+            return;
+        }
+        let elapsed = self.began.elapsed();
+        let every = if elapsed < MINUTE { PRINT_EVERY } else { PRINT_EVERY_LATER };
+        if !self.quiet && self.printed.elapsed() >= every && line != self.last {
+            eprintln!("{} s, {line}", elapsed.as_secs());
             self.printed = Instant::now();
             self.last = line;
         }
@@ -103,5 +116,7 @@ mod tests {
         assert_eq!(counters.line("connect"), "connect: 3 established");
         Counters::raise(&counters.sent);
         assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent");
+        counters.server_rss.store(200 << 20, Relaxed);
+        assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent, server 200 MiB");
     }
 }

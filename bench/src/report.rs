@@ -3,6 +3,8 @@
 //! Owns: the form of a report, as a table for people and as JSON for programs. Guarantees: local failures are never counted
 //! as the server's. Never does: deciding what a target is; the commands add what they missed.
 
+use crate::metrics::Bounds;
+use crate::over_time::Point;
 use crate::verify::Totals;
 use comfy_table::{Table, presets};
 use hdrhistogram::Histogram;
@@ -28,6 +30,12 @@ impl Default for Latencies {
 }
 
 impl Latencies {
+    /// 2 significant digits in an eighth of the memory.
+    #[allow(clippy::expect_used, reason = "as of the default")]
+    pub fn coarse() -> Self {
+        Self(Histogram::new_with_bounds(1, MOST_MICROS, 2).expect("constant bounds"))
+    }
+
     /// Enters the time between two points of one clock, in nanoseconds.
     pub fn record(&mut self, from: u64, to: u64) {
         self.0.saturating_record((to.saturating_sub(from) / 1_000).clamp(1, MOST_MICROS));
@@ -130,7 +138,15 @@ pub struct Report {
     pub messages: Option<Totals>,
     /// By name, such as `send_to_sent`.
     pub latencies: BTreeMap<&'static str, Percentiles>,
+    /// What the gateway says that it took inside, of the measured time alone, such as `server_send_direct`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub server: BTreeMap<&'static str, Bounds>,
     pub figures: Vec<Figure>,
+    /// What became of the messages that were written beside those of the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Totals>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub over_time: Vec<Point>,
     /// The targets that were missed, one sentence each; empty is success.
     pub missed: Vec<String>,
 }
@@ -169,7 +185,10 @@ impl fmt::Display for Report {
         table.load_style(presets::NOTHING);
         connection_rows(&mut table, &self.connections);
         if let Some(totals) = &self.messages {
-            message_rows(&mut table, totals);
+            message_rows(&mut table, "", totals);
+        }
+        if let Some(totals) = &self.beside {
+            message_rows(&mut table, "beside: ", totals);
         }
         for (name, p) in &self.latencies {
             let value = format!(
@@ -182,6 +201,9 @@ impl fmt::Display for Report {
                 p.count
             );
             table.add_row([name.replace('_', " "), value]);
+        }
+        for (name, bounds) in &self.server {
+            table.add_row([name.replace('_', " "), server_row(bounds)]);
         }
         for figure in &self.figures {
             table.add_row([figure.name.replace('_', " "), format!("{:.2} {}", figure.value, figure.unit)]);
@@ -206,12 +228,24 @@ fn connection_rows(table: &mut Table, c: &Connections) {
     }
 }
 
-fn message_rows(table: &mut Table, t: &Totals) {
+/// Percentiles of a histogram of the gateway's.
+fn server_row(bounds: &Bounds) -> String {
+    let at_most = |us: Option<u64>| us.map_or_else(|| "above all".to_owned(), |us| format!("<= {}", millis(us)));
+    format!(
+        "p50 {}  p99 {}  p99.9 {}  ({} timed; upper ends of buckets)",
+        at_most(bounds.p50_us),
+        at_most(bounds.p99_us),
+        at_most(bounds.p999_us),
+        bounds.count
+    )
+}
+
+fn message_rows(table: &mut Table, whose: &str, t: &Totals) {
     let counts = format!(
         "{} sent, {} acknowledged, {} deliveries owed, {} delivered, {} refused, {} unanswered",
         t.sent, t.acknowledged, t.owed, t.delivered, t.refused, t.unanswered
     );
-    table.add_row(["messages".to_owned(), counts]);
+    table.add_row([format!("{whose}messages"), counts]);
     let faults = format!(
         "{} missing, {} duplicated, {} out of order, {} contradicted, {} damaged, {} synced early, {} older first \
          ({} redelivered, {} foreign)",
@@ -225,10 +259,10 @@ fn message_rows(table: &mut Table, t: &Totals) {
         t.redelivered,
         t.foreign
     );
-    table.add_row(["verification".to_owned(), faults]);
+    table.add_row([format!("{whose}verification"), faults]);
 }
 
-fn millis(micros: u64) -> String {
+pub fn millis(micros: u64) -> String {
     format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
 }
 

@@ -76,6 +76,12 @@ fn a_mix_of_pairs_and_groups_is_whole_though_users_come_and_go() {
     for latency in ["send_to_push_direct", "send_to_push_group", "send_to_sent_direct", "send_to_sent_group"] {
         assert!(report["latencies"][latency]["count"].as_u64().unwrap() > 0, "{latency}: {report}");
     }
+    for inside in ["server_send_direct", "server_send_group", "server_commit", "server_turn"] {
+        assert!(report["server"][inside]["count"].as_u64().unwrap() > 0, "{inside}: {report}");
+    }
+    let over_time = report["over_time"].as_array().unwrap();
+    assert_eq!((over_time.len(), over_time[0]["seconds"].as_f64()), (3, Some(1.0)), "{report}");
+    assert!(over_time.iter().all(|slice| slice["push_p99_us"].as_u64() > Some(0) && slice["rss_mib"].is_f64()));
     // Ten at a time for half a second each.
     assert!(report["latencies"]["return_to_synced"]["count"].as_u64().unwrap() >= 20, "{report}");
     server.stop();
@@ -146,5 +152,29 @@ fn the_wire_ping_and_the_echo_endpoint_answer() {
         assert_eq!(status, 0, "{question} {report}");
         assert_eq!(report["connections"]["established"], 50);
     }
+    server.stop();
+}
+
+#[test]
+fn what_others_write_beside_is_verified_and_an_aim_that_is_missed_fails_the_run() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    let beside = format!("--beside 300 --beside-users 20 --admin {}", server.ready().admin);
+    for (command, aim, status) in [
+        ("fanout --members 40 --online 30 --rate 20 --duration 2s", "--aim-server-p99 1m", 0),
+        ("backlog --devices 20 --conversations 10 --records 2000", "--aim-server-p99 1m --aim-push-p99 1m", 0),
+        ("storm --users 50 --away 0s", "--aim-server-p99 1us", 1),
+    ] {
+        let (got, report) = flood(&dir, &url, &format!("{command} {beside} {aim}"));
+        assert_eq!(got, status, "{command}: {report}");
+        let others = &report["beside"];
+        assert!(others["sent"].as_u64() > Some(0) && others["delivered"] == others["owed"], "{command}: {report}");
+        // Only of what was written in the measured time.
+        let measured = report["latencies"]["beside_send_to_push"]["count"].as_u64().unwrap_or(0);
+        assert!(measured < others["sent"].as_u64().unwrap(), "{command}: {report}");
+    }
+    let (_, report) = flood(&dir, &url, &format!("storm --users 50 --away 0s {beside} --aim-server-p99 1us"));
+    assert!(report["missed"][0].as_str().unwrap().contains("p99 of direct messages"), "{report}");
     server.stop();
 }

@@ -1,5 +1,7 @@
 //! `flood backlog`: devices that were away while much was written, and all come back.
 
+use super::aims::Aims;
+use super::beside::Beside;
 use super::run::{Common, RunError};
 use super::storm::{Shape, Storming};
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 const EXAMPLES: &str = "Examples:
   flood backlog --admin 127.0.0.1:7601
   flood backlog --devices 1000 --admin 127.0.0.1:7601
+  flood backlog --devices 1000 --beside 400 --admin 127.0.0.1:7601 --aim-server-p99 10ms
   flood backlog --devices 10 --records 2000 --conversations 50 --within 10s --json backlog.json
   flood backlog --devices 1000 --together 1000 --connect-within 3m";
 
@@ -15,7 +18,8 @@ const WRITERS: u32 = 20;
 
 /// Has records written in many conversations while the devices that read them are away, then brings all devices back at
 /// once. Verifies that each is given everything, in order within a conversation, the newest conversation first, and before
-/// its syncDone. The conversations are groups of a set of devices and of a writer each.
+/// its syncDone. The conversations are groups of a set of devices and of a writer each. What the gateway says of itself, and
+/// the latencies of what is written --beside, are of the time from the first return until the last device has synced.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Backlog {
@@ -42,6 +46,10 @@ pub struct Backlog {
     /// How long opening all sessions may take at first, and creating the groups, each.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     connect_within: Duration,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    aims: Aims,
 }
 
 impl Backlog {
@@ -59,6 +67,8 @@ impl Backlog {
             within: self.within,
             connect_within: self.connect_within,
             in_order: true,
+            beside: &self.beside,
+            aims: &self.aims,
         }
         .run()
     }

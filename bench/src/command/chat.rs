@@ -1,9 +1,11 @@
 //! `flood chat`: open-loop load between users, every message accounted for at every receiver.
 
+use super::aims::Aims;
 use super::memory;
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError, Speak};
 use crate::load::Stage;
+use crate::over_time;
 use crate::report::{Latencies, Report};
 use crate::scenario::chat::{Chat as Lead, Settings};
 use crate::scenario::crowd::{self, Crowd, Scene};
@@ -16,13 +18,16 @@ use std::time::Duration;
 const EXAMPLES: &str = "Examples:
   flood chat --users 1000 --rate 5000 --duration 30s
   flood chat --users 2000 --rate 5000 --duration 60s --mix
+  flood chat --mix --users 2000 --rate 2500 --duration 30m --admin 127.0.0.1:7601 --json half-hour.json --aim-push-p99 10ms
+  flood chat --users 2000 --rate 5000 --admin 127.0.0.1:7601 --aim-server-p99 5ms
   flood chat --users 400 --rate 200 --duration 30s --groups 50% --group-size 100 --offline 10% --away 5s
   flood chat --users 200 --rate 500 --duration 60s --sent sent.jsonl --reconnect
   flood chat --users 2000 --rate 20000 --duration 30s --server-pid 4711 --admin 127.0.0.1:7601";
 
 /// Users write to each other on a fixed schedule that no answer and no stall moves: in random pairs and, if asked for, in
 /// random groups, while some of them leave and come back. Every message is verified at every receiver, and latencies count
-/// from the scheduled time, where both sides are there from then on.
+/// from the scheduled time, where both sides are there from then on. With --admin also tells what a message took inside the
+/// gateway and whether its memory grows (the slope of the second half, by least squares); --json has both over time.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Chat {
@@ -77,9 +82,15 @@ pub struct Chat {
     /// See --percent.
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     pub within: Duration,
+    /// A slope of the gateway's resident memory of more than this in the second half is a failure, MiB a minute; needs --admin
+    /// or --server-pid.
+    #[arg(long, value_name = "MIB")]
+    pub aim_rss_slope: Option<f64>,
+    #[command(flatten)]
+    pub aims: Aims,
 }
 
-fn pairs(text: &str) -> Result<u32, String> {
+pub fn pairs(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(users) if users >= 2 && users % 2 == 0 => Ok(users),
         _ => Err("users write to each other in pairs: an even number, 2 or more".to_owned()),
@@ -102,6 +113,7 @@ impl Chat {
 
     /// A run that is ready to start, its groups each on one thread.
     pub fn prepare(&self) -> Result<Run, RunError> {
+        self.aims.check(&self.common)?;
         let (groups, _) = self.shares();
         let size = if groups > 0.0 { self.group_size } else { 2 };
         if self.users < size {
@@ -136,6 +148,7 @@ impl Chat {
                 away: self.away,
                 seed: run.seed,
                 worker: u64::from(worker),
+                slice: memory::interval(self.duration),
             },
         );
         Scene { crowd, lead }
@@ -154,7 +167,7 @@ impl Chat {
                 shared.run(Stage::Groups, self.connect_within, progress, "groups");
             }
             load.push(Moment::of(run));
-            memory::watch(run, self.duration, &mut samples, || {
+            memory::watch(run, memory::interval(self.duration), &mut samples, || {
                 shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
             });
             load.push(Moment::of(run));
@@ -172,16 +185,28 @@ impl Chat {
             after.figures(before, &mut report);
         }
         memory::figures(&samples, &mut report);
+        report.over_time = over_time::points(crowds().map(|crowd| &crowd.slices), &samples);
         report.target(settled, || "not all users were told that they are synced".to_owned());
         messages::targets(crowds(), self.users, self.reconnect, &mut report);
         report.target(100.0 * within >= self.percent, || {
             let limit = humantime::format_duration(self.within);
             format!("only {:.2} % acknowledged within {limit}, {} % wanted", 100.0 * within, self.percent)
         });
+        self.judge(&mut report);
         // The workers' ends of the file close with their scenes.
         scenes.clear();
         sent_file.map_or(Ok(()), SentFile::close).map_err(file_error)?;
         Ok(Outcome { report, within })
+    }
+
+    fn judge(&self, report: &mut Report) {
+        self.aims.judge(report);
+        let Some(aim) = self.aim_rss_slope else { return };
+        let slope = report.figures.iter().find(|figure| figure.name == "server_rss_slope").map(|figure| figure.value);
+        report.target(slope.is_some_and(|slope| slope <= aim), || match slope {
+            Some(slope) => format!("the gateway's memory grows by {slope:.2} MiB a minute, at most {aim} wanted"),
+            None => "whether the gateway's memory grows is not known".to_owned(),
+        });
     }
 
     /// The share of the messages that was acknowledged in time; those whose sender went away meanwhile do not count.

@@ -1,5 +1,7 @@
 //! `flood fanout`: large groups, every online member of which must be pushed every message.
 
+use super::aims::Aims;
+use super::beside::{Beside, Others};
 use super::messages::{self, Moment, Span};
 use super::run::{Common, Run, RunError, Speak};
 use crate::load::Stage;
@@ -13,12 +15,12 @@ use std::time::Duration;
 const EXAMPLES: &str = "Examples:
   flood fanout --admin 127.0.0.1:7601
   flood fanout --members 1024 --online 900 --rate 20 --duration 30s --admin 127.0.0.1:7601
-  flood fanout --groups 64 --shared --rate 64 --duration 30s --prefix crowd";
+  flood fanout --groups 64 --shared --rate 64 --duration 30s --prefix crowd
+  flood fanout --groups 64 --shared --rate 16 --duration 30s --beside 1000 --admin 127.0.0.1:7601 --aim-server-p99 5ms";
 
 /// Creates groups of which some members are online, writes to them at a fixed rate or one message after the other, and
 /// verifies that every online member is pushed every message. With --admin also tells what a recipient and a message cost
-/// the gateway, which counts everything that it does meanwhile. For what it does to others, run `flood chat` beside it, with
-/// another --prefix.
+/// the gateway, which counts everything that it does meanwhile. For what it does to others, have them write --beside.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Fanout {
@@ -51,6 +53,10 @@ pub struct Fanout {
     /// How long opening all sessions may take, and creating the groups, each.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     connect_within: Duration,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    aims: Aims,
 }
 
 impl Fanout {
@@ -61,16 +67,25 @@ impl Fanout {
         let sharing = if self.shared { self.groups } else { 1 };
         let unit = self.online - 1 + sharing;
         let users = unit * (self.groups / sharing);
+        self.aims.check(&self.common)?;
         let run = Run::prepare(&self.common, users, unit, &Speak::Sessions)?;
-        let make = |worker, names| self.scene(&run, worker, names, sharing);
+        let mut report = self.beside.run(&self.common, |others| self.measure(&run, users, sharing, others))?;
+        self.aims.judge(&mut report);
+        run.conclude(&report)
+    }
+
+    fn measure(&self, run: &Run, users: u32, sharing: u32, others: &Others<'_>) -> Result<Report, RunError> {
+        let make = |worker, names| self.scene(run, worker, names, sharing);
         let (mut settled, mut moments) = (true, Vec::new());
         let (scenes, connections) = run.go(make, |shared, progress| {
             settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
             shared.run(Stage::Groups, self.connect_within, progress, "groups");
-            moments.push(Moment::of(&run));
+            others.measure();
+            moments.push(Moment::of(run));
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "fanout");
             shared.run(Stage::Settle, self.settle, progress, "settle");
-            moments.push(Moment::of(&run));
+            moments.push(Moment::of(run));
+            others.measured();
         })?;
         let mut report = run.report("fanout");
         report.connections = connections;
@@ -80,13 +95,15 @@ impl Fanout {
         crowds().for_each(|crowd| to_last.add(&crowd.to_last));
         report.latency("send_to_last_push", &to_last);
         if let [before, after] = moments.as_slice() {
-            add_costs(&after.since(before), &mut report);
+            let span = after.since(before);
+            span.server_times(&mut report);
+            add_costs(&span, others.are_there(), &mut report);
         }
         let sent = report.messages.map_or(0, |totals| totals.sent);
         report.target(sent > 0, || "nothing was sent".to_owned());
         report.target(settled, || "not all users were told that they are synced".to_owned());
         messages::targets(crowds(), users, false, &mut report);
-        run.conclude(&report)
+        Ok(report)
     }
 
     fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names, sharing: u32) -> Scene<'r, Lead> {
@@ -106,11 +123,14 @@ impl Fanout {
     }
 }
 
-/// What a recipient and a message cost, acks and the sync of their registers included.
-fn add_costs(span: &Span, report: &mut Report) {
+/// What a recipient and a message cost, acks and the sync of their registers included; not where others write, who cost, too.
+fn add_costs(span: &Span, are_others_there: bool, report: &mut Report) {
     let (messages, pushes) = (span.acknowledged.max(1) as f64, span.delivered.max(1) as f64);
     report.figure("push_rate", span.delivered as f64 / span.seconds, "pushes/s");
     report.figure("pushes_per_message", span.delivered as f64 / messages, "pushes");
+    if are_others_there {
+        return;
+    }
     report.figure_if_known("server_cpu_per_recipient", span.server_micros.map(|us| us / pushes), "us");
     report.figure_if_known("server_cpu_per_message", span.server_micros.map(|us| us / messages), "us");
     let grown = |counter, label| span.grown(counter, label);

@@ -1,9 +1,10 @@
 //! Whether the gateway's memory grows under load.
 //!
-//! Owns: samples of its resident memory, about two hundred over a run and at most one a second. Never does: judging; a slope
-//! is a figure.
+//! Owns: samples of its resident memory and of its store, about two hundred over a run and at most one a second. Never does:
+//! judging; a slope is a figure, and what it may be an aim.
 
 use super::run::Run;
+use crate::over_time::Sample;
 use crate::report::Report;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,17 +13,22 @@ const OFTEN: Duration = Duration::from_secs(1);
 const SAMPLES: u32 = 200;
 /// How soon the end is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const MIB: f64 = 1_048_576.0;
+/// The end of a long run that has a slope of its own, in seconds.
+const END: f64 = 600.0;
 
-/// Runs `load`, and enters the gateway's memory before and after it and how fast it grew in its second half, when buffers,
-/// caches and tables have their size. Nothing where neither --server-pid nor --admin tells it.
-pub fn watch(run: &Run, duration: Duration, samples: &mut Vec<(f64, f64)>, load: impl FnOnce()) {
+/// How often a run of this duration is sampled.
+pub fn interval(duration: Duration) -> Duration {
+    OFTEN.max(duration / SAMPLES)
+}
+
+/// Runs `load` and samples meanwhile. Nothing where neither --server-pid nor --admin tells the memory.
+pub fn watch<T>(run: &Run, every: Duration, samples: &mut Vec<Sample>, load: impl FnOnce() -> T) -> T {
     let (start, over) = (Instant::now(), AtomicBool::new(false));
-    let every = OFTEN.max(duration / SAMPLES);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while let Some(rss) = run.server_rss() {
-                samples.push((start.elapsed().as_secs_f64(), rss as f64 / MIB));
+            while let Some((rss, store)) = run.server_memory() {
+                run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
+                samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store));
                 let next = Instant::now() + every;
                 while Instant::now() < next {
                     if over.load(Ordering::Relaxed) {
@@ -32,17 +38,29 @@ pub fn watch(run: &Run, duration: Duration, samples: &mut Vec<(f64, f64)>, load:
                 }
             }
         });
-        load();
+        let result = load();
         over.store(true, Ordering::Relaxed);
-    });
+        result
+    })
 }
 
-/// Enters what was sampled.
-pub fn figures(samples: &[(f64, f64)], report: &mut Report) {
-    report.figure_if_known("server_rss_first", samples.first().map(|(_, rss)| *rss), "MiB");
-    report.figure_if_known("server_rss_last", samples.last().map(|(_, rss)| *rss), "MiB");
-    let (_, late) = samples.split_at(samples.len() / 2);
-    report.figure_if_known("server_rss_slope", slope(late).map(|per_second| per_second * 3_600.0), "MiB/h");
+/// Enters what was sampled: memory before and after, and how fast it grew in the second half, when buffers, caches and
+/// tables have their size, and in the last ten minutes of a run that is longer.
+pub fn figures(samples: &[Sample], report: &mut Report) {
+    let (first, last) = (samples.first(), samples.last());
+    report.figure_if_known("server_rss_first", first.map(|sample| sample.rss_mib), "MiB");
+    report.figure_if_known("server_rss_last", last.map(|sample| sample.rss_mib), "MiB");
+    let end = last.map_or(0.0, |sample| sample.seconds);
+    let per_minute = |from: f64| {
+        let late = samples.iter().filter(|sample| sample.seconds >= from);
+        slope(&late.map(|sample| (sample.seconds, sample.rss_mib)).collect::<Vec<_>>()).map(|slope| slope * 60.0)
+    };
+    report.figure_if_known("server_rss_slope", per_minute(end / 2.0), "MiB/min");
+    if end > END {
+        report.figure_if_known("server_rss_slope_last_10_minutes", per_minute(end - END), "MiB/min");
+    }
+    report.figure_if_known("store_on_disk_first", first.and_then(|sample| sample.store_mib), "MiB");
+    report.figure_if_known("store_on_disk_last", last.and_then(|sample| sample.store_mib), "MiB");
 }
 
 /// The line through points (x, y) with the least squares; `None` where there are not three or all at one x.
@@ -59,6 +77,13 @@ fn slope(points: &[(f64, f64)]) -> Option<f64> {
 mod tests {
     use super::*;
 
+    fn of(samples: impl Iterator<Item = (u32, f64)>) -> Vec<(&'static str, f64)> {
+        let sample = |(seconds, rss_mib)| Sample { seconds: f64::from(seconds), rss_mib, store_mib: None };
+        let mut report = Report::default();
+        figures(&samples.map(sample).collect::<Vec<_>>(), &mut report);
+        report.figures.iter().map(|figure| (figure.name, figure.value)).collect()
+    }
+
     #[test]
     fn a_slope_is_found_through_noise_and_none_in_too_few_points() {
         let noise = |n: u32| f64::from(n % 3) - 1.0;
@@ -71,11 +96,22 @@ mod tests {
 
     #[test]
     fn only_the_second_half_counts_for_the_slope() {
-        let rising = (0..10).map(|n| (f64::from(n), f64::from(n)));
-        let flat = (10..20).map(|n| (f64::from(n), 10.0));
-        let mut report = Report::default();
-        figures(&rising.chain(flat).collect::<Vec<_>>(), &mut report);
-        let values: Vec<f64> = report.figures.iter().map(|figure| figure.value).collect();
-        assert_eq!(values, [0.0, 10.0, 0.0]);
+        let told = of((0..20).map(|n| (n, f64::from(n.min(10)))));
+        assert_eq!(told, [("server_rss_first", 0.0), ("server_rss_last", 10.0), ("server_rss_slope", 0.0)]);
+    }
+
+    #[test]
+    fn the_last_ten_minutes_of_a_long_run_have_a_slope_of_their_own() {
+        // 2 MiB a minute until the 20th minute, then 1.
+        let told = of((0..=1_800).step_by(10).map(|s| (s, f64::from(s.min(1_200) + s) / 60.0)));
+        let slope = |name| told.iter().find(|(known, _)| *known == name).unwrap().1;
+        assert!((slope("server_rss_slope_last_10_minutes") - 1.0).abs() < 1e-6);
+        assert!((1.1..1.6).contains(&slope("server_rss_slope")), "{told:?}");
+    }
+
+    #[test]
+    fn a_long_run_is_sampled_two_hundred_times_and_a_short_one_each_second() {
+        assert_eq!(interval(Duration::from_secs(1_800)), Duration::from_secs(9));
+        assert_eq!(interval(Duration::from_secs(30)), OFTEN);
     }
 }

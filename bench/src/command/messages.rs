@@ -20,7 +20,7 @@ pub fn percent(text: &str) -> Result<f64, String> {
 pub fn add<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, report: &mut Report) -> Latencies {
     let mut sums: [Latencies; 7] = Default::default();
     let [direct_sent, direct_push, group_sent, group_push, lag, to_welcome, to_synced] = &mut sums;
-    let (mut totals, mut setbacks) = (Totals::default(), 0);
+    let (mut totals, mut setbacks, mut shed) = (Totals::default(), 0, 0);
     for crowd in crowds {
         direct_sent.add(&crowd.direct.to_sent);
         direct_push.add(&crowd.direct.to_push);
@@ -31,6 +31,7 @@ pub fn add<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, report: &mut Report)
         to_synced.add(&crowd.to_synced);
         totals.add(&crowd.totals());
         setbacks += crowd.setbacks;
+        shed += crowd.shed;
         for (why, count) in &crowd.errors {
             *report.connections.reasons.entry(format!("message refused: {why}")).or_default() += count;
         }
@@ -50,6 +51,9 @@ pub fn add<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, report: &mut Report)
     report.latency("return_to_synced", to_synced);
     if to_synced.percentiles().is_some() || setbacks > 0 {
         report.figure("returns_tried_again", setbacks as f64, "openings");
+    }
+    if shed > 0 {
+        report.figure("refused_and_tried_again", shed as f64, "answers");
     }
     report.messages = Some(totals);
     let [to_sent, ..] = sums;
@@ -129,6 +133,7 @@ impl Moment {
         self.cpu.figures(&before.cpu, span.acknowledged, report);
         let used = self.cpu.own.saturating_sub(before.cpu.own).as_secs_f64();
         report.figure("own_cpu", 100.0 * used / span.seconds, "% of one core");
+        span.server_times(report);
         if let (Some(syncs), Some(records)) =
             (span.grown("ringpost_store_fdatasyncs_total", ""), span.grown("ringpost_store_records_total", ""))
         {
@@ -139,6 +144,20 @@ impl Moment {
 }
 
 impl Span {
+    /// Enters what the gateway says that it took inside: direct messages and those to groups, commits, turns of its loops.
+    pub fn server_times(&self, report: &mut Report) {
+        let Some((now, then)) = &self.metrics else { return };
+        for (told, name, label) in [
+            ("server_send_direct", "ringpost_send_seconds", "to=\"user\""),
+            ("server_send_group", "ringpost_send_seconds", "to=\"group\""),
+            ("server_commit", "ringpost_commit_seconds", ""),
+            ("server_turn", "ringpost_turn_seconds", ""),
+        ] {
+            let counted = now.buckets(name, label).since(&then.buckets(name, label));
+            report.server.extend(counted.percentiles().map(|bounds| (told, bounds)));
+        }
+    }
+
     /// How much a counter of the gateway has grown, where it can be asked; of the samples whose labels hold `label`.
     pub fn grown(&self, name: &str, label: &str) -> Option<f64> {
         self.metrics.as_ref().map(|(now, then)| now.sum_where(name, label) - then.sum_where(name, label))

@@ -1,6 +1,8 @@
 //! The command line: one file per command.
 
+mod aims;
 mod backlog;
+mod beside;
 mod chat;
 mod connect;
 mod fanout;

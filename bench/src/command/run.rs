@@ -179,12 +179,9 @@ impl Run {
         })
     }
 
-    fn work<'s, S, M>(&'s self, worker: u32, names: &'s Names, make: &M) -> Result<(S, Connections), LinkError>
-    where
-        S: Scenario,
-        M: Fn(u32, &'s Names) -> S,
-    {
-        let target = Target {
+    /// Where the connections of a worker go.
+    pub fn target<'s>(&'s self, worker: u32, names: &'s Names) -> Target<'s> {
+        Target {
             address: self.address,
             host: self.host.clone(),
             dialect: self.dialect.clone(),
@@ -194,7 +191,15 @@ impl Run {
             patience: self.common.patience,
             at_once: self.common.at_once.max(1),
             worker,
-        };
+        }
+    }
+
+    fn work<'s, S, M>(&'s self, worker: u32, names: &'s Names, make: &M) -> Result<(S, Connections), LinkError>
+    where
+        S: Scenario,
+        M: Fn(u32, &'s Names) -> S,
+    {
+        let target = self.target(worker, names);
         let mut scenario = make(worker, names);
         match worker::run(&target, names.len() as u32, &self.shared, &mut scenario) {
             Ok(connections) => Ok((scenario, connections)),
@@ -225,6 +230,17 @@ impl Run {
     pub fn metrics(&self) -> Result<Option<Metrics>, RunError> {
         let Some(admin) = self.common.admin else { return Ok(None) };
         Metrics::read(admin).map(Some).map_err(|error| RunError::Admin { admin, error })
+    }
+
+    /// Resident memory of the gateway, and of its store the trees on disk and the log that they do not hold, in bytes; `None`
+    /// where nobody tells it.
+    pub fn server_memory(&self) -> Option<(u64, Option<f64>)> {
+        let metrics = self.metrics().ok().flatten();
+        let store = metrics
+            .as_ref()
+            .map(|page| page.sum("ringpost_store_tree_bytes") + page.sum("ringpost_store_uncovered_bytes"));
+        let told = || Some(metrics?.sum("process_resident_memory_bytes") as u64);
+        self.common.server_pid.map_or_else(told, limits::rss).map(|rss| (rss, store))
     }
 
     /// Resident memory of the gateway in bytes; `None` where neither --server-pid nor --admin tells it.

@@ -1,5 +1,7 @@
 //! `flood storm`: all sessions drop at once and come back.
 
+use super::aims::Aims;
+use super::beside::{Beside, Others};
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError, Speak};
 use crate::load::Stage;
@@ -13,6 +15,7 @@ use std::time::Duration;
 const EXAMPLES: &str = "Examples:
   flood storm --users 10000
   flood storm --users 10000 --messages 20000 --rate 5000 --admin 127.0.0.1:7601
+  flood storm --users 10000 --messages 20000 --beside 500 --admin 127.0.0.1:7601 --aim-server-p99 20ms
   flood storm --users 30000 --spread 10s --away 5s --within 30s --json storm.json";
 
 /// Opens a session for each user, cuts all of them at once without a close, has them written to while they are away, and
@@ -48,6 +51,10 @@ pub struct Storm {
     /// How long opening all sessions may take at first, and creating the groups, each.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     connect_within: Duration,
+    #[command(flatten)]
+    beside: Beside,
+    #[command(flatten)]
+    aims: Aims,
 }
 
 impl Storm {
@@ -70,6 +77,8 @@ impl Storm {
             within: self.within,
             connect_within: self.connect_within,
             in_order: false,
+            beside: &self.beside,
+            aims: &self.aims,
         }
         .run()
     }
@@ -97,15 +106,24 @@ pub struct Storming<'a> {
     pub within: Duration,
     pub connect_within: Duration,
     pub in_order: bool,
+    pub beside: &'a Beside,
+    pub aims: &'a Aims,
 }
 
 impl Storming<'_> {
     pub fn run(&self) -> Result<bool, RunError> {
         let unit = self.shape.leavers + self.shape.writers;
+        self.aims.check(self.common)?;
         let run = Run::prepare(self.common, self.shape.users, unit, &Speak::Sessions)?;
+        let mut report = self.beside.run(self.common, |others| self.measure(&run, others))?;
+        self.aims.judge(&mut report);
+        run.conclude(&report)
+    }
+
+    fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {
         let writing = Duration::from_secs_f64((self.messages as f64 / self.rate.max(0.001)).min(1e9));
         let (mut settled, mut written, mut moments) = (true, true, Vec::new());
-        let make = |worker, names| self.scene(&run, worker, names);
+        let make = |worker, names| self.scene(run, worker, names);
         let (scenes, connections) = run.go(make, |shared, progress| {
             settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
             if self.messages > 0 {
@@ -113,9 +131,11 @@ impl Storming<'_> {
             }
             let limit = self.away + 2 * writing + Duration::from_secs(30);
             written = shared.run(Stage::Away, limit, progress, "away");
-            moments.push(Moment::of(&run));
+            others.measure();
+            moments.push(Moment::of(run));
             shared.run(Stage::Return, self.within, progress, "return");
-            moments.push(Moment::of(&run));
+            moments.push(Moment::of(run));
+            others.measured();
             // Only what was pushed beside a sync is still on its way.
             shared.run(Stage::Settle, Duration::from_secs(10).min(self.within), progress, "settle");
         })?;
@@ -123,11 +143,11 @@ impl Storming<'_> {
         report.connections = connections;
         let crowds = || scenes.iter().map(|scene| &scene.crowd);
         messages::add(crowds(), &mut report);
-        self.add_return(&scenes, &moments, &mut report);
+        self.add_return(&scenes, &moments, others.are_there(), &mut report);
         report.target(settled, || "not all users were told that they are synced when they first connected".to_owned());
         report.target(written, || "not every message was acknowledged before the return".to_owned());
         messages::targets(crowds(), self.shape.users, false, &mut report);
-        run.conclude(&report)
+        Ok(report)
     }
 
     fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names) -> Scene<'r, Lead> {
@@ -155,7 +175,7 @@ impl Storming<'_> {
         Scene { crowd, lead }
     }
 
-    fn add_return(&self, scenes: &[Scene<'_, Lead>], moments: &[Moment], report: &mut Report) {
+    fn add_return(&self, scenes: &[Scene<'_, Lead>], moments: &[Moment], are_others_there: bool, report: &mut Report) {
         let began = scenes.iter().map(|scene| scene.lead.began).filter(|&at| at > 0).min().unwrap_or(0);
         let ended = scenes.iter().map(|scene| scene.lead.ended).max().unwrap_or(0);
         let seconds = ended.saturating_sub(began) as f64 / 1e9;
@@ -164,12 +184,15 @@ impl Storming<'_> {
         report.figure("sync_rate", returned as f64 / seconds.max(1e-9), "users/s");
         let [before, after] = moments else { return };
         let span = after.since(before);
+        span.server_times(report);
         let records = span.delivered as f64;
-        report.figure_if_known("server_cpu_per_user", span.server_micros.map(|us| us / returned.max(1) as f64), "us");
+        // Others who write cost, too.
+        let server_micros = span.server_micros.filter(|_| !are_others_there);
+        report.figure_if_known("server_cpu_per_user", server_micros.map(|us| us / returned.max(1) as f64), "us");
         if records > 0.0 {
             report.figure("records_on_return", records, "records");
             report.figure("record_rate", records / seconds.max(1e-9), "records/s");
-            report.figure_if_known("server_cpu_per_record", span.server_micros.map(|us| us / records), "us");
+            report.figure_if_known("server_cpu_per_record", server_micros.map(|us| us / records), "us");
         }
     }
 }

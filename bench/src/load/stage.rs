@@ -60,6 +60,8 @@ pub struct Shared {
     workers: u64,
     /// A worker has ended with an error: the run is over.
     broken: AtomicBool,
+    /// What was scheduled from and before these times counts for latencies.
+    measured: [AtomicU64; 2],
 }
 
 impl Shared {
@@ -72,6 +74,7 @@ impl Shared {
             done: Default::default(),
             workers,
             broken: AtomicBool::new(false),
+            measured: [AtomicU64::new(0), AtomicU64::new(u64::MAX)],
         }
     }
 
@@ -100,8 +103,38 @@ impl Shared {
         &self.done[stage as usize]
     }
 
+    /// Latencies count for what is scheduled from this time on; without it for all.
+    pub fn measure_from(&self, at: u64) {
+        let [first, _] = &self.measured;
+        first.store(at, Ordering::Release);
+    }
+
+    /// Latencies do not count for what is scheduled at this time or later.
+    pub fn measure_until(&self, at: u64) {
+        let [_, end] = &self.measured;
+        end.store(at, Ordering::Release);
+    }
+
+    /// Whether the latency of something that was scheduled for `at` counts.
+    pub fn is_measured(&self, at: u64) -> bool {
+        let [first, end] = &self.measured;
+        (first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&at)
+    }
+
     /// Begins `stage` and waits until all workers have done it, at most for `limit`. Whether all did.
     pub fn run(&self, stage: Stage, limit: Duration, progress: &mut Progress, name: &str) -> bool {
+        self.run_until(stage, limit, progress, name, || false)
+    }
+
+    /// The same, until `over` at most.
+    pub fn run_until(
+        &self,
+        stage: Stage,
+        limit: Duration,
+        progress: &mut Progress,
+        name: &str,
+        over: impl Fn() -> bool,
+    ) -> bool {
         self.began.store(self.clock.now(), Ordering::Release);
         self.stage.store(stage as u8, Ordering::Release);
         let end = self.clock.now().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
@@ -110,7 +143,7 @@ impl Shared {
             if self.count(stage).load(Ordering::Acquire) >= self.workers {
                 return true;
             }
-            if self.clock.now() >= end || self.broken.load(Ordering::Acquire) {
+            if over() || self.clock.now() >= end || self.broken.load(Ordering::Acquire) {
                 return false;
             }
             std::thread::sleep(LOOK_EVERY);

@@ -32,6 +32,8 @@ pub struct Settings {
     pub seed: u64,
     /// This worker's number.
     pub worker: u64,
+    /// Latencies are kept over time in slices of this width; zero: they are not.
+    pub slice: Duration,
 }
 
 /// The lead of one worker's chat.
@@ -85,6 +87,7 @@ impl Chat {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let (rate, duration) = (self.settings.rate, nanos(self.settings.duration));
         let (worker, workers) = (self.settings.worker, crowd.shared.workers());
+        crowd.slices.begin(began, nanos(self.settings.slice));
         let schedule = self.schedule.get_or_insert_with(|| Schedule::new(rate, began, duration, worker, workers));
         let mut schedule = schedule.clone();
         while let Some(at) = schedule.take_due(crowd.shared.clock.now()) {

@@ -35,7 +35,10 @@ impl Crowd<'_> {
                     self.ledger.damaged();
                 }
             }
-            Some(Answer::Error(_)) => self.groups.refused(frame.re),
+            Some(Answer::Error(error)) => {
+                self.shed += u64::from(error.retryable);
+                self.groups.refused(frame.re);
+            }
             _ => {}
         }
     }
@@ -110,10 +113,12 @@ impl Crowd<'_> {
         let Seen::First { scheduled, last } = self.ledger.delivered(number, user, record.seq) else { return };
         let was_there = self.talkers.get(user as usize).is_some_and(|talker| talker.since <= scheduled);
         let times = if group.is_some() { &mut self.group } else { &mut self.direct };
-        if was_there {
+        let is_measured = self.shared.is_measured(scheduled);
+        if was_there && is_measured {
             times.to_push.record(scheduled, now);
+            self.slices.push(scheduled, now);
         }
-        if last && group.is_some() {
+        if last && is_measured && group.is_some() {
             self.to_last.record(scheduled, now);
         }
     }
@@ -143,9 +148,10 @@ impl Crowd<'_> {
         let group = self.groups.id(room);
         if let Seen::First { scheduled, .. } = self.ledger.acknowledged(number, sent.seq, sent.id) {
             match self.talkers.get(user as usize) {
-                Some(talker) if talker.since <= scheduled => {
+                Some(talker) if talker.since <= scheduled && self.shared.is_measured(scheduled) => {
                     let times = if group.is_some() { &mut self.group } else { &mut self.direct };
                     times.to_sent.record(scheduled, now);
+                    self.slices.sent(scheduled, now);
                 }
                 _ => self.unmeasured += 1,
             }

@@ -13,6 +13,7 @@ pub use scene::Scene;
 
 use crate::load::worker::User;
 use crate::load::{Links, Shared, Stage};
+use crate::over_time::Slices;
 use crate::progress::Counters;
 use crate::report::Latencies;
 use crate::sent::SentLog;
@@ -90,6 +91,8 @@ pub struct Crowd<'a> {
     pub errors: BTreeMap<String, u64>,
     pub direct: Times,
     pub group: Times,
+    /// The same over time, where a lead has begun it.
+    pub slices: Slices,
     /// From the scheduled time of a message to a group until the last receiver has it.
     pub to_last: Latencies,
     /// How late a send left, against its schedule: this tool's own delay.
@@ -99,6 +102,8 @@ pub struct Crowd<'a> {
     pub to_synced: Latencies,
     /// Openings of those who come back that failed, and were tried again.
     pub setbacks: u64,
+    /// Answers that were errors to be tried again: the server shed load.
+    pub shed: u64,
     /// Acknowledged, but the sender was away meanwhile: not measured.
     pub unmeasured: u64,
 }
@@ -137,11 +142,13 @@ impl<'a> Crowd<'a> {
             errors: BTreeMap::new(),
             direct: Times::default(),
             group: Times::default(),
+            slices: Slices::default(),
             to_last: Latencies::default(),
             lag: Latencies::default(),
             to_welcome: Latencies::default(),
             to_synced: Latencies::default(),
             setbacks: 0,
+            shed: 0,
             unmeasured: 0,
         }
     }

@@ -1,0 +1,151 @@
+//! A run over time: latencies by when a message was scheduled, beside what the gateway said of its memory then.
+//!
+//! Owns: the slices of one worker, and how those of all workers become the points of a report. Guarantees: a bounded number of
+//! slices; a latency belongs to the slice of its scheduled time, so that a stall shows when it began. Never does: reading a
+//! clock.
+
+use crate::report::Latencies;
+use serde::Serialize;
+
+/// Slices of a run at most; what is later counts for the last one.
+pub const MOST_SLICES: usize = 256;
+const MIB: f64 = 1_048_576.0;
+
+/// What the gateway said of itself at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Since the load began.
+    pub seconds: f64,
+    pub rss_mib: f64,
+    /// The trees on disk, and the log that they do not hold; where it was told.
+    pub store_mib: Option<f64>,
+}
+
+impl Sample {
+    /// From bytes.
+    pub fn new(seconds: f64, rss: u64, store: Option<f64>) -> Self {
+        Self { seconds, rss_mib: rss as f64 / MIB, store_mib: store.map(|bytes| bytes / MIB) }
+    }
+}
+
+/// One slice of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// The end of the slice, since the load began.
+    pub seconds: f64,
+    pub sent: u64,
+    pub sent_p99_us: Option<u64>,
+    pub push_p50_us: Option<u64>,
+    pub push_p99_us: Option<u64>,
+    pub push_max_us: Option<u64>,
+    pub rss_mib: Option<f64>,
+    pub store_mib: Option<f64>,
+}
+
+/// Latencies of one worker, by slice.
+#[derive(Debug, Default)]
+pub struct Slices {
+    began: u64,
+    /// Nanoseconds; 0: nothing is kept.
+    width: u64,
+    slices: Vec<(Latencies, Latencies)>,
+}
+
+impl Slices {
+    /// From now on what is scheduled from `began` on is kept, in slices of `width` nanoseconds. Once.
+    pub fn begin(&mut self, began: u64, width: u64) {
+        if self.width == 0 {
+            (self.began, self.width) = (began, width);
+        }
+    }
+
+    pub fn sent(&mut self, scheduled: u64, now: u64) {
+        if let Some((sent, _)) = self.at(scheduled) {
+            sent.record(scheduled, now);
+        }
+    }
+
+    pub fn push(&mut self, scheduled: u64, now: u64) {
+        if let Some((_, push)) = self.at(scheduled) {
+            push.record(scheduled, now);
+        }
+    }
+
+    fn at(&mut self, scheduled: u64) -> Option<&mut (Latencies, Latencies)> {
+        let index = scheduled.checked_sub(self.began)?.checked_div(self.width)?;
+        let index = (index as usize).min(MOST_SLICES - 1);
+        while self.slices.len() <= index {
+            self.slices.push((Latencies::coarse(), Latencies::coarse()));
+        }
+        self.slices.get_mut(index)
+    }
+}
+
+/// The slices of all workers, each with the last sample that was taken in it. Empty where none was begun.
+pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample]) -> Vec<Point> {
+    let mut sums: Vec<(Latencies, Latencies)> = Vec::new();
+    let mut width = 0.0;
+    for worker in workers.filter(|worker| worker.width > 0) {
+        width = worker.width as f64 / 1e9;
+        for (index, (sent, push)) in worker.slices.iter().enumerate() {
+            if index >= sums.len() {
+                sums.push((Latencies::coarse(), Latencies::coarse()));
+            }
+            if let Some((all_sent, all_push)) = sums.get_mut(index) {
+                all_sent.add(sent);
+                all_push.add(push);
+            }
+        }
+    }
+    let point = |(index, (sent, push)): (usize, &(Latencies, Latencies))| {
+        let (sent, push) = (sent.percentiles(), push.percentiles());
+        let (start, end) = (index as f64 * width, (index + 1) as f64 * width);
+        let sample = samples.iter().rfind(|sample| (start..end).contains(&sample.seconds));
+        Point {
+            seconds: end,
+            sent: sent.map_or(0, |p| p.count),
+            sent_p99_us: sent.map(|p| p.p99_us),
+            push_p50_us: push.map(|p| p.p50_us),
+            push_p99_us: push.map(|p| p.p99_us),
+            push_max_us: push.map(|p| p.max_us),
+            rss_mib: sample.map(|sample| sample.rss_mib),
+            store_mib: sample.and_then(|sample| sample.store_mib),
+        }
+    };
+    sums.iter().enumerate().map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_latency_belongs_to_the_slice_in_which_it_was_scheduled() {
+        let mut workers = [Slices::default(), Slices::default()];
+        workers[0].sent(1, 2); // Before it has begun nothing is kept.
+        for worker in &mut workers {
+            worker.begin(10 * SECOND, SECOND);
+            worker.begin(0, 1);
+            worker.sent(10 * SECOND, 10 * SECOND + MS);
+            worker.push(12 * SECOND - 1, 15 * SECOND);
+        }
+        let samples = [Sample::new(0.1, 1 << 20, None), Sample::new(1.5, 3 << 20, Some(1_048_576.0))];
+        let points = points(workers.iter(), &samples);
+        assert_eq!(points.iter().map(|p| (p.seconds, p.sent)).collect::<Vec<_>>(), [(1.0, 2), (2.0, 0)]);
+        assert!(points[0].sent_p99_us.unwrap().abs_diff(1_000) <= 10 && points[0].push_p99_us.is_none());
+        assert!(points[1].push_p99_us.unwrap() >= 2_900_000);
+        assert_eq!((points[0].rss_mib, points[1].rss_mib, points[1].store_mib), (Some(1.0), Some(3.0), Some(1.0)));
+    }
+
+    #[test]
+    fn slices_are_bounded_and_none_come_from_none() {
+        let mut slices = Slices::default();
+        slices.begin(0, 1);
+        slices.sent(u64::MAX / 2, u64::MAX / 2);
+        assert_eq!(points(std::iter::once(&slices), &[]).len(), MOST_SLICES);
+        assert_eq!(points(std::iter::once(&Slices::default()), &[]), []);
+    }
+}
