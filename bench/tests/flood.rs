@@ -11,8 +11,12 @@ use std::collections::HashSet;
 use support::{Dir, figure, flood};
 
 fn gateway(dir: &Dir) -> Server {
+    gateway_with(dir, &[])
+}
+
+fn gateway_with(dir: &Dir, more: &[(&str, &str)]) -> Server {
     let data = dir.path("data");
-    let pairs = [
+    let mut pairs = vec![
         ("dev", "true"),
         ("listen", "127.0.0.1:0"),
         ("admin", "127.0.0.1:0"),
@@ -20,6 +24,7 @@ fn gateway(dir: &Dir) -> Server {
         // Sends are not refused because the machine's disk is rather full.
         ("disk_floor", "1"),
     ];
+    pairs.extend(more);
     Server::start(Config::from_pairs(&pairs).unwrap()).unwrap()
 }
 
@@ -176,5 +181,26 @@ fn what_others_write_beside_is_verified_and_an_aim_that_is_missed_fails_the_run(
     }
     let (_, report) = flood(&dir, &url, &format!("storm --users 50 --away 0s {beside} --aim-server-p99 1us"));
     assert!(report["missed"][0].as_str().unwrap().contains("p99 of direct messages"), "{report}");
+    server.stop();
+}
+
+#[test]
+fn slow_readers_are_closed_and_have_everything_once_they_return() {
+    let dir = Dir::new();
+    let server = gateway_with(&dir, &[("progress_ms", "1000")]);
+    let url = format!("ws://{}", server.ready().listen);
+    for (grouped, messages) in [("", 8 * 128 * 3 * 2), ("--grouped", 3 * 128 * 3 * 2)] {
+        let sessions = "--readers 4 --trickle 2 --mute 2 --together 3 --every 500ms --duration 1500ms";
+        let arguments = format!("slow {sessions} {grouped} --recover-within 1s --admin {}", server.ready().admin);
+        let (_, report) = flood(&dir, &url, &format!("{arguments} --prefix s{grouped}"));
+        // The other tests of this process have memory, too.
+        let missed = report["missed"].as_array().unwrap();
+        assert!(missed.iter().all(|sentence| sentence.as_str().unwrap().starts_with("memory ")), "{report}");
+        assert_eq!(report["messages"]["sent"], messages, "{report}");
+        assert_eq!(report["messages"]["delivered"], report["messages"]["owed"]);
+        assert_eq!((figure(&report, "closed_4002"), figure(&report, "close_frames_4002_seen")), (8.0, 2.0), "{report}");
+        assert!(figure(&report, "outbound_peak") > 0.5, "{report}");
+        assert!(report["server"]["server_send_direct"]["count"].as_u64() > Some(0), "{report}");
+    }
     server.stop();
 }

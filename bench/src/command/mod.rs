@@ -11,6 +11,8 @@ mod messages;
 mod ping;
 mod run;
 mod search;
+mod slow;
+mod slow_watch;
 mod storm;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +38,7 @@ enum Command {
     Storm(storm::Storm),
     Backlog(backlog::Backlog),
     Fanout(fanout::Fanout),
+    Slow(slow::Slow),
 }
 
 impl Cli {
@@ -49,6 +52,7 @@ impl Cli {
             Command::Storm(command) => command.run(),
             Command::Backlog(command) => command.run(),
             Command::Fanout(command) => command.run(),
+            Command::Slow(command) => command.run(),
         }
     }
 }

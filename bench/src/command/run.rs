@@ -71,6 +71,8 @@ pub enum RunError {
     File { path: PathBuf, error: io::Error },
     #[error("--admin {admin}: {error}")]
     Admin { admin: SocketAddr, error: io::Error },
+    #[error("the slow reader {name}: {error}")]
+    Slow { name: String, error: io::Error },
     #[error("{0}")]
     Usage(String),
     #[error("a load thread ended early")]
@@ -192,6 +194,12 @@ impl Run {
             at_once: self.common.at_once.max(1),
             worker,
         }
+    }
+
+    /// A token for this name; empty where none is needed.
+    pub fn token(&self, name: &str) -> Result<String, RunError> {
+        let token = self.tokens.as_ref().map(|tokens| tokens.token(name)).transpose();
+        Ok(token.map_err(TokenError::from)?.unwrap_or_default())
     }
 
     fn work<'s, S, M>(&'s self, worker: u32, names: &'s Names, make: &M) -> Result<(S, Connections), LinkError>

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod links;
+pub mod slow;
 pub mod stage;
 pub mod worker;
 

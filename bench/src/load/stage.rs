@@ -27,6 +27,8 @@ pub enum Stage {
     Load,
     /// Those who are to be away leave; done when what is sent meanwhile is acknowledged.
     Away,
+    /// Those who do not read are written to; done when everything was sent and answered.
+    Slow,
     /// Those who are away come back; done when all have synced.
     Return,
     /// Wait for what is outstanding.
@@ -35,13 +37,14 @@ pub enum Stage {
     Finish,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage::Connect,
     Stage::Groups,
     Stage::Hold,
     Stage::PingAll,
     Stage::Load,
     Stage::Away,
+    Stage::Slow,
     Stage::Return,
     Stage::Settle,
     Stage::Finish,

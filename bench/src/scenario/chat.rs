@@ -169,7 +169,7 @@ impl Lead for Chat {
                 (crowd.is_back(), u64::MAX)
             }
             Stage::Settle => (crowd.ledger.is_settled(), u64::MAX),
-            Stage::Hold | Stage::PingAll | Stage::Away | Stage::Finish => (false, u64::MAX),
+            Stage::Hold | Stage::PingAll | Stage::Away | Stage::Slow | Stage::Finish => (false, u64::MAX),
         }
     }
 }

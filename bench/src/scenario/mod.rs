@@ -6,4 +6,5 @@ pub mod connect;
 pub mod crowd;
 pub mod fanout;
 pub mod ping;
+pub mod slow;
 pub mod storm;

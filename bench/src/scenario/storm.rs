@@ -133,7 +133,7 @@ impl Lead for Storm {
             Stage::Away => self.away(crowd, links, began),
             Stage::Return => self.come_back(crowd, links, began),
             Stage::Settle => (crowd.ledger.is_settled(), u64::MAX),
-            Stage::Hold | Stage::PingAll | Stage::Load | Stage::Finish => (false, u64::MAX),
+            Stage::Hold | Stage::PingAll | Stage::Load | Stage::Slow | Stage::Finish => (false, u64::MAX),
         }
     }
 

@@ -246,6 +246,12 @@ impl Ledger {
         totals.acknowledged + totals.refused >= totals.sent && totals.delivered >= totals.owed
     }
 
+    /// Messages that were sent and have no answer.
+    pub fn unanswered(&self) -> u64 {
+        let totals = &self.totals;
+        totals.sent.saturating_sub(totals.acknowledged + totals.refused)
+    }
+
     /// Whether everything that was sent is answered.
     pub fn is_answered(&self) -> bool {
         self.totals.acknowledged + self.totals.refused >= self.totals.sent

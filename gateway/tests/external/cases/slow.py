@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import subprocess
 import time
 
-from harness import Session, eventually, run_cases, uuid7
+from harness import TARGET, Session, eventually, run_cases, uuid7
 
 # Members of one group: what is sent to one is sent to all, and stored once, so that memory is what waits for them.
 STOPPED, TRICKLING, MUTE = 200, 25, 25
@@ -15,6 +16,9 @@ MESSAGES, TEXT_BYTES = 256, 4 << 10  # 1 MiB each, four windows, in bursts of 51
 WINDOW = 256 << 10
 PROGRESS_MS = 6_000
 TEXT = "x" * TEXT_BYTES
+# A tenth of the time that the case names; what is demanded is the same.
+FLOOD_SLOW = ["--grouped", "--duration", "10s", "--closed-within", "40s", "--aim-push-p99", "2s"]
+NOTED = ("outbound peak each", "rss growth", "bursts achieved bytes")
 
 
 async def O15_slow_consumers(server):
@@ -40,6 +44,16 @@ async def O15_slow_consumers(server):
     slowest = await probing
     mib = f"{grown >> 20} MiB grown, {stored >> 20} for consumers that keep up, {first >> 20} and {again >> 20} afterwards"
     return f"{mib}; slowest probe {slowest * 1000:.0f} ms"
+
+
+async def O15_as_written(server):
+    """`flood slow`: 200 that stop reading, 50 that read a byte a second and 10 that never ack, each sent 512 KiB every 2 s"""
+    command = [TARGET / "ci" / "flood", "slow", "--quiet", "--url", f"ws://{server.listen}", "--admin", server.admin]
+    command += FLOOD_SLOW
+    run = await asyncio.to_thread(subprocess.run, list(map(str, command)), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    told = [line.strip() for line in run.stdout.splitlines() if line.lstrip().startswith(NOTED)]
+    return "; ".join(" ".join(line.split()) for line in told)
 
 
 async def wave(server, ann, pairs, stored, name):
@@ -184,4 +198,4 @@ async def open_small(server, user):
 
 
 if __name__ == "__main__":
-    run_cases([O15_slow_consumers], "--progress-ms", str(PROGRESS_MS))
+    run_cases([O15_slow_consumers, O15_as_written], "--progress-ms", str(PROGRESS_MS))
