@@ -209,7 +209,11 @@ impl StoreRequest {
 
     /// Whether it reads many rows, for somebody who comes back or looks back: what a message on its way waits for goes first.
     pub fn is_page(&self) -> bool {
-        matches!(self, Self::LoadUser { .. } | Self::ReadLog { .. } | Self::ListItems { .. })
+        match self {
+            Self::LoadUser { .. } | Self::ListItems { .. } => true,
+            Self::ReadLog { records, .. } => *records > 1,
+            _ => false,
+        }
     }
 }
 

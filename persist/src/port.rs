@@ -53,10 +53,14 @@ impl Queues {
         self.raises.pop()
     }
 
-    /// The next read: pages wait for all others, so that one user with much to catch up on keeps nobody waiting for longer
-    /// than a page takes.
-    pub(crate) fn next_read(&self) -> Option<StoreRequest> {
-        self.looks.pop().or_else(|| self.pages.pop())
+    /// The next read of a few rows: it waits for no page, so that who has much to catch up on keeps nobody waiting.
+    pub(crate) fn next_look(&self) -> Option<StoreRequest> {
+        self.looks.pop()
+    }
+
+    /// The next read of many rows.
+    pub(crate) fn next_page(&self) -> Option<StoreRequest> {
+        self.pages.pop()
     }
 
     /// The slot was reserved when the request was submitted, so there is always room.
@@ -77,18 +81,25 @@ pub struct StorePort {
     queues: Arc<Queues>,
     /// The store is closing: what was submitted is still answered, nothing more is taken.
     closing: Arc<AtomicBool>,
-    /// Called where something new is in the queue of writes, and in that of reads.
-    wake_writers: Waker,
-    wake_readers: Waker,
+    wake: Wakers,
     /// Requests whose answers were not polled yet: each has a slot in the answer queue.
     outstanding: usize,
     wrote: bool,
-    read: bool,
+    looked: bool,
+    paged: bool,
+}
+
+/// Called where something new is in the queues of writes, of short reads, and of pages.
+#[derive(Clone)]
+pub(crate) struct Wakers {
+    pub(crate) writes: Waker,
+    pub(crate) looks: Waker,
+    pub(crate) pages: Waker,
 }
 
 impl StorePort {
-    pub(crate) fn new(queues: Arc<Queues>, closing: Arc<AtomicBool>, wake_writers: Waker, wake_readers: Waker) -> Self {
-        Self { queues, closing, wake_writers, wake_readers, outstanding: 0, wrote: false, read: false }
+    pub(crate) fn new(queues: Arc<Queues>, closing: Arc<AtomicBool>, wake: Wakers) -> Self {
+        Self { queues, closing, wake, outstanding: 0, wrote: false, looked: false, paged: false }
     }
 
     /// Takes the request, or gives it back when as many are unanswered as the queue has slots, or the store is closing.
@@ -103,9 +114,10 @@ impl StorePort {
             queue.push(request)?;
             self.wrote = true;
         } else {
-            let queue = if request.is_page() { &self.queues.pages } else { &self.queues.looks };
+            let is_page = request.is_page();
+            let queue = if is_page { &self.queues.pages } else { &self.queues.looks };
             queue.push(request)?;
-            self.read = true;
+            (self.paged, self.looked) = (self.paged || is_page, self.looked || !is_page);
         }
         self.outstanding += 1;
         Ok(())
@@ -114,10 +126,13 @@ impl StorePort {
     /// Wakes the store threads that have new requests; once per turn of the caller's loop.
     pub fn flush(&mut self) {
         if std::mem::take(&mut self.wrote) {
-            (self.wake_writers)();
+            (self.wake.writes)();
         }
-        if std::mem::take(&mut self.read) {
-            (self.wake_readers)();
+        if std::mem::take(&mut self.looked) {
+            (self.wake.looks)();
+        }
+        if std::mem::take(&mut self.paged) {
+            (self.wake.pages)();
         }
     }
 
@@ -150,31 +165,48 @@ impl fmt::Debug for StorePort {
 mod tests {
     use super::*;
     use ringpost_proto::id::{ConversationId, UserKey};
+    use std::sync::atomic::AtomicU32;
+
+    /// A port, and how often it woke who writes, looks and reads pages.
+    fn port() -> (Arc<Queues>, StorePort, impl Fn() -> [u32; 3]) {
+        let (queues, woken) = (Arc::new(Queues::new(8)), Arc::new([const { AtomicU32::new(0) }; 3]));
+        let counts = |n: usize| -> Waker {
+            let woken = Arc::clone(&woken);
+            Arc::new(move || {
+                woken[n].fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        let wake = Wakers { writes: counts(0), looks: counts(1), pages: counts(2) };
+        let port = StorePort::new(Arc::clone(&queues), Arc::default(), wake);
+        (queues, port, move || [0, 1, 2].map(|n| woken[n].load(Ordering::Relaxed)))
+    }
 
     #[test]
     fn a_short_read_waits_for_no_page_that_came_before_it() {
-        let queues = Arc::new(Queues::new(8));
-        let nothing: Waker = Arc::new(|| {});
-        let mut port = StorePort::new(Arc::clone(&queues), Arc::default(), Arc::clone(&nothing), nothing);
+        let (queues, mut port, woken) = port();
         let user = UserKey::new("acme", "alice").unwrap();
         for tag in 1..=3 {
             let page = StoreRequest::LoadUser { tag, user: user.clone(), after: None, limit: 200, shown: false };
             port.submit(page).unwrap();
         }
         port.submit(StoreRequest::LoadConversation { tag: 4, conversation: ConversationId([1; 16]) }).unwrap();
-        let order: Vec<_> = std::iter::from_fn(|| queues.next_read()).map(|request| request.tag()).collect();
-        assert_eq!(order, [4, 1, 2, 3]);
+        let next = [queues.next_look(), queues.next_look(), queues.next_page(), queues.next_page()];
+        assert_eq!(next.map(|request| request.map(|request| request.tag())), [Some(4), None, Some(1), Some(2)]);
+        assert_eq!(woken(), [0; 3], "before the port is flushed");
+        port.flush();
+        port.flush();
+        assert_eq!(woken(), [0, 1, 1]);
     }
 
     #[test]
     fn registers_are_no_other_writes_and_are_there() {
-        let queues = Arc::new(Queues::new(8));
-        let nothing: Waker = Arc::new(|| {});
-        let mut port = StorePort::new(Arc::clone(&queues), Arc::default(), Arc::clone(&nothing), nothing);
+        let (queues, mut port, woken) = port();
         let key = crate::DocumentKey::Settings(UserKey::new("acme", "alice").unwrap());
         port.submit(StoreRequest::Raise { tag: 1, raises: Vec::new() }).unwrap();
         port.submit(StoreRequest::Cas { tag: 2, key, expected: 0, bytes: bytes::Bytes::new() }).unwrap();
         let next = [queues.next_write(), queues.next_write(), queues.next_raise(), queues.next_raise()];
         assert_eq!(next.map(|request| request.map(|request| request.tag())), [Some(2), None, Some(1), None]);
+        port.flush();
+        assert_eq!(woken(), [1, 0, 0]);
     }
 }

@@ -9,7 +9,7 @@ use common::records::options;
 use ringpost_persist::conformance::{self, Driver};
 use ringpost_persist::embedded::{self, OpenError, Opened, Options, StorePort};
 use ringpost_persist::files::RealFiles;
-use ringpost_persist::{Body, ConversationKind, Outcome, Raise, Record, RegisterKey, StoreAnswer, StoreRequest};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreAnswer, StoreRequest};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -206,28 +206,6 @@ fn what_waits_together_is_synced_together() {
     assert_eq!(stats.appends.load(Ordering::Relaxed), 200);
     assert!((1..=20).contains(&syncs), "{syncs} fdatasyncs for {records} records");
     assert_eq!(stats.commit_buckets.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>(), syncs);
-}
-
-#[test]
-fn a_message_waits_for_a_part_of_the_acks_that_came_before_it() {
-    let dir = TempDir::new();
-    let mut opened = with_ports(&dir, 1, 256);
-    let stats = Arc::clone(opened.store.stats());
-    let port = &mut opened.ports[0];
-    for tag in 0..20 {
-        let ack = |device| {
-            let (user, device) = (UserKey::new("t", "ann").unwrap(), DeviceId::new(&format!("d{device}")).unwrap());
-            Raise::new(RegisterKey::Delivered(ConversationId([tag as u8; 16]), user, device), 1)
-        };
-        port.submit(StoreRequest::Raise { tag, raises: (0..1_024).map(ack).collect() }).unwrap();
-    }
-    port.submit(append(100, 100, 0)).unwrap();
-    port.flush();
-    let order: Vec<_> = (0..21).map(|_| next(port).tag).collect();
-    assert_eq!(order[0], 100, "{order:?}");
-    assert!(order[1..].is_sorted(), "{order:?}");
-    assert_eq!(stats.registers.load(Ordering::Relaxed), 20 * 1_024);
-    assert_eq!(stats.batches.load(Ordering::Relaxed), 20, "one of them with the message");
 }
 
 #[test]

@@ -25,12 +25,13 @@ pub(crate) use tree::{Group, MemberRow};
 pub use wal::{Entropy, Failure, OpenError, segment_name};
 
 use crate::files::Files;
-use crate::port::Queues;
+use crate::port::{Queues, Wakers};
 use committer::{Committer, Recovery};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle, Thread};
+use threads::Reads;
 
 /// What to do when the log or a checkpoint fails. It is called on the thread that saw it, which ends if it returns; nothing
 /// that was not durable before will be answered.
@@ -57,7 +58,7 @@ pub struct Options {
     pub cached_rows: usize,
     /// For new records.
     pub retention: Retention,
-    /// Threads for reads, 1 at least.
+    /// Threads for reads of a few rows, and as many for pages; 1 at least.
     pub readers: usize,
     /// Appends are refused while less than this share of the disk is free. At 0 the disk may fill up, which ends the process.
     pub free_floor_percent: u64,
@@ -130,9 +131,12 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let of_committer = Arc::clone(&shared);
     store
         .spawn("store-commit", &options.dir, move || threads::commit(committer, &of_committer, &checkpoints, &fatal))?;
-    for _ in 0..options.readers.max(1) {
-        let (trees, of_reader) = (Arc::clone(&trees), Arc::clone(&shared));
-        store.spawn("store-read", &options.dir, move || threads::read(&trees, &of_reader))?;
+    let readers = options.readers.max(1);
+    for (name, reads) in [("store-look", Reads::Looks), ("store-read", Reads::Pages)] {
+        for _ in 0..readers {
+            let (trees, of_reader) = (Arc::clone(&trees), Arc::clone(&shared));
+            store.spawn(name, &options.dir, move || threads::read(reads, &trees, &of_reader))?;
+        }
     }
     let readers_end = store.threads.len();
     let (compactions, flushed) = mpsc::sync_channel(1);
@@ -145,13 +149,15 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let mut handles = store.threads[..readers_end].iter().map(|thread| thread.thread().clone());
     let ports = match handles.next() {
         Some(committer) => {
-            let readers: Vec<_> = handles.collect();
-            let wake_committer: Waker = Arc::new(move || committer.unpark());
-            let wake_readers: Waker = Arc::new(move || readers.iter().for_each(Thread::unpark));
-            let port = |queues: &Arc<Queues>| {
-                let (committer, readers) = (Arc::clone(&wake_committer), Arc::clone(&wake_readers));
-                StorePort::new(Arc::clone(queues), Arc::clone(&shared.closing), committer, readers)
+            let lookers: Vec<_> = handles.by_ref().take(readers).collect();
+            let pagers: Vec<_> = handles.collect();
+            let wake = Wakers {
+                writes: Arc::new(move || committer.unpark()),
+                looks: Arc::new(move || lookers.iter().for_each(Thread::unpark)),
+                pages: Arc::new(move || pagers.iter().for_each(Thread::unpark)),
             };
+            let port =
+                |queues: &Arc<Queues>| StorePort::new(Arc::clone(queues), Arc::clone(&shared.closing), wake.clone());
             shared.ports.iter().map(port).collect()
         }
         None => Vec::new(),

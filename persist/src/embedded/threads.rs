@@ -214,14 +214,27 @@ fn count_write(shared: &Shared, answer: &StoreAnswer) {
     counter.fetch_add(1, Relaxed);
 }
 
+/// Which reads a thread answers.
+#[derive(Clone, Copy)]
+pub(super) enum Reads {
+    /// Those of a few rows, which a message on its way may wait for.
+    Looks,
+    /// Those of many rows, for who comes back or looks back. Their threads step back: where a thousand devices came back at
+    /// once, their pages took the cores from the shards, and a message beside waited three times as long (measured).
+    Pages,
+}
+
 /// Answers reads until the store closes.
-pub(super) fn read(trees: &Trees, shared: &Shared) {
+pub(super) fn read(reads: Reads, trees: &Trees, shared: &Shared) {
     let _abort = AbortOnPanic;
+    if matches!(reads, Reads::Pages) {
+        step_back();
+    }
     loop {
         let closing = shared.closing.load(Acquire);
         let mut any = false;
         for port in &shared.ports {
-            any |= read_some(trees, port, shared);
+            any |= read_some(reads, trees, port, shared);
         }
         if !any {
             if closing {
@@ -232,10 +245,14 @@ pub(super) fn read(trees: &Trees, shared: &Shared) {
     }
 }
 
-fn read_some(trees: &Trees, port: &Arc<Queues>, shared: &Shared) -> bool {
+fn read_some(reads: Reads, trees: &Trees, port: &Arc<Queues>, shared: &Shared) -> bool {
+    let next = || match reads {
+        Reads::Looks => port.next_look(),
+        Reads::Pages => port.next_page(),
+    };
     let mut answered = 0;
     while answered < READS_IN_A_ROW
-        && let Some(request) = port.next_read()
+        && let Some(request) = next()
     {
         port.answer(StoreAnswer { tag: request.tag(), outcome: look_up(trees, &request, shared) });
         answered += 1;
@@ -256,5 +273,54 @@ fn look_up(trees: &Trees, request: &StoreRequest, shared: &Shared) -> Outcome {
             unreadable(&error, shared);
             Outcome::Unavailable
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Options;
+    use super::super::committer::Recovery;
+    use super::*;
+    use crate::files::RealFiles;
+    use crate::port::{StorePort, Wakers};
+    use crate::{DocumentKey, Raise, RegisterKey};
+    use ringpost_proto::id::{ConversationId, DeviceId, UserKey};
+
+    fn acks(tag: u64, devices: usize) -> StoreRequest {
+        let key = |device: usize| {
+            let device = DeviceId::new(&format!("d{device}")).unwrap();
+            RegisterKey::Delivered(ConversationId([tag as u8; 16]), UserKey::new("t", "ann").unwrap(), device)
+        };
+        StoreRequest::Raise { tag, raises: (0..devices).map(|device| Raise::new(key(device), 1)).collect() }
+    }
+
+    #[test]
+    fn a_batch_takes_all_other_writes_and_then_a_part_of_the_acks_from_each_port_in_turn() {
+        let dir = std::env::temp_dir().join(format!("ringpost-batch-{}", std::process::id()));
+        let Recovery { mut committer, .. } = Committer::open(Arc::new(RealFiles), &mut Options::new(&dir, 2))
+            .map_err(|error| error.to_string())
+            .unwrap();
+        let queues: Vec<_> = (0..2).map(|_| Arc::new(Queues::new(64))).collect();
+        let nothing: crate::Waker = Arc::new(|| {});
+        let wake = Wakers { writes: nothing.clone(), looks: nothing.clone(), pages: nothing };
+        let port = |queues: &Arc<Queues>| StorePort::new(queues.clone(), Arc::default(), wake.clone());
+        let mut ports: Vec<_> = queues.iter().map(port).collect();
+        let shared = Shared { ports: queues.clone(), stats: Arc::default(), closing: Arc::default() };
+        for tag in 0..8 {
+            ports[0].submit(acks(tag, REGISTERS / 4)).unwrap();
+        }
+        ports[1].submit(acks(8, 1)).unwrap();
+        let key = DocumentKey::Settings(UserKey::new("t", "ann").unwrap());
+        ports[0].submit(StoreRequest::Cas { tag: 9, key, expected: 0, bytes: bytes::Bytes::new() }).unwrap();
+        let mut batches = Vec::new();
+        while stage_all(&mut committer, &shared, 0) {
+            let mut answers = Vec::new();
+            assert!(committer.commit(&mut answers).is_ok());
+            batches.push(answers.iter().map(|(_, answer)| answer.tag).collect::<Vec<_>>());
+        }
+        drop(committer);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(batches, [vec![9, 0, 8, 1, 2, 3], vec![4, 5, 6, 7]]);
     }
 }

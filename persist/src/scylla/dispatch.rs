@@ -95,7 +95,7 @@ impl Dispatch {
                 self.write(port, request);
             }
             while self.reads < self.limits.reads
-                && let Some(request) = queues.next_read()
+                && let Some(request) = queues.next_look().or_else(|| queues.next_page())
             {
                 self.reads += 1;
                 self.read(port, request);

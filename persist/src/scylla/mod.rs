@@ -29,7 +29,7 @@ mod stats;
 pub use crate::port::{StorePort, Waker};
 pub use stats::Stats;
 
-use crate::port::Queues;
+use crate::port::{Queues, Wakers};
 use db::Db;
 use dispatch::{Limits, Shared};
 use known::Known;
@@ -135,7 +135,8 @@ pub fn open(options: Options) -> Result<Opened, OpenError> {
         Err(_) => return Err(OpenError::Schema("the thread of the store ended".into())),
     }
     let wake: Waker = Arc::new(move || work.notify_one());
-    let port = |queues| StorePort::new(queues, Arc::clone(&closing), Arc::clone(&wake), Arc::clone(&wake));
+    let wakers = Wakers { writes: Arc::clone(&wake), looks: Arc::clone(&wake), pages: wake };
+    let port = |queues| StorePort::new(queues, Arc::clone(&closing), wakers.clone());
     Ok(Opened { store, ports: queues.into_iter().map(port).collect() })
 }
 
