@@ -207,7 +207,7 @@ impl World {
                     self.store_later(device, delivery);
                 }
             }
-            Told::Tick { delivery, peer, delivered, read } => {
+            Told::Tick { delivery, peer, delivered, read, .. } => {
                 let peer = self.oracle.peer(&Some(v1::Peer { peer: Some(peer) }))?;
                 self.oracle.ticked(device, peer, delivered, read)?;
                 self.store_later(device, delivery);
