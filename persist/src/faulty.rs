@@ -90,7 +90,13 @@ pub struct FaultCounts {
     /// Appends and raises that a crash lost.
     pub lost_appends: u64,
     pub lost_raises: u64,
+    /// Documents written, whoever was told of it.
+    pub documents: u64,
 }
+
+/// What was committed at one moment.
+#[derive(Clone, Debug)]
+pub struct Backup(Index);
 
 /// See the module. Calls must come with times that do not go back.
 #[derive(Debug)]
@@ -215,6 +221,20 @@ impl FaultyStore {
         }
     }
 
+    /// What is committed now, as a backup of a running store holds it.
+    pub fn backup(&self) -> Backup {
+        Backup(self.index.clone())
+    }
+
+    /// The process that asks is dead, and the store is put back to what it was: nothing under way takes effect.
+    pub fn restore(&mut self, backup: &Backup) {
+        self.index = backup.0.clone();
+        self.events.clear();
+        self.lanes.clear();
+        // Whoever follows what is written looks again.
+        self.counts.documents += 1;
+    }
+
     pub fn counts(&self) -> FaultCounts {
         self.counts
     }
@@ -328,6 +348,7 @@ impl FaultyStore {
             }
             small => {
                 let written = self.index.write_small(small);
+                self.counts.documents += u64::from(matches!(written, Some(Outcome::Stored { .. })));
                 written.or_else(|| self.index.read(small)).unwrap_or(Outcome::Unimplemented)
             }
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Logs up to this length are searched for a client message id; longer ones have a table (4 B a record and its slack).
 const SCANNED: usize = 32;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Conversation {
     kind: Option<Arc<ConversationKind>>,
     log: Vec<Arc<Record>>,

@@ -25,7 +25,7 @@ pub const APPEND_RECORDS: usize = 64;
 
 /// Everything that is stored. About 300 B a record beside its body, 400 B a conversation, 16 B for each of a user's
 /// conversations.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Index {
     conversations: HashMap<ConversationId, Conversation, FixedState>,
     /// The conversations of each user, in the order in which it came to them.
