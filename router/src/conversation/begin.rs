@@ -1,4 +1,4 @@
-//! The first record of a direct conversation: appended only after its sender's home has counted it, where that is limited.
+//! The first message of a direct conversation: appended only after its sender's home has counted it, where that is limited.
 
 use super::allow::No;
 use super::{Conversation, Waiting};
@@ -22,7 +22,9 @@ pub(crate) enum Beginning {
 
 impl Conversation {
     pub(super) fn allows_beginning(&self, waiting: &Waiting, limited: bool) -> Result<(), No> {
-        let first = self.head == 0 && self.batch.is_empty() && !self.is_group();
+        // Whoever only blocked the other one, and no longer does, has begun nothing.
+        let said = self.roster.members().iter().any(|member| member.last_own > 0);
+        let first = !said && !self.is_group() && self.batch.iter().all(|(_, record)| record.kind == Kind::Change);
         // One may always talk to oneself.
         let alone = self.kind.members().len() < 2;
         if !limited || !first || alone || waiting.beginning == Beginning::Counted { Ok(()) } else { Err(No::Begin) }

@@ -2,7 +2,7 @@
 //! everybody.
 //!
 //! Owns: on the user's home shard, what it began within a day, and whether anybody ever answered it. Guarantees: a room appends
-//! the first record of a direct conversation only after this shard has counted it; who was answered once is not limited any
+//! the first message of a direct conversation only after this shard has counted it; who was answered once is not limited any
 //! more, which is kept with the user's devices. A restart forgets what was begun, so it gives another day's worth. Never does:
 //! count a conversation twice, or one that the other side began.
 

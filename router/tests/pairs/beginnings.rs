@@ -3,8 +3,10 @@
 use crate::world::{World, cmid, text};
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::v1;
+use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::v1::code::Value as Code;
-use ringpost_router::{ConnRef, Rate};
+use ringpost_proto::v1::server_frame::Answer;
+use ringpost_router::{ConnRef, Rate, Request};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -37,6 +39,18 @@ fn who_was_never_answered_begins_so_many_conversations_a_day_however_often_it_co
     world.advance(error.retry_after_ms);
     let mallory = world.open("mallory", "phone");
     assert_eq!(hi(&mut world, mallory, "user3", 3).unwrap().seq, 1);
+}
+
+#[test]
+fn a_block_that_is_taken_back_begins_no_conversation() {
+    let mut world = limited(1);
+    let mallory = world.open("mallory", "phone");
+    hi(&mut world, mallory, "bob", 1).unwrap();
+    let user = || "carl".to_owned();
+    for what in [Wire::Block(v1::Block { user: user() }), Wire::Unblock(v1::Block { user: user() })] {
+        assert!(matches!(world.answer(mallory, Request::More(Box::new(what))), Answer::Ok(_)));
+    }
+    assert_eq!(hi(&mut world, mallory, "carl", 2).unwrap_err().code(), Code::RateLimited);
 }
 
 #[test]
