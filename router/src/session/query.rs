@@ -174,7 +174,9 @@ impl Router {
         let entries = page.entries.iter().filter(|entry| entry.last.is_some());
         let (now_ms, prefs) = (self.now_ms(), self.users.get(&user).and_then(|user| user.prefs()));
         let muted = |entry: &UserEntry| prefs.is_some_and(|it| it.is_muted(entry.conversation, now_ms));
-        let entries = entries.map(|entry| listed(&user, entry, muted(entry))).collect();
+        let mut entries: Vec<_> = entries.map(|entry| listed(&user, entry, muted(entry))).collect();
+        // The store goes by records that the user may not see as well, such as those of somebody whom it blocks.
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.last_id));
         self.answer(key, re, Answer::ConversationPage(v1::ConversationPage { entries, cursor }));
     }
 }

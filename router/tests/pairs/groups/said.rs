@@ -8,6 +8,7 @@ use ringpost_proto::v1::client_frame::Request as Wire;
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::server_frame::Answer;
+use ringpost_router::Request;
 
 #[test]
 fn messages_are_edited_by_their_senders_and_erased_by_them_or_an_admin() {
@@ -82,6 +83,36 @@ fn who_is_blocked_is_not_told_and_is_not_heard() {
     assert_eq!(last.delivered_seq, 5);
     assert_eq!(last.excluded, [v1::Skip { from_seq: 3, to_seq: 3 }], "what came meanwhile was not delivered");
     assert_eq!(world.pushed(tablet), [4, 5]);
+}
+
+#[test]
+fn what_a_blocked_user_sends_moves_nothing_in_the_list_of_who_blocks() {
+    let mut world = World::new(2);
+    let [alice, bob, carl] = ["alice", "bob", "carl"].map(|name| world.open(name, "phone"));
+    let list = |world: &mut World| match world.answer(bob, Request::Conversations(Box::default())) {
+        Answer::ConversationPage(page) => {
+            let entry =
+                |it: &v1::ConversationEntry| (it.conversation.clone(), it.last_seq, it.unread, it.preview.clone());
+            page.entries.iter().map(entry).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    world.sent(alice, text("bob", cmid(1), "hi")).unwrap();
+    world.answer(bob, more(Wire::Block(v1::Block { user: "alice".into() })));
+    world.advance(10);
+    world.sent(carl, text("bob", cmid(2), "hello")).unwrap();
+    let before = list(&mut world);
+    assert_eq!(before.iter().map(|it| &it.3[..]).collect::<Vec<_>>(), ["hello", ""], "the block is the newest there");
+    for n in 3..6 {
+        world.advance(10);
+        world.sent(alice, text("bob", cmid(n), "hello?")).unwrap();
+    }
+    assert_eq!(list(&mut world), before);
+    world.answer(bob, more(Wire::Unblock(v1::Block { user: "alice".into() })));
+    world.advance(10);
+    world.sent(carl, text("bob", cmid(6), "again")).unwrap();
+    let after = list(&mut world);
+    assert_eq!(after.iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [(2, 2), (6, 1)], "nor later");
 }
 
 #[test]
