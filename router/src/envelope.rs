@@ -162,6 +162,21 @@ pub enum Envelope {
         from: SessionRef,
         re: u64,
     },
+    /// To the shard `at`, from the home of a user that is being erased: whether all that it has said is in the log. Answered
+    /// with Settled. Lost: the operator asks again.
+    Settle {
+        user: UserKey,
+        by: SessionRef,
+        re: u64,
+        at: ShardId,
+    },
+    Settled {
+        user: UserKey,
+        by: SessionRef,
+        re: u64,
+        at: ShardId,
+        settled: bool,
+    },
     /// To a sender's home: it would begin this direct conversation; answered with Begin. Lost: the room waits, the client
     /// retries in vain.
     MayBegin {

@@ -213,6 +213,8 @@ impl Router {
             Envelope::Related { user, watcher, by, relation } => self.related(&user, (watcher, by), relation),
             Envelope::Relates { user, other, relation } => self.relates(&user, &other, relation),
             Envelope::Forget { user, from, re } => self.erase_user(user, from, re),
+            Envelope::Settle { user, by, re, at } => self.settle(user, by, re, at),
+            Envelope::Settled { user, by, re, at, settled } => self.settled(user, by, re, at, settled),
             Envelope::MayBegin { conversation, user, ticket } => self.may_begin(user, conversation, ticket),
             Envelope::Begin { conversation, ticket, wait_ms } => self.begin(conversation, ticket, wait_ms),
             Envelope::Answered { user } => self.answered(&user),

@@ -217,6 +217,12 @@ impl Conversation {
         matches!(*self.kind, ConversationKind::Group)
     }
 
+    /// Whether something that a session of this user sent is to be decided or committed.
+    pub fn awaits(&self, user: &UserKey) -> bool {
+        let sent = self.queue.iter().chain(self.batch.iter().map(|(waiting, _)| waiting));
+        sent.into_iter().any(|waiting| waiting.proposal.sender == *user && !waiting.from.is_operator())
+    }
+
     fn is_idle(&self) -> bool {
         let waits = self.flush_ms.is_some() || self.tick_ms.is_some() || self.raising > 0 || !self.typing.is_empty();
         self.phase == Phase::Ready && self.queue.is_empty() && !waits

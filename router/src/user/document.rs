@@ -181,8 +181,7 @@ impl Router {
                 self.end_erased(&editing.user);
                 self.forget_presence(&editing.user);
                 self.tell_watchers(&editing.user);
-                let outcome = SendOutcome::Answer(Box::new(Answer::Ok(v1::Ok {})));
-                self.post(by.shard, Envelope::Outcome { to: by, re, outcome });
+                self.settle_shard(editing.user, by, re, 0);
             }
             Edit::Devices(edit) => self.devices_edited(&editing.user, *edit, &bytes, !editing.bytes.is_empty()),
         }

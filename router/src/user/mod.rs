@@ -8,6 +8,7 @@ mod asking;
 mod beginnings;
 pub mod devices;
 pub(crate) mod document;
+mod erasing;
 pub(crate) mod linking;
 mod presence;
 mod rewrite;

@@ -158,6 +158,24 @@ fn a_user_that_is_forgotten_has_no_session_no_settings_and_no_device_and_its_old
 }
 
 #[test]
+fn a_user_is_not_forgotten_before_what_it_said_last_is_in_the_log() {
+    let mut world = World::new(3);
+    let alice = world.open("alice", "phone");
+    let (id, kind) = direct("alice", "bob");
+    let home = home_of_user(&user("alice"), 3);
+    // Its room is still being read.
+    world.store.set_faults(Faults { latency_us: (1_000_000, 1_000_000), ..Faults::none() });
+    world.send(alice, text("bob", cmid(1), "a secret"));
+    world.advance(1);
+    world.store.set_faults(Faults::none());
+    assert_eq!(ask(&mut world, home, 1, operator::forget(user("alice"), 1)), Err(Code::Unavailable));
+    assert_eq!(world.closed(alice), Some(CloseCode::DeviceRevoked));
+    assert_eq!(ask(&mut world, home, 2, operator::forget(user("alice"), 2)), Ok(None));
+    assert_eq!(log(&world, id).len(), 1, "who looks now finds it");
+    assert_eq!(erase(&mut world, id, &kind, "alice", 1), Ok(2));
+}
+
+#[test]
 fn a_store_that_cannot_is_told_as_such_and_asked_again() {
     let faults = Faults { unavailable: 10_000, ..Faults::none() };
     let mut world = World::with(1, faults, |_| {});
