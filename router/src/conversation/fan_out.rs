@@ -108,7 +108,8 @@ impl Router {
             self.post_to_user(&home, Envelope::Answered { user });
         }
         let known = self.conversations.get(key).is_some_and(|room| room.is_group() && room.ahead >= record.seq);
-        if record.kind == Kind::Change || known {
+        let sliced = matches!(record.body, Body::Slices(_));
+        if record.kind == Kind::Change || known || sliced {
             // Who has left keeps nobody back, nor does a device for which there is nothing; and what was acknowledged before
             // it was known whose it is counts now.
             self.progress_moved(key);

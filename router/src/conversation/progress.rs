@@ -153,7 +153,7 @@ impl Conversation {
     fn is_sent_to(&self, record: &Brief, at: MemberAt, device: DeviceId) -> bool {
         let Some(member) = self.roster.get(at) else { return true };
         let own = record.device == device && record.sender == member.user;
-        !own && record.is_for(member) && !record.leaves_out(at, device)
+        !own && record.is_for(member) && !record.leaves_out(at)
     }
 
     /// A record that is not sent to this device, such as its own, was appended or read back.

@@ -70,9 +70,10 @@ impl Conversation {
         Leasts { delivered, read }
     }
 
-    /// Whether somebody of a group is further than when it was told last.
+    /// Whether somebody is further than when it was told last.
     pub(super) fn has_moved(&self) -> bool {
-        self.is_group() && self.leasts() != self.least
+        let untold = || self.progress.iter().any(|progress| progress.untold);
+        if self.is_group() { self.leasts() != self.least } else { untold() }
     }
 
     /// How far any sender was told that all others have read.

@@ -268,3 +268,42 @@ fn who_has_no_slice_in_it_keeps_no_tick_waiting() {
     world.advance(5_000);
     assert_eq!(world.ticks(alice), [(2, 0)], "there is nothing in it for carl");
 }
+
+#[test]
+fn who_sends_a_key_to_one_of_two_devices_hears_that_it_is_delivered() {
+    let mut world = World::new(2);
+    let [alice, _, bobs_phone, bobs_tablet] = four(&mut world);
+    world.sent(alice, text("bob", cmid(1), "hi")).unwrap();
+    for conn in [bobs_phone, bobs_tablet] {
+        world.ack(conn, 1);
+    }
+    world.advance(5_000);
+    world.got(alice);
+    let key = v1::Send { kind: Kind::KeyDistribution as i32, ..sliced("bob", 2, &[("bob", "tablet")]) };
+    assert_eq!(world.sent(alice, key).unwrap().seq, 2);
+    world.ack(bobs_tablet, 2);
+    world.advance(5_000);
+    assert_eq!(world.ticks(alice), [(2, 0)], "there is nothing in it for the phone");
+}
+
+#[test]
+fn a_device_that_was_unlinked_receives_nothing_for_its_user() {
+    let mut world = World::new(2);
+    let [alice, _, bobs_phone, bobs_tablet] = four(&mut world);
+    world.sent(alice, text("bob", cmid(1), "hi")).unwrap();
+    for conn in [bobs_phone, bobs_tablet] {
+        world.ack(conn, 1);
+    }
+    world.close(bobs_phone);
+    world.link("bob", &["phone"]);
+    world.advance(5_000);
+    world.got(alice);
+    assert_eq!(world.sent(alice, sliced("bob", 2, &ALL[..2])).unwrap().seq, 2);
+    world.advance(5_000);
+    assert!(world.ticks(alice).is_empty(), "his tablet is none of his any more, and his phone is away");
+    let phone = world.open("bob", "phone");
+    assert_eq!(payloads(&mut world, phone), [(2, "for bob on phone".to_owned())]);
+    world.ack(phone, 1);
+    world.advance(5_000);
+    assert_eq!(world.ticks(alice), [(2, 0)]);
+}
