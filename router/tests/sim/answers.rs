@@ -31,13 +31,7 @@ impl World {
                 format!("u{user} is told {entry:?} of {peer}, newest was {}", question.heads[peer])
             })?;
             self.judge_entry(question, user, peer, entry)?;
-            // A conversation is where its newest record is, for whomever that is: who may not see that is shown an older one.
-            // Of who has left it is where it was then, whatever came after.
-            let fold = self.oracle.folded(user, peer);
-            let left = fold.left_with(user) == Some(entry.last_seq);
-            if !left && log.iter().skip(entry.last_seq as usize).any(|record| !fold.sees(user, record)) {
-                continue;
-            }
+            // A conversation is where the newest record is that this user may see.
             ensure(entry.last_id <= last_id, || "conversations out of order".into())?;
             last_id = entry.last_id;
         }
@@ -128,7 +122,7 @@ impl World {
 
     /// Newest first, without a gap, from where it was asked.
     pub fn judge_history(&self, question: &Question, device: usize, page: &v1::Page) -> Verdict {
-        let (user, newest) = (self.devices[device].user, page.records.first().map_or(0, |record| record.seq));
+        let newest = page.records.first().map_or(0, |record| record.seq);
         let below = question.before == 0 || newest < question.before;
         let records = page.records.len() as u32;
         ensure(below && records <= question.limit, || {
@@ -139,18 +133,20 @@ impl World {
         let seqs = page.records.iter().map(|record| record.seq);
         let ends: Vec<Seq> = std::iter::once((from + 1).max(newest + 1)).chain(seqs).collect();
         let dense =
-            ends.windows(2).all(|pair| pair[1] < pair[0] && self.none_seen(user, question.of, pair[1] + 1, pair[0]));
+            ends.windows(2).all(|pair| pair[1] < pair[0] && self.none_seen(device, question.of, pair[1] + 1, pair[0]));
         ensure(dense, || format!("history has gaps: {ends:?}"))?;
         let oldest = page.records.last().map_or(from + 1, |record| record.seq);
         let next = if page.next_before_seq == 0 { 1 } else { page.next_before_seq };
-        let right = next <= oldest && self.none_seen(user, question.of, next, oldest);
+        let right = next <= oldest && self.none_seen(device, question.of, next, oldest);
         ensure(right, || format!("history goes on before {}, not {oldest}", page.next_before_seq))
     }
 
-    /// Whether no record in from .. to is for the user.
-    fn none_seen(&self, user: usize, peer: usize, from: Seq, to: Seq) -> bool {
+    /// Whether no record in from .. to is for the user of this device, or shown to the device.
+    fn none_seen(&self, device: usize, peer: usize, from: Seq, to: Seq) -> bool {
+        let user = self.devices[device].user;
         let (log, fold) = (self.store.log(&self.oracle.conversation(user, peer)), self.oracle.folded(user, peer));
-        (from..to).all(|seq| log.get(seq as usize - 1).is_none_or(|record| !fold.sees(user, record)))
+        let hidden = |record: &Record| self.oracle.has_no_slice(device, record) && !self.oracle.is_own(device, record);
+        (from..to).all(|seq| log.get(seq as usize - 1).is_none_or(|record| !fold.sees(user, record) || hidden(record)))
     }
 }
 

@@ -84,10 +84,21 @@ impl World {
 
     /// Hands a new message to the client, or keeps it for when it runs again.
     pub fn dispatch(&mut self, device: usize, to: usize, meant: Meant, body: Option<v1::send::Body>) -> Verdict {
+        self.dispatch_all(device, to, meant, body, Vec::new())
+    }
+
+    pub fn dispatch_all(
+        &mut self,
+        device: usize,
+        to: usize,
+        meant: Meant,
+        body: Option<v1::send::Body>,
+        slices: Vec<v1::Slice>,
+    ) -> Verdict {
         if self.devices[device].gone {
             return Ok(());
         }
-        let number = self.oracle.sends.len() + self.oracle.refused.len();
+        let number = self.oracle.sends.len() + self.oracle.refused.len() + self.oracle.lost.len();
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(number as u64).to_be_bytes());
         id[8..].copy_from_slice(&self.dice.roll().to_be_bytes());
@@ -95,9 +106,10 @@ impl World {
         id[6] = 0x40 | id[6] & 0x0f;
         let cmid = ClientMessageId(id);
         let made = self.oldest_known(self.devices[device].user, to);
-        let sending = Sending { device, to, meant, body: body.clone(), seq: None, made, expires: false };
+        let (made_us, body_of) = (self.now, body.clone());
+        let sending = Sending { made, made_us, slices: slices.clone(), ..Sending::new(device, to, meant, body_of) };
         self.oracle.sends.insert(cmid, sending);
-        let send = self.message(to, cmid, body, meant);
+        let send = v1::Send { slices, ..self.message(to, cmid, body, meant) };
         self.devices[device].unsent.push(send.clone());
         self.coverage.sends += 1;
         if !self.devices[device].away {
@@ -224,11 +236,12 @@ impl World {
                         self.coverage.count_refusal(error.code());
                         self.oracle.unix_us = self.clocks().unix_us;
                         self.oracle.failed(&self.store, cmid, &error)?;
+                        self.slice_again(device, &send, &error)?;
                     }
                 }
                 self.devices[device].unsent.retain(|other| other.client_message_id != send.client_message_id);
             }
-            Told::Reset { peer, head } => return Err(format!("{peer:?} was reset to {head}: nothing was lost")),
+            Told::Reset { peer, head } => self.is_reset(device, peer, head)?,
             Told::TokenWanted { exp_ms } => {
                 let forgets = exp_ms != 0 && self.dice.percent(self.plan.forgetful) && !self.settling;
                 if !forgets {

@@ -9,7 +9,9 @@ use ringpost_router::Output;
 use std::collections::BTreeMap;
 
 /// Kinds of fault: each in at least [`FAULT_PERCENT`] of the worlds.
-const FAULTS: [&str; 20] = [
+const FAULTS: [&str; 22] = [
+    "store restored",
+    "refused: too many beginnings",
     "crash",
     "router read back",
     "drain",
@@ -34,7 +36,18 @@ const FAULTS: [&str; 20] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 80] = [
+const TRANSITIONS: [&str; 91] = [
+    "sliced: sent",
+    "sliced: key distribution",
+    "sliced: skipped",
+    "sliced: again",
+    "sliced: missing",
+    "sliced: extra",
+    "sliced: stale",
+    "refused: device mismatch",
+    "restored: reset",
+    "restored: sent and lost",
+    "slept until the limit was over",
     "device: comes later",
     "device: begins later",
     "device: unlinked",
@@ -146,6 +159,7 @@ impl Coverage {
             Code::Forbidden => "refused: forbidden",
             Code::StaleGroup => "refused: stale epoch",
             Code::NotFound => "refused: not found",
+            Code::DeviceMismatch => "refused: device mismatch",
             _ => "refused otherwise",
         });
     }
@@ -155,6 +169,8 @@ impl Coverage {
         use v1::kind::Value as Kind;
         self.mark(if duplicate { "sent as a duplicate" } else { "sent" });
         match send.kind() {
+            Kind::KeyDistribution => self.mark("sliced: key distribution"),
+            _ if !send.slices.is_empty() => self.mark("sliced: sent"),
             Kind::Edit => self.mark("edited"),
             Kind::Erase => self.mark("erased"),
             Kind::Reaction => self.mark("reacted"),

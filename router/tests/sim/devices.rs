@@ -2,7 +2,7 @@
 
 use super::clients::client;
 use super::network::LinkId;
-use super::oracle::{Held, Oracle, Verdict, ensure};
+use super::oracle::{Held, Oracle, Sending, Verdict, ensure};
 use super::plan::MS;
 use super::world::{EPOCH_US, Event, World};
 use ringpost_persist::faulty::FaultyStore;
@@ -142,6 +142,7 @@ impl World {
             // What became of it nobody will hear.
             let cmid = ClientMessageId::from_bytes(&send.client_message_id);
             if let Some((cmid, sending)) = cmid.and_then(|cmid| self.oracle.sends.remove_entry(&cmid)) {
+                let sending = Sending { asked: u32::MAX, ..sending };
                 self.oracle.refused.insert(cmid, sending);
             }
         }

@@ -3,6 +3,7 @@
 use super::dice::Dice;
 use super::past::Past;
 use super::plan::{Action, Ask, GroupPlan, MS, Plan, SECOND, Said, Turn};
+use super::slices::Flaw;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::wire::Encoding;
 
@@ -26,6 +27,8 @@ impl Plan {
             mesh_us: [20, 500, 20_000][dice.pick(3)],
             token_ms: [20_000, 200_000, 3_600_000][dice.pick(3)],
             forgetful: [0, 50][dice.pick(2)],
+            // In most that have a limit it is more than any world begins: what counts is asked and told.
+            new_conversations: [0, 0, 0, 10_000, 10_000, 10_000, 1, 2][dice.pick(8)],
             encoding: [None, None, None, None, None, None, Some(Encoding::Protobuf), Some(Encoding::Json)]
                 [dice.pick(8)],
             store: store_faults(dice),
@@ -40,11 +43,13 @@ impl Plan {
         plan.draw_traffic(dice, length);
         plan.draw_questions(dice, length);
         plan.draw_said(dice, length);
+        plan.draw_slices(dice, length);
         plan.draw_blocks(dice, length);
         plan.draw_typing(dice, length);
         plan.draw_presence(dice, length);
         plan.draw_devices(dice, length);
         plan.draw_faults(dice, length);
+        plan.draw_restore(dice, length);
         if dice.percent(12) {
             let users = plan.users.len();
             plan.past =
@@ -148,6 +153,33 @@ impl Plan {
             let said = [Said::Edit, Said::Edit, Said::Erase, Said::Erase, Said::React][dice.pick(5)];
             let (device, of, fit) = (dice.pick(devices), dice.pick(peers), dice.percent(85));
             self.actions.push((at.min(length), Action::Say { device, of, said, fit }));
+        }
+    }
+
+    /// Ciphertexts for each device, most of them for the right ones.
+    fn draw_slices(&mut self, dice: &mut Dice, length: u64) {
+        let (devices, peers) = (self.devices(), self.users.len() + self.groups.len());
+        for _ in 0..dice.between(6, 30) {
+            let (device, to, at) = (dice.pick(devices), dice.pick(peers), dice.between(0, length));
+            let flaw = [Flaw::None, Flaw::None, Flaw::None, Flaw::Missing, Flaw::Extra, Flaw::Stale][dice.pick(6)];
+            self.actions.push((at, Action::SendSliced { device, to, key: dice.percent(25), flaw }));
+        }
+    }
+
+    /// In some worlds the store is put back to what it was; nobody is linked or unlinked there, which would be undone with it.
+    fn draw_restore(&mut self, dice: &mut Dice, length: u64) {
+        if !dice.percent(10) {
+            return;
+        }
+        let unlinks =
+            |action: &Action| matches!(action, Action::Revoke { .. } | Action::Ask { what: Ask::Unlink { .. }, .. });
+        self.actions.retain(|(_, action)| !unlinks(action));
+        self.late.clear();
+        let taken = dice.between(length / 20, length * 3 / 4);
+        self.actions.push((taken, Action::Backup));
+        for _ in 0..dice.between(1, 2) {
+            let at = dice.between(taken, length);
+            self.actions.push((at, Action::Restore { down: dice.between(50 * MS, 3 * SECOND) }));
         }
     }
 

@@ -68,6 +68,7 @@ impl World {
                 let to = self.oracle.peer(&send.to)?;
                 let cmid = ClientMessageId::from_bytes(&send.client_message_id).ok_or("a client sends no id")?;
                 self.node.sends.insert((link, id), (to, cmid));
+                self.is_asked(self.devices[self.links[link].device].user, to, cmid);
                 Request::Send(Box::new(send))
             }
             Asked::Lookup(lookup) => Request::Lookup(Box::new(lookup)),
@@ -76,7 +77,11 @@ impl World {
                 self.oracle.says_read(&self.store, user, peer, read.seq, self.now);
                 Request::Read(Box::new(read))
             }
-            Asked::Fetch(fetch) => Request::Fetch(Box::new(fetch)),
+            Asked::Fetch(fetch) => {
+                let peer = self.oracle.peer(&fetch.conversation)?;
+                self.node.fetches.insert((link, id), peer);
+                Request::Fetch(Box::new(fetch))
+            }
             Asked::History(history) => Request::History(Box::new(history)),
             Asked::Conversations(page) => Request::Conversations(Box::new(page)),
             Asked::Renew(renew) => {
@@ -91,7 +96,7 @@ impl World {
                 Request::More(Box::new(Asked::Presence(presence)))
             }
             Asked::Settings(change) => {
-                self.oracle.sets(self.devices[self.links[link].device].user, &change);
+                self.oracle.sets(self.devices[self.links[link].device].user, &change, self.now);
                 Request::More(Box::new(Asked::Settings(change)))
             }
             Asked::Watch(watch) => {
@@ -191,6 +196,7 @@ impl World {
         match output {
             Output::Store(request) => {
                 self.oracle.stamps_order(&request)?;
+                self.may_append(&request)?;
                 self.store_submit(shard, request);
             }
             Output::Envelope { shard: OPERATOR, envelope } => return self.operator_hears(&envelope),
@@ -275,14 +281,19 @@ impl World {
                     let back = tick.delivered_seq < last.0 || tick.read_seq < last.1;
                     ensure(!back, || format!("tick: {tick:?} after {last:?} on one session"))?;
                     *last = (tick.delivered_seq, tick.read_seq);
-                    self.oracle.tick_leaves(&self.store, device, tick)
+                    self.oracle.tick_leaves(&self.store, device, tick, self.now)
                 }
                 _ => Ok(()),
             },
             Some(Answer::Page(page)) => {
                 let mut shown = page.records.iter();
-                shown.try_for_each(|record| self.oracle.record_leaves(&self.store, device, record, self.now))
+                shown.try_for_each(|record| self.oracle.record_leaves(&self.store, device, record, self.now))?;
+                match self.node.fetches.remove(&(link, frame.re)) {
+                    Some(peer) => self.skips_leave(device, page, peer),
+                    None => Ok(()),
+                }
             }
+            Some(Answer::Error(error)) => self.refusal_leaves(link, frame.re, error),
             Some(Answer::TypingEvent(event)) => self.typing_leaves(link, event),
             Some(Answer::Welcome(_)) => {
                 self.session_is(link, true);

@@ -33,11 +33,16 @@ impl World {
         let stored = self.oracle.restarted(&self.store, device);
         let peers: Vec<Peer> = (0..stored.len()).map(|user| self.peer_name(user)).collect();
         let now_ms = self.now_ms();
+        // With its positions an app keeps of which store they are.
+        let of = self.devices[device].client.store().map(|(store, token)| (store, token.clone()));
         let it = &mut self.devices[device];
         it.away = false;
         it.seed += 4;
         it.armed = u64::MAX;
         it.client = client(now_ms, it.seed, it.auto_store);
+        if let Some((store, token)) = of.filter(|_| self.plan.restores() || it.seed & 4 == 0) {
+            it.client.restore_store(store, token);
+        }
         for (peer, seq) in peers.iter().zip(stored).filter(|(_, seq)| *seq > 0) {
             it.client.restore(peer, seq);
         }

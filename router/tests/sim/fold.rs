@@ -136,11 +136,6 @@ impl Fold {
         }
     }
 
-    /// Of who has left a group: the record with which it did.
-    pub fn left_with(&self, user: usize) -> Option<Seq> {
-        self.parts[user].last().map(|(_, last)| *last).filter(|last| self.group && *last != Seq::MAX)
-    }
-
     fn begin(&mut self, user: usize, seq: Seq) {
         self.parts[user].push((seq, Seq::MAX));
         self.admin[user].push((seq, false));
@@ -235,6 +230,10 @@ impl Fold {
     pub fn turns(&self) -> usize {
         let turns = |parts: &Vec<(Seq, Seq)>| 2 * parts.len() - parts.iter().filter(|it| it.1 == Seq::MAX).count();
         self.parts.iter().map(turns).sum()
+    }
+
+    pub fn is_message(&self, seq: Seq) -> bool {
+        self.fact(seq).is_some_and(|fact| fact.kind != Kind::Change)
     }
 
     /// Whether a user has ever sent a message.

@@ -16,7 +16,7 @@ use ringpost_proto::v1::{self};
 /// A change that somebody wants, until it has an outcome.
 pub struct Asked {
     device: usize,
-    group: usize,
+    pub group: usize,
     turn: Turn,
     cmid: ClientMessageId,
     /// The head when it was first asked for.
@@ -24,6 +24,13 @@ pub struct Asked {
     /// How often it was asked for.
     times: u32,
     pub done: bool,
+}
+
+impl Asked {
+    /// Of the log that it is about only so much is there any more.
+    pub fn is_restored(&mut self, head: Seq) {
+        self.made = self.made.min(head);
+    }
 }
 
 impl GroupPlan {
@@ -223,7 +230,14 @@ impl Oracle {
     }
 
     /// A tick of a group tells what every other one has that was a member as of the record, and still is.
-    pub fn group_tick_leaves(&mut self, store: &FaultyStore, device: usize, peer: usize, tick: &v1::Tick) -> Verdict {
+    pub fn group_tick_leaves(
+        &mut self,
+        store: &FaultyStore,
+        device: usize,
+        peer: usize,
+        tick: &v1::Tick,
+        now: u64,
+    ) -> Verdict {
         let user = self.devices[device].0;
         let name = &self.users[user];
         let log = store.log(&self.conversation(user, peer));
@@ -239,7 +253,8 @@ impl Oracle {
                 format!("tick: u{user} hears {tick:?}, its {delivered} is not with u{other}, who has {has}")
             })?;
             // Who hides what it reads is none of those who are counted.
-            ensure(read < since || read <= has_read || self.shown[other].hid, || {
+            let passed = self.passed(store, other, peer, now);
+            ensure(read < since || read <= has_read.max(passed), || {
                 format!("tick: u{user} hears {tick:?}, u{other} has read {has_read} of {read}")
             })?;
         }

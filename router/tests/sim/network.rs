@@ -98,6 +98,11 @@ impl Direction {
         }
     }
 
+    /// Nothing gets out any more.
+    pub fn sever(&mut self) {
+        self.lost_from = Some(self.arrived + 1);
+    }
+
     pub fn last_us(&self) -> u64 {
         self.last_us
     }

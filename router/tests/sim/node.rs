@@ -1,6 +1,7 @@
 //! The node: one router a shard, the port to the store, and its life: crash, drain, start. With `edge` it does what
 //! gateway/ does, without its sockets.
 
+use super::limit::Begun;
 use super::network::LinkId;
 use super::oracle::Verdict;
 use super::plan::{MS, Plan, SECOND};
@@ -31,6 +32,10 @@ pub struct Node {
     pub full_until: u64,
     /// Sends on their way: what SENT would answer.
     pub sends: BTreeMap<(LinkId, u64), (usize, ClientMessageId)>,
+    /// Ranges asked for: of which conversation.
+    pub fetches: BTreeMap<(LinkId, u64), usize>,
+    /// Who began what.
+    pub begun: Begun,
     /// The last record pushed to each connection, by peer.
     pub pushed: BTreeMap<(LinkId, usize), u64>,
     /// The last tick of each connection and peer: they never go back.
@@ -43,13 +48,13 @@ pub enum MeshMessage {
 }
 
 impl Node {
-    pub fn new(plan: &Plan, epoch: u32, now: Now) -> Self {
+    pub fn new(plan: &Plan, epoch: u32, now: Now, restored: u8) -> Self {
         let shards = usize::from(plan.shards);
         Self {
             epoch,
             up: true,
             draining: false,
-            routers: (0..plan.shards).map(|shard| Router::new(settings(plan, shard, epoch), now)).collect(),
+            routers: (0..plan.shards).map(|shard| Router::new(settings(plan, shard, epoch, restored), now)).collect(),
             timers: vec![u64::MAX; shards],
             mesh_last: vec![0; shards * shards],
             slots: vec![0; shards],
@@ -58,6 +63,8 @@ impl Node {
             next_tag: u64::from(epoch) << 40,
             full_until: 0,
             sends: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            begun: Begun::default(),
             pushed: BTreeMap::new(),
             ticks: BTreeMap::new(),
         }
@@ -73,22 +80,22 @@ impl Node {
     }
 }
 
-fn settings(plan: &Plan, shard: ShardId, epoch: u32) -> Settings {
+/// `restored`: how often the store was put back.
+fn settings(plan: &Plan, shard: ShardId, epoch: u32, restored: u8) -> Settings {
     Settings {
         shard,
         shards: plan.shards,
         node: "sim".into(),
         worker: shard,
-        store_incarnation: [7; 16],
+        store_incarnation: [7 + restored; 16],
         heartbeat_ms: 30_000,
         window_pushes: plan.window_pushes,
         window_bytes: plan.window_bytes,
         progress_ms: 30_000,
         crash_slot_ms: 2_000,
-        // In some worlds so few that conversations leave memory and come back.
-        // More than any world begins: what counts is asked and told.
-        new_conversations: if plan.seed.is_multiple_of(2) { 10_000 } else { 0 },
+        new_conversations: plan.new_conversations,
         dormant_ms: 0,
+        // In some worlds so few that conversations leave memory and come back.
         conversations: if plan.seed.is_multiple_of(4) { 1 } else { 1 << 16 },
         device_sends: Rate::default(),
         user_sends: Rate::default(),
@@ -125,11 +132,13 @@ impl World {
     pub fn store_ready(&mut self) -> Verdict {
         self.store_fired();
         while let Some(answer) = self.store.poll(self.now) {
+            self.look_at_lists();
             if let Some((shard, tag)) = self.node.asked.remove(&answer.tag) {
                 self.coverage.count_answer(&answer.outcome);
                 self.feed(shard, Input::Store(StoreAnswer { tag, outcome: answer.outcome }))?;
             }
         }
+        self.look_at_lists();
         self.arm_store();
         Ok(())
     }
@@ -140,7 +149,7 @@ impl World {
     pub fn write_out_and_read_back(&mut self, shard: ShardId) -> Verdict {
         self.coverage.mark("router read back");
         self.trace(|| format!("  s{shard} is written out and read back"));
-        let settings = settings(&self.plan, shard, self.node.epoch);
+        let settings = settings(&self.plan, shard, self.node.epoch, self.restored);
         let now = self.clocks();
         let router = &mut self.node.routers[usize::from(shard)];
         *router = Router::restore(settings, now, &router.snapshot()).map_err(|error| error.to_string())?;
@@ -153,11 +162,12 @@ impl World {
         self.node_dies(down)
     }
 
-    fn node_dies(&mut self, down: u64) -> Verdict {
+    pub fn node_dies(&mut self, down: u64) -> Verdict {
         if !self.node.up {
             return Ok(());
         }
         self.store.crash();
+        self.look_at_lists();
         self.nobody_is_here();
         self.store_fired();
         self.arm_store();
@@ -170,7 +180,7 @@ impl World {
                 self.break_link(link);
             }
         }
-        self.node = Node::new(&self.plan, epoch + 1, self.clocks());
+        self.node = Node::new(&self.plan, epoch + 1, self.clocks(), self.restored);
         self.node.up = false;
         self.at(self.now + down, Event::NodeUp { epoch: epoch + 1 });
         Ok(())

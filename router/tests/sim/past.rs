@@ -41,10 +41,7 @@ impl World {
             let next = next_record(oracle, device, cmid, begun_us, log.last().map(|record| &**record));
             let meant = TEXT;
             let body = v1::send::Body::Text(String::from_utf8_lossy(next.body.bytes()).into_owned());
-            oracle.sends.insert(
-                cmid,
-                Sending { device, to, meant, body: Some(body), seq: Some(next.seq), made: 0, expires: false },
-            );
+            oracle.sends.insert(cmid, Sending { seq: Some(next.seq), ..Sending::new(device, to, meant, Some(body)) });
             log.push(Arc::new(next));
         }
         append(&mut self.store, oracle.conversation(a, b), &kind, &log);
@@ -71,9 +68,8 @@ impl World {
     /// One was made then and never reached anybody: it is refused as too old, and is in no log.
     fn send_too_late(&mut self, device: usize, to: usize, cmid: ClientMessageId) {
         let body = Some(v1::send::Body::Text("too late".into()));
-        self.oracle
-            .sends
-            .insert(cmid, Sending { device, to, meant: TEXT, body: body.clone(), seq: None, made: 0, expires: true });
+        let sending = Sending { expires: true, ..Sending::new(device, to, TEXT, body.clone()) };
+        self.oracle.sends.insert(cmid, sending);
         let send = self.message(to, cmid, body, TEXT);
         self.devices[device].client.send(send.clone()).unwrap();
         self.devices[device].unsent.push(send);

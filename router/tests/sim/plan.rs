@@ -2,6 +2,7 @@
 //! by leaving parts out.
 
 use super::past::Past;
+use super::slices::Flaw;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::wire::Encoding;
 
@@ -25,6 +26,8 @@ pub struct Plan {
     pub token_ms: u64,
     /// Of 100 renewals asked for, how many are forgotten.
     pub forgetful: u64,
+    /// How many conversations who was never answered may begin in a day; 0: as many as it likes.
+    pub new_conversations: u32,
     /// Every frame goes through these bytes.
     pub encoding: Option<Encoding>,
     pub store: Faults,
@@ -50,6 +53,13 @@ pub enum Action {
         device: usize,
         to: usize,
         bytes: usize,
+    },
+    /// With a ciphertext for each device; `key`: a key for some of them.
+    SendSliced {
+        device: usize,
+        to: usize,
+        key: bool,
+        flaw: Flaw,
     },
     Read {
         device: usize,
@@ -82,6 +92,12 @@ pub enum Action {
     },
     /// The node dies and is back after this long.
     Crash {
+        down: u64,
+    },
+    /// What is committed now is kept ...
+    Backup,
+    /// ... and put back: what came after it is lost.
+    Restore {
         down: u64,
     },
     /// The node closes its sessions, ends, and is back.
@@ -185,6 +201,11 @@ pub enum Ask {
 impl Plan {
     pub fn devices(&self) -> usize {
         self.users.iter().sum()
+    }
+
+    /// The store is put back at some time.
+    pub fn restores(&self) -> bool {
+        self.actions.iter().any(|(_, action)| matches!(action, Action::Restore { .. }))
     }
 
     /// The wall clock never jumps.

@@ -13,7 +13,7 @@ use super::node::{MeshMessage, Node};
 use super::oracle::{Oracle, Verdict};
 use super::plan::{Action, Ask, MS, Plan, SECOND};
 use super::queue::Queue;
-use ringpost_persist::faulty::{Faults, FaultyStore};
+use ringpost_persist::faulty::{Backup, Faults, FaultyStore};
 use ringpost_proto::v1;
 use ringpost_router::Now;
 
@@ -127,6 +127,9 @@ pub struct World {
     pub coverage: Coverage,
     pub questions: Vec<Question>,
     pub changes: Vec<Asked>,
+    pub backup: Option<Backup>,
+    /// How often the store was put back.
+    pub restored: u8,
     /// Faults are over: everybody comes back, nothing breaks any more.
     pub settling: bool,
     trace: Option<Vec<String>>,
@@ -155,7 +158,7 @@ impl World {
         let device = |at: usize| Device::new(&oracle, at, dice.between(0, SECOND), dice.roll());
         let devices = (0..plan.devices()).map(device).collect();
         Self {
-            node: Node::new(&plan, 1, Now { mono_ms: 0, unix_us: EPOCH_US }),
+            node: Node::new(&plan, 1, Now { mono_ms: 0, unix_us: EPOCH_US }, 0),
             store: FaultyStore::new(plan.seed, plan.store.clone()),
             store_at: u64::MAX,
             now: 0,
@@ -167,6 +170,8 @@ impl World {
             coverage: Coverage::default(),
             questions: Vec::new(),
             changes: Vec::new(),
+            backup: None,
+            restored: 0,
             settling: false,
             trace: traced.then(Vec::new),
             dice,
@@ -176,6 +181,7 @@ impl World {
 
     fn live(&mut self) -> Verdict {
         self.link_devices();
+        self.look_at_lists();
         if let Some(past) = self.plan.past {
             self.remember(past);
         }
@@ -207,12 +213,19 @@ impl World {
         for group in self.oracle.users.len()..self.oracle.peers() {
             (0..3).try_for_each(|_| self.app_sends(0, group, 0))?;
         }
-        let end = self.now + SETTLE_US;
+        let (mut end, mut nights) = (self.now + SETTLE_US, 0);
         loop {
             self.run_until(self.now + 2 * SECOND)?;
             self.oracle.registers_hold(&self.store)?;
             self.change_again(None);
-            let Some(missing) = self.change_missing().or_else(|| self.oracle.missing(&self.store)) else { break };
+            let missing = self.change_missing().or_else(|| self.oracle.missing(&self.store, self.now));
+            let Some(missing) = missing else {
+                if !self.sleep(nights)? {
+                    break;
+                }
+                (end, nights) = (self.now + SETTLE_US, nights + 1);
+                continue;
+            };
             if self.now >= end {
                 return Err(format!("liveness: {missing}"));
             }
@@ -226,7 +239,7 @@ impl World {
         self.run_until(self.now + 2 * SECOND)
     }
 
-    fn run_until(&mut self, end: u64) -> Verdict {
+    pub fn run_until(&mut self, end: u64) -> Verdict {
         while let Some((at, event)) = self.queue.pop(end) {
             self.now = at;
             self.happen(event)?;
@@ -265,6 +278,7 @@ impl World {
         self.coverage.count_action(&action);
         match action {
             Action::Send { device, to, bytes } => self.app_sends(device, to, bytes),
+            Action::SendSliced { device, to, key, flaw } => self.app_sends_sliced(device, to, key, flaw),
             Action::Read { device, of } => self.app_reads(device, of),
             Action::Say { device, of, said, fit } => self.app_says(device, of, said, fit),
             Action::Type { device, of, composing } => {
@@ -275,6 +289,8 @@ impl World {
             Action::Ask { device, of, what } => self.app_asks(device, of, what),
             Action::Revoke { device } => self.revoke(device),
             Action::Crash { down } => self.crash(down),
+            Action::Backup => self.back_up(),
+            Action::Restore { down } => self.restore(down),
             Action::Drain { down } => self.drain(down),
             Action::Cut { device } => self.cut_device(device),
             Action::Blackhole { device } => self.blackhole(device),

@@ -9,10 +9,18 @@ impl Oracle {
     /// I5: the app gets what is addressed to its device in order, without a gap, each once.
     pub fn given(&mut self, store: &FaultyStore, device: usize, record: &v1::Record) -> Result<usize, String> {
         let peer = self.peer(&record.conversation)?;
-        let Held { mut given, kept, .. } = self.held[device][peer];
-        if (1..=given).contains(&record.seq) && kept < self.begin(device, peer) {
+        self.hears_of(device, peer)?;
+        let Held { mut given, kept, floor, .. } = self.held[device][peer];
+        if (1..=given).contains(&record.seq) && kept < self.begin(device, peer).max(floor) {
             // It does not know where it begins, and has asked for what was before; what it kept of that it has.
             given = if kept == 0 { record.seq - 1 } else { kept };
+        }
+        self.fold(store, self.devices[device].0, peer);
+        let truth = store.log(&self.conversation(self.devices[device].0, peer)).get(record.seq as usize - 1);
+        if truth.is_some_and(|it| !self.is_for(device, peer, it) && self.may_be_for(device, peer, it)) {
+            // It had no slice of what was taken back, and sees as much of it as who had one.
+            self.held[device][peer].given = given.max(record.seq);
+            return Ok(peer);
         }
         ensure(record.seq > given, || format!("I5: device {device} gets {} of u{peer} after {given}", record.seq))?;
         self.fold(store, self.devices[device].0, peer);
@@ -21,7 +29,7 @@ impl Oracle {
             let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
             ensure(passed, || format!("I5: device {device} got {} of u{peer} without {seq}", record.seq))?;
         }
-        let twice = log.get(record.seq as usize - 1).is_none_or(|record| !self.is_for(device, peer, record));
+        let twice = log.get(record.seq as usize - 1).is_none_or(|record| !self.may_be_for(device, peer, record));
         ensure(!twice, || format!("I5: device {device} got its own record {} of u{peer}", record.seq))?;
         self.held[device][peer].given = record.seq;
         Ok(peer)
@@ -32,7 +40,11 @@ impl Oracle {
             return;
         }
         let held = &mut self.held[device][peer];
-        (held.stored, held.kept) = (held.stored.max(seq), held.kept.max(seq));
+        // What it had of a store that was put back since is nothing of this one.
+        if !held.void {
+            held.stored = held.stored.max(seq);
+        }
+        held.kept = held.kept.max(seq);
     }
 
     /// Up to where an app knows that it has everything: the last record that it has stored, and its own that follow. Of what
@@ -42,6 +54,7 @@ impl Oracle {
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         // One that is not linked yet has nothing.
         while !self.is_group(peer)
+            && !self.held[device][peer].void
             && !self.linked[device].fresh
             && log.get(upto as usize).is_some_and(|record| self.is_own(device, record))
         {
@@ -53,7 +66,7 @@ impl Oracle {
     /// The app's process died: it has what it had stored. Returns, for each peer, up to where that is.
     pub fn restarted(&mut self, store: &FaultyStore, device: usize) -> Vec<Seq> {
         for held in &mut self.held[device] {
-            held.given = held.stored;
+            (held.given, held.known) = (held.stored, held.kept > 0);
             held.last_tick = (0, 0);
         }
         (0..self.peers()).map(|peer| self.knows_of(store, device, peer)).collect()
@@ -71,8 +84,11 @@ impl Oracle {
     pub fn failed(&mut self, store: &FaultyStore, cmid: ClientMessageId, error: &v1::Error) -> Verdict {
         let sending = self.sends.remove(&cmid).ok_or("an outcome for what was never sent")?;
         let code = error.code();
-        let right =
-            if sending.expires { code == v1::code::Value::Expired } else { self.may_be_refused(store, &sending, code) };
+        let right = match code {
+            _ if sending.expires => code == v1::code::Value::Expired,
+            v1::code::Value::DeviceMismatch => self.mismatch_is_right(store, &sending, error),
+            _ => self.may_be_refused(store, &sending, code),
+        };
         ensure(right, || format!("refusal: {cmid:?} failed: {error:?}"))?;
         if !sending.expires {
             self.refused.insert(cmid, sending);
@@ -81,6 +97,7 @@ impl Oracle {
     }
 
     pub fn ticked(&mut self, device: usize, peer: usize, delivered: Seq, read: Seq) -> Verdict {
+        self.hears_of(device, peer)?;
         let held = &mut self.held[device][peer];
         let last = std::mem::replace(&mut held.last_tick, (delivered, read));
         ensure(delivered >= last.0 && read >= last.1, || format!("tick: {delivered}, {read} after {last:?}"))?;
@@ -90,6 +107,9 @@ impl Oracle {
 
     /// What the app may mark as read: what it has; and it does.
     pub fn reads(&mut self, store: &FaultyStore, device: usize, peer: usize) -> Option<Seq> {
+        if self.held[device][peer].void {
+            return None;
+        }
         let seq = self.knows_of(store, device, peer);
         let user = self.devices[device].0;
         self.reads[user][peer] = self.reads[user][peer].max(seq);

@@ -67,9 +67,15 @@ impl Oracle {
                     self.change_was_asked(conversation, record)?;
                     continue;
                 }
-                let sending = self.sends.get(&record.cmid).or_else(|| self.refused.get(&record.cmid));
+                let refused = self.refused.get(&record.cmid);
+                let sending = self.sends.get(&record.cmid).or(refused);
                 let sending = sending.ok_or_else(|| format!("{:?} was never sent", record.cmid))?;
+                ensure(refused.is_none_or(|it| it.asked != 1), || {
+                    format!("refusal: {:?} is in the log, asked for once and refused", record.cmid)
+                })?;
+                let sliced = super::super::slices::body_of(&sending.slices);
                 let body = match &sending.body {
+                    None if !sending.slices.is_empty() => sliced.as_slice(),
                     Some(v1::send::Body::Text(text)) => text.as_bytes(),
                     Some(v1::send::Body::Payload(bytes)) => bytes,
                     None => &[],
@@ -83,6 +89,7 @@ impl Oracle {
                 ensure(names == 0 || names >= epoch, || {
                     format!("rules: {:?} names epoch {names}, is stored in {epoch}", record.cmid)
                 })?;
+                self.slices_agree(sending, record.seq)?;
             }
         }
         for (cmid, sending) in &self.sends {

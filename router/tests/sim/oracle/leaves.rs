@@ -38,6 +38,11 @@ impl Oracle {
         let own = truth.sender == self.users[user];
         let cmid = if own { truth.cmid.to_bytes() } else { bytes::Bytes::new() };
         let mut expected = truth.to_wire();
+        if let (Ok(slice), false) = (self.slice_for(device, truth), self.is_own(device, truth) || record.erased) {
+            let slice =
+                slice.ok_or_else(|| format!("sliced: device {device} has no slice of record {}", record.seq))?;
+            expected.body = Some(v1::record::Body::Payload(slice.bytes.clone()));
+        }
         expected.conversation = record.conversation.clone();
         expected.client_message_id = cmid;
         if matches!(truth.body, Body::Erased(_)) && !record.erased {
@@ -72,11 +77,11 @@ impl Oracle {
     }
 
     /// A tick never tells more than is true.
-    pub fn tick_leaves(&mut self, store: &FaultyStore, device: usize, tick: &v1::Tick) -> Verdict {
+    pub fn tick_leaves(&mut self, store: &FaultyStore, device: usize, tick: &v1::Tick, now: u64) -> Verdict {
         let user = self.devices[device].0;
         let peer = self.peer(&tick.conversation)?;
         if self.is_group(peer) {
-            return self.group_tick_leaves(store, device, peer, tick);
+            return self.group_tick_leaves(store, device, peer, tick, now);
         }
         let delivered = self.delivered(store, peer, user);
         let read = self.shown[peer].reads[user];

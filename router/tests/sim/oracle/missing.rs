@@ -7,10 +7,15 @@ use std::sync::Arc;
 
 impl Oracle {
     /// Liveness and I6: what is still missing, if anything.
-    pub fn missing(&mut self, store: &FaultyStore) -> Option<String> {
-        let waits = |sending: &Sending| sending.seq.is_none() && !self.is_unlinked(store, sending.device);
+    pub fn missing(&mut self, store: &FaultyStore, now: u64) -> Option<String> {
+        let waits = |sending: &Sending| {
+            sending.seq.is_none() && sending.limited_us < now && !self.is_unlinked(store, sending.device)
+        };
         if let Some((cmid, sending)) = self.sends.iter().find(|(_, sending)| waits(sending)) {
             return Some(format!("{cmid:?} of device {} has no outcome", sending.device));
+        }
+        if let Some(void) = self.still_void() {
+            return Some(void);
         }
         for device in 0..self.devices.len() {
             if self.is_unlinked(store, device) {
@@ -49,7 +54,15 @@ impl Oracle {
         let log = store.log(&self.conversation(user, peer));
         // Of what is kept from the other side nobody hears.
         let fold = self.folded(user, peer);
-        let told = |record: &&Arc<Record>| record.sender == self.users[user] && fold.sees(peer, record);
+        // Nor where there is nothing in it for any device there.
+        let anybody = |record: &Record| {
+            let devices = self.devices.iter().enumerate().filter(|(_, (of, _))| *of == peer);
+            devices
+                .into_iter()
+                .any(|(device, _)| !self.has_no_slice(device, record) && !self.is_unlinked(store, device))
+        };
+        let told =
+            |record: &&Arc<Record>| record.sender == self.users[user] && fold.sees(peer, record) && anybody(record);
         let last = log.iter().rev().find(told).filter(|it| it.seq > self.begin(device, peer))?.seq;
         let held = &self.held[device][peer];
         if held.delivered_tick < last {

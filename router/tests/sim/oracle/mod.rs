@@ -14,13 +14,14 @@ use super::fold::{Fold, Meant};
 use super::plan::Plan;
 use super::presence::Presence;
 use super::settings::Shown;
+use super::slices::Lists;
 use super::typing::{Typing, under_way_us};
 use hashbrown::HashMap;
 use ringpost_persist::faulty::FaultyStore;
-use ringpost_persist::{Record, RegisterKey};
+use ringpost_persist::{Body, Record, RegisterKey};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub type Verdict = Result<(), String>;
 
@@ -31,13 +32,16 @@ pub struct Oracle {
     pub groups: Vec<Group>,
     pub rooms: Vec<Room>,
     /// By user and peer: a user, or behind the users a group.
-    room_of: Vec<Vec<usize>>,
+    pub(super) room_of: Vec<Vec<usize>>,
     /// By device and peer.
     pub(super) held: Vec<Vec<Held>>,
     pub sends: BTreeMap<ClientMessageId, Sending>,
     /// Sends that were refused. A refusal is no promise: the same send, asked for once more before the answer came, may be
     /// allowed meanwhile.
     pub refused: BTreeMap<ClientMessageId, Sending>,
+    /// Messages that were SENT, and lost with what came after a backup.
+    pub lost: BTreeSet<ClientMessageId>,
+    pub lists: Lists,
     /// Changes of groups that were asked for: device and group.
     pub changes: BTreeMap<ClientMessageId, (usize, usize)>,
     /// How often a device asked that a peer be blocked, or no longer be.
@@ -61,7 +65,7 @@ pub struct Oracle {
     /// The highest value that was ever to be written of each register, and its stamp.
     pub(super) raised: HashMap<RegisterKey, (Seq, u64), foldhash::fast::FixedState>,
     /// The highest head seen of each conversation, and the id of that record.
-    heads: BTreeMap<ConversationId, (Seq, u64)>,
+    pub(super) heads: BTreeMap<ConversationId, (Seq, u64)>,
     /// The furthest read that each user asked for, by user and peer.
     pub(super) reads: Vec<Vec<Seq>>,
     /// The same since faults ended: these must come to be.
@@ -96,7 +100,12 @@ pub(super) struct Held {
     pub delivered_tick: Seq,
     pub read_tick: Seq,
     /// The last that it heard in this life of its process.
-    last_tick: (Seq, Seq),
+    pub last_tick: (Seq, Seq),
+    /// What the app has is of a store that was put back since; and up to where it had everything when it dropped that.
+    pub void: bool,
+    pub floor: Seq,
+    /// This life of its process knows of the conversation.
+    pub known: bool,
 }
 
 pub struct Sending {
@@ -105,11 +114,26 @@ pub struct Sending {
     pub meant: Meant,
     /// `None`: of an erasure.
     pub body: Option<v1::send::Body>,
+    /// Instead of a body: a ciphertext for each device.
+    pub slices: Vec<v1::Slice>,
     pub seq: Option<Seq>,
-    /// The head when it was made.
+    /// The head when it was made, and when that was.
     pub made: Seq,
+    pub made_us: u64,
+    /// How often it arrived at a node.
+    pub asked: u32,
+    /// Until when its sender was told to wait.
+    pub limited_us: u64,
     /// It is too old to be stored, and must be refused for that.
     pub expires: bool,
+}
+
+impl Sending {
+    pub fn new(device: usize, to: usize, meant: Meant, body: Option<v1::send::Body>) -> Self {
+        let (slices, seq, expires) = (Vec::new(), None, false);
+        let (made, made_us, asked, limited_us) = (0, 0, 0, 0);
+        Self { device, to, meant, body, slices, seq, made, made_us, asked, limited_us, expires }
+    }
 }
 
 impl Oracle {
@@ -146,6 +170,8 @@ impl Oracle {
             room_of,
             changes: BTreeMap::new(),
             refused: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            lists: Lists::default(),
             sends: BTreeMap::new(),
             heads: BTreeMap::new(),
             blocks: BTreeMap::new(),
@@ -187,6 +213,12 @@ impl Oracle {
         known.into_iter().find(|(at, _)| at + self.under_way_us < now).map_or(0, |(_, seq)| *seq)
     }
 
+    /// Of a room: the two whom it is for; `None`: a group.
+    pub(super) fn two_of(&self, room: usize) -> Option<[usize; 2]> {
+        let users = 0..self.users.len();
+        users.clone().find_map(|a| users.clone().find(|b| self.room_of[a][*b] == room).map(|b| [a, b]))
+    }
+
     /// Users, and behind them groups.
     pub fn peers(&self) -> usize {
         self.users.len() + self.groups.len()
@@ -218,9 +250,15 @@ impl Oracle {
     }
 
     /// Whether a record of what was folded is to be sent to this device.
-    fn is_for(&self, device: usize, peer: usize, record: &Record) -> bool {
+    pub fn is_for(&self, device: usize, peer: usize, record: &Record) -> bool {
+        self.may_be_for(device, peer, record) && !self.has_no_slice(device, record)
+    }
+
+    /// The same, or it may be sent to it since it was taken back: who had no slice sees as much as who had one.
+    fn may_be_for(&self, device: usize, peer: usize, record: &Record) -> bool {
         let user = self.devices[device].0;
-        !self.is_own(device, record) && self.folded(user, peer).sees(user, record)
+        let none = matches!(record.body, Body::Slices(_)) && self.has_no_slice(device, record);
+        !none && !self.is_own(device, record) && self.folded(user, peer).sees(user, record)
     }
 
     /// The user of this name.
@@ -249,6 +287,10 @@ impl Oracle {
 impl Room {
     fn new(id: ConversationId, fold: Fold) -> Self {
         Self { id, fold, known: Vec::new() }
+    }
+
+    pub(super) fn forget_known(&mut self) {
+        self.known.clear();
     }
 }
 
