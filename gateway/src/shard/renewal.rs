@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Between two renewals of one connection. Clients renew two minutes before the end of a token.
 const EVERY_MS: u64 = 1_000;
-/// Connections remembered before those are forgotten that may renew again.
+/// Connections remembered before those are forgotten that may renew again; or twice as many as that left, where many renew at once.
 const REMEMBERED: usize = 1_024;
 /// When keys that are not loaded are worth another try.
 const LOADED_MS: u64 = 2_000;
@@ -24,6 +24,8 @@ const LOADED_MS: u64 = 2_000;
 #[derive(Default)]
 pub(super) struct Renewals {
     last_ms: HashMap<ConnRef, u64>,
+    /// How many stayed when they were forgotten last.
+    stayed: usize,
     pub limited: u64,
 }
 
@@ -37,8 +39,9 @@ impl Renewals {
                 return Err(free_ms - now_ms);
             }
         }
-        if self.last_ms.len() >= REMEMBERED {
+        if self.last_ms.len() >= REMEMBERED.max(2 * self.stayed) {
             self.last_ms.retain(|_, last_ms| now_ms < *last_ms + EVERY_MS);
+            self.stayed = self.last_ms.len();
         }
         self.last_ms.insert(conn, now_ms);
         Ok(())
@@ -88,5 +91,11 @@ mod tests {
             assert_eq!(renewals.admit(conn(n as u32), 10_000 + 10 * n), Ok(()));
         }
         assert!(renewals.last_ms.len() <= REMEMBERED);
+        // All at once: they are gone through a few times, and not for each of them.
+        let free = (0..100_000).map(|n| renewals.admit(conn(n), 9_000_000)).filter(Result::is_ok).count();
+        assert_eq!((free, renewals.last_ms.len()), (100_000, 100_000));
+        assert!(renewals.stayed >= 50_000);
+        renewals.admit(conn(0), 9_002_000).unwrap();
+        assert!(renewals.last_ms.len() <= 2 * renewals.stayed);
     }
 }
