@@ -218,6 +218,33 @@ fn an_erasure_that_was_cut_off_is_finished_by_the_next_one() {
     assert_eq!(erasures, MESSAGES, "each once");
 }
 
+#[test]
+fn what_is_on_its_way_when_the_sessions_end_is_erased_as_well() {
+    const AHEAD: u32 = 24;
+    let gateway = Gateway::start(&[]);
+    for round in 0..4 {
+        let name = format!("alice{round}");
+        let mut client = open(&gateway, &name);
+        let peer = format!("bob{round}");
+        // Ends with the panic that the close is for this client.
+        let writing = std::thread::spawn(move || {
+            for id in 2.. {
+                client.send(&json!({"id": id.to_string(), "send": {"to": {"user": peer}, "text": "secret"}}));
+                if id >= 2 + AHEAD {
+                    client.answer(&(id - AHEAD).to_string());
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        let done = stdout(&user(&gateway, &["erase", &name, "--yes"]));
+        assert!(done.starts_with("erased: "), "{done}");
+        assert!(writing.join().is_err(), "it was closed");
+        let lines = export(&gateway, &name);
+        let left = named(&lines, "record").into_iter().filter(|record| record["text"] == "secret").count();
+        assert_eq!(left, 0, "after {done}");
+    }
+}
+
 fn post(gateway: &Gateway, target: &str) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(gateway.admin).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

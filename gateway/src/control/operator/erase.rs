@@ -1,19 +1,21 @@
 //! Erases a user: ends its sessions, forgets what it has set and which devices it has, takes the body out of every record
 //! that it sent, and takes it out of its groups.
 //!
-//! In this order, so that nothing is added meanwhile, provided that no new token is signed. Each step is such that a second
-//! time changes nothing: after whatever interruption it is begun again.
+//! In this order, so that nothing is added meanwhile, provided that no new token is signed; what the sessions had on its way
+//! when they ended is looked for afterwards. Each step is such that a second time changes nothing: after whatever interruption
+//! it is begun again.
 
 use super::export::document;
 use super::lines::Lines;
 use super::listing::Listing;
 use super::{Failed, Operator};
 use ringpost_persist::{ConversationKind, DocumentKey, Outcome, ReadRange, StoreRequest, UserEntry};
-use ringpost_proto::id::{ClientMessageId, Seq, UserKey};
+use ringpost_proto::id::{ClientMessageId, ConversationId, Seq, UserKey};
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_router::envelope::SendOutcome;
 use ringpost_router::{DeviceList, home_of_conversation, home_of_user, operator as orders};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,6 +26,10 @@ const RECORDS: u32 = 256;
 const BYTES: u32 = 1 << 20;
 /// Erasures on their way at once: a conversation takes one for each commit, others go in between.
 const AT_ONCE: usize = 16;
+/// After the end of the last session, what it had on its way is in the logs, unless the disk hangs.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Somebody of whom so many looks find more is still writing.
+const LOOKS: u32 = 4;
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -59,24 +65,27 @@ struct Run<'a> {
     /// Whether anything is changed.
     confirmed: bool,
     erased: Erased,
+    /// How far each log was looked at.
+    reached: HashMap<ConversationId, Seq>,
     told: Instant,
 }
 
 /// Erases, or (not `confirmed`) counts what would be erased. Writes lines of progress to `out`, but for the last one.
 pub async fn erase(operator: &Operator, user: &UserKey, confirmed: bool, out: &Lines) -> Result<Erased, Failed> {
-    let mut run = Run { operator, user, out, confirmed, erased: Erased::default(), told: Instant::now() };
+    let (erased, reached) = (Erased::default(), HashMap::new());
+    let mut run = Run { operator, user, out, confirmed, erased, reached, told: Instant::now() };
     run.documents().await?;
-    let mut listing = Listing::default();
-    while let Some(entries) = listing.next(operator, user).await? {
-        for entry in entries {
-            run.erased.conversations += 1;
-            run.records(&entry).await?;
-            if matches!(*entry.kind, ConversationKind::Group) {
-                run.leave(&entry).await?;
-            }
+    run.conversations().await?;
+    for _ in 0..if confirmed { LOOKS } else { 0 } {
+        tokio::time::sleep(SETTLED).await;
+        if !run.conversations().await? {
+            return Ok(run.erased);
         }
     }
-    Ok(run.erased)
+    match confirmed {
+        true => Err(Failed::Refused("the user goes on writing: stop signing tokens for it".to_owned())),
+        false => Ok(run.erased),
+    }
 }
 
 impl Run<'_> {
@@ -96,9 +105,29 @@ impl Run<'_> {
         }
     }
 
-    /// Those of the user in one log, a page at a time.
-    async fn records(&mut self, entry: &UserEntry) -> Result<(), Failed> {
-        let (mut from, to) = (1, entry.last_own);
+    /// All of them, of each log what was not looked at yet. Whether there was something to take.
+    async fn conversations(&mut self) -> Result<bool, Failed> {
+        let before = (self.erased.records, self.erased.groups);
+        let mut listing = Listing::default();
+        while let Some(entries) = listing.next(self.operator, self.user).await? {
+            for entry in entries {
+                let reached = self.reached.get(&entry.conversation).copied();
+                self.records(&entry, reached.unwrap_or(0) + 1).await?;
+                self.reached.insert(entry.conversation, entry.last_own.max(reached.unwrap_or(0)));
+                if reached.is_none() {
+                    self.erased.conversations += 1;
+                    if matches!(*entry.kind, ConversationKind::Group) {
+                        self.leave(&entry).await?;
+                    }
+                }
+            }
+        }
+        Ok(before != (self.erased.records, self.erased.groups))
+    }
+
+    /// Those of the user in one log from a position on, a page at a time.
+    async fn records(&mut self, entry: &UserEntry, mut from: Seq) -> Result<(), Failed> {
+        let to = entry.last_own;
         while from <= to {
             let range = ReadRange::From { from, to };
             let (conversation, viewer, records, bytes) = (entry.conversation, None, RECORDS, BYTES);
