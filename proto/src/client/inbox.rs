@@ -375,6 +375,11 @@ impl Inbox {
         self.next_due_ms().is_some()
     }
 
+    /// Whether nothing is asked, and everything that was pushed is acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.unacked.is_empty() && self.acked == self.ack_sent && !self.has_requests()
+    }
+
     /// Everything up to here was received from `peer`, and of it stored.
     pub fn position(&self, peer: &Peer) -> Option<(Seq, Seq)> {
         let c = self.conversations.of(peer)?;

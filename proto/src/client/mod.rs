@@ -320,6 +320,12 @@ impl Client {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }
 
+    /// Whether all sends have an outcome, all gaps are filled, and all that was pushed is acknowledged: whoever leaves before
+    /// keeps back the tick of what it has shown.
+    pub fn is_settled(&self) -> bool {
+        self.unsent() == 0 && self.inbox.as_ref().is_none_or(|inbox| inbox.is_settled())
+    }
+
     /// How far a conversation was received without a gap, and how far of it the app has stored.
     pub fn position(&self, peer: &Peer) -> Option<(Seq, Seq)> {
         self.inbox.as_ref()?.position(peer)

@@ -232,6 +232,31 @@ fn the_end_of_input_waits_for_the_tick() {
 }
 
 #[test]
+fn the_end_of_input_waits_for_what_is_missing_and_acknowledges_it() {
+    let mut world = World::empty();
+    world.app.end_of_input(world.now);
+    world.app.timeout(world.now);
+    world.turn();
+    world.app.opened(world.now);
+    world.turn();
+    let (user, device) = ("alice".to_owned(), "laptop".to_owned());
+    world.server(1, Answer::Welcome(v1::Welcome { user, device, heartbeat_ms: 30_000, ..Default::default() }));
+    world.push(1, 1, "one");
+    world.push(2, 3, "three");
+    world.server(0, Answer::SyncDone(v1::SyncDone::default()));
+    let bye = |seen: &Seen| matches!(seen, Seen::Sent(v1::ClientFrame { request: Some(Request::Bye(_)), .. }));
+    assert!(!world.seen.iter().any(bye), "a record is held back by a gap");
+    let fetch = world.seen.iter().find_map(|seen| match seen {
+        Seen::Sent(v1::ClientFrame { id, request: Some(Request::Fetch(_)) }) => Some(*id),
+        _ => None,
+    });
+    let skips = vec![v1::Skip { from_seq: 2, to_seq: 2 }];
+    world.server(fetch.unwrap(), Answer::Page(v1::Page { skips, ..Default::default() }));
+    let last = |seen: &Seen| matches!(seen, Seen::Sent(v1::ClientFrame { request: Some(Request::Ack(ack)), .. }) if ack.push == 2);
+    assert!(world.place(last) < world.place(bye), "{:#?}", world.seen);
+}
+
+#[test]
 fn what_could_not_be_sent_is_the_reason_of_a_bad_end() {
     let mut world = World::empty();
     world.line("hi");

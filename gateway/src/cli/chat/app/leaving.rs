@@ -13,7 +13,7 @@ impl App {
 
     pub(super) fn leave_if_done(&mut self, now: Now) -> Option<Output> {
         self.ending?;
-        if self.synced && !self.leaving && self.client.unsent() == 0 && self.asks.is_empty() {
+        if self.synced && !self.leaving && self.client.is_settled() && self.asks.is_empty() {
             self.leaving = true;
             self.client.bye();
             return self.poll(now);
@@ -42,6 +42,7 @@ impl App {
         self.drop_held("the change before it was not made in time");
         let outcome = match self.client.unsent() {
             0 if self.leaving => self.verdict(),
+            0 if self.synced => Err("the server has not answered everything in time".to_owned()),
             0 if self.last_error.is_empty() => Err("no connection to the server".to_owned()),
             0 => Err(format!("no connection to the server: {}", self.last_error)),
             unsent => Err(self.unsent_line(unsent)),
