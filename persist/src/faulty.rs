@@ -253,6 +253,16 @@ impl FaultyStore {
         self.index.register(key)
     }
 
+    /// Records of this log up to `upto` expire, at once: no read shows them. The oracle's view still does.
+    pub fn expire(&mut self, conversation: &ConversationId, upto: Seq) {
+        self.index.expire(conversation, upto);
+    }
+
+    /// Up to where the records of a log have expired.
+    pub fn gone(&self, conversation: &ConversationId) -> Seq {
+        self.index.gone(conversation).last().map_or(0, |(_, to)| *to)
+    }
+
     /// Any read of the contract, at once and without faults; `None` for writes.
     pub fn read(&self, request: &StoreRequest) -> Option<Outcome> {
         self.index.read(request)

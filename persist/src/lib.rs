@@ -18,6 +18,7 @@ pub mod files;
 pub mod index;
 mod port;
 pub mod prng;
+pub mod ranges;
 mod recent;
 pub mod record;
 mod register;
@@ -28,13 +29,13 @@ mod view;
 
 pub use conversation::{ConversationKind, Peer, Role};
 pub use port::{StorePort, Waker};
+pub use ranges::Ranges;
 pub use record::{Body, Record, RecordError, content_hash};
-pub use register::{Raise, RegisterKey, Shown};
+pub use register::{MISSED_RANGES, Raise, RegisterKey, Shown};
 pub use roster::{Member, MemberAt, Roster};
 
 use bytes::Bytes;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Chosen by who asks; comes back with the answer. A store never looks at it.
@@ -102,8 +103,8 @@ pub enum StoreRequest {
         user: UserKey,
         after: Option<(RecordId, ConversationId)>,
         limit: u32,
-        /// Whether `last` and `title` of the entries are wanted: each costs a look into the log. A store may tell them all
-        /// the same.
+        /// Whether `last`, `title` and `unread` of the entries are wanted: each may cost a look into the log. A store may
+        /// tell them all the same.
         shown: bool,
     },
     Raise {
@@ -236,11 +237,13 @@ pub enum Outcome {
     Unknown,
     /// `head`: of the log, or of the viewer's part of it. `reached`: everything of the range up to here (downwards: down to here) was looked at; what is not among the records
     /// is not for the viewer, or no longer kept. Without anything in the range: where it begins, less one (downwards: plus
-    /// one).
+    /// one). `gone`: what of the range up to there is no longer kept; no record that is neither among the records nor in
+    /// there is for the viewer.
     LogSlice {
         head: Seq,
         reached: Seq,
         records: Vec<Arc<Record>>,
+        gone: Ranges,
     },
     /// The viewer never was a member.
     NotMember,
@@ -281,7 +284,7 @@ pub struct ConversationState {
     pub tail: Vec<Arc<Record>>,
     /// As of the head.
     pub roster: Roster,
-    /// The Delivered, Read, ReadCounted, ReadShown and Told registers of the conversation.
+    /// The Delivered, Read, ReadCounted, ReadShown, Told and Missed registers of the conversation.
     pub registers: Vec<(RegisterKey, Seq)>,
 }
 
@@ -320,14 +323,17 @@ pub struct UserEntry {
     /// Delivered of each of the user's devices that has one.
     pub delivered: Vec<(DeviceId, Seq)>,
     pub read: Seq,
-    /// Records that count and were not read.
+    /// Records that count, are kept and were not read.
     pub unread: u64,
     /// Of a direct conversation: the maximum over the other side's devices, and what is [`Shown`] of its reading; 0 where a user
     /// talks to itself. Of a group: its Told registers.
     pub peer_delivered: Seq,
     pub peer_read: Seq,
-    /// Of a direct conversation: the ranges that are kept from the other side.
-    pub peer_excluded: SmallVec<[(Seq, Seq); 1]>,
+    /// Of a direct conversation: the ranges that are kept from the other side, or that it [missed](RegisterKey::Missed). Of
+    /// a group: what any of the others missed.
+    pub peer_excluded: Ranges,
+    /// What of the log up to `head` is no longer kept.
+    pub gone: Ranges,
     /// TickDelivered and TickRead of each of the user's devices that has one.
     pub ticks: Vec<(DeviceId, Seq, Seq)>,
 }

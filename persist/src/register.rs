@@ -19,7 +19,14 @@ pub enum RegisterKey {
     /// behind is not told of itself.
     ToldDelivered(ConversationId, UserKey),
     ToldRead(ConversationId, UserKey),
+    /// From this position on, up to the value, records had expired before any device of the user had them: it was never
+    /// given them, though its Delivered registers are beyond. They are one set of positions: a register reads as the end of
+    /// what it begins in the midst of. Beyond [`MISSED_RANGES`] ranges the two oldest become one, with what lies between.
+    Missed(ConversationId, UserKey, Seq),
 }
+
+/// Ranges that are kept apart for a user who missed something.
+pub const MISSED_RANGES: usize = 16;
 
 impl RegisterKey {
     pub fn conversation(&self) -> ConversationId {
@@ -31,7 +38,8 @@ impl RegisterKey {
             | Self::TickDelivered(c, ..)
             | Self::TickRead(c, ..)
             | Self::ToldDelivered(c, _)
-            | Self::ToldRead(c, _) => *c,
+            | Self::ToldRead(c, _)
+            | Self::Missed(c, ..) => *c,
         }
     }
 }

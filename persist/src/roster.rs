@@ -4,6 +4,7 @@
 //! the records 1 ... n and nothing else; no more than [`GROUP_MEMBERS`] are members at a time, and a group keeps the names
 //! of at most [`EVER_MEMBERS`]. Never does: decide whether a change is allowed (the room does, before the append).
 
+use crate::ranges::Ranges;
 use crate::record::{Body, Record};
 use crate::{ConversationKind, Role};
 use ringpost_proto::id::{Seq, UserKey};
@@ -80,7 +81,7 @@ impl Member {
     }
 
     /// What of the log up to `upto` is hidden from it.
-    pub fn excluded(&self, upto: Seq) -> SmallVec<[(Seq, Seq); 1]> {
+    pub fn excluded(&self, upto: Seq) -> Ranges {
         self.hidden.iter().filter(|(from, _)| *from <= upto).map(|(from, to)| (*from, (*to).min(upto))).collect()
     }
 

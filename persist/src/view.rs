@@ -3,6 +3,7 @@
 //! Owns: the limits of an answer. Guarantees: pure, and the same for every backend that reads its records one by one.
 //! Never does: read them.
 
+use crate::ranges::{self, Ranges};
 use crate::{ConversationKind, Member, Outcome, ReadRange, Record};
 use ringpost_proto::id::{Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
@@ -21,7 +22,15 @@ pub(crate) fn nothing(range: ReadRange) -> Outcome {
         ReadRange::From { from, .. } => from.max(1) - 1,
         ReadRange::Before(_) => 1,
     };
-    Outcome::LogSlice { head: 0, reached, records: Vec::new() }
+    Outcome::LogSlice { head: 0, reached, records: Vec::new(), gone: Ranges::new() }
+}
+
+/// What of a range that was looked at up to `reached` is no longer kept, where `gone` is not of the log.
+pub(crate) fn gone_of(gone: &[(Seq, Seq)], range: ReadRange, reached: Seq) -> Ranges {
+    match range {
+        ReadRange::From { from, .. } => ranges::within(gone, from, reached),
+        ReadRange::Before(before) => ranges::within(gone, reached, before.saturating_sub(1)),
+    }
 }
 
 /// Whether a room's tail, which holds `taken` records so far, newest first, takes this one as well. "The last 24 h" end at
@@ -129,6 +138,14 @@ fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
     seen.push((from, end));
     seen.retain(|(from, to)| from <= to);
     seen
+}
+
+/// What senders are told of: up to `upto`, what is hidden from the other side of a direct conversation, and what any of the
+/// others missed.
+pub(crate) fn excluded<'a>(peer: Option<&Member>, missed: impl Iterator<Item = &'a [(Seq, Seq)]>, upto: Seq) -> Ranges {
+    let mut excluded = peer.map(|peer| peer.excluded(upto)).unwrap_or_default();
+    missed.for_each(|missed| ranges::add_all(&mut excluded, &ranges::within(missed, 1, upto)));
+    excluded
 }
 
 /// The other side of a direct conversation; `None`: a user talks to itself, or it is a group.

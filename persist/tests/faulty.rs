@@ -42,6 +42,11 @@ impl Driver for Virtual {
     fn reopen(&mut self) {
         self.store.crash();
     }
+
+    fn expire(&mut self, conversation: &ConversationId, upto: Seq, _: u64) -> bool {
+        self.store.expire(conversation, upto);
+        true
+    }
 }
 
 #[test]

@@ -4,11 +4,10 @@
 
 use crate::boundary::{Output, Proposal, ShardId};
 use crate::user::settings::Audience;
-use ringpost_persist::{ConversationKind, Record};
+use ringpost_persist::{ConversationKind, Ranges, Record};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A session in the router of a shard. The generation tells a later session in the same slot apart.
@@ -112,6 +111,8 @@ pub enum Envelope {
         user: UserKey,
         device: DeviceId,
         seq: Seq,
+        /// What of that had expired before it could be given to the device.
+        gone: Ranges,
         /// Whom the user shows what it reads, if that is known.
         receipts: Option<Audience>,
     },
@@ -151,7 +152,7 @@ pub enum Envelope {
         user: UserKey,
         delivered: Seq,
         read: Seq,
-        /// Of the user's records up to there, those that are kept from the other side.
+        /// Of the user's records up to there, those that are kept from the other side, or expired before it got them.
         excluded: Ranges,
         opened_since_ms: u64,
     },
@@ -224,9 +225,6 @@ pub enum RoomAsk {
     /// How far each member is with this record.
     RecordInfo(Seq),
 }
-
-/// Ascending, both ends included.
-pub type Ranges = SmallVec<[(Seq, Seq); 1]>;
 
 #[derive(Debug, Clone)]
 pub enum SendOutcome {

@@ -408,11 +408,15 @@ impl Frozen for RegisterKey {
             Self::ReadShown(conversation, user) => (6, conversation, user, None),
             Self::ToldDelivered(conversation, user) => (5, conversation, user, None),
             Self::ToldRead(conversation, user) => (7, conversation, user, None),
+            Self::Missed(conversation, user, _) => (8, conversation, user, None),
         };
         u8::write(&number, out);
         conversation.write(out);
         user.write(out);
         device.write(out);
+        if let Self::Missed(.., from) = self {
+            from.write(out);
+        }
     }
     fn read(from: &mut Reader<'_>) -> Read<Self> {
         let (number, conversation) = (u8::read(from)?, ConversationId::read(from)?);
@@ -424,6 +428,7 @@ impl Frozen for RegisterKey {
             (6, None) => Ok(Self::ReadShown(conversation, user)),
             (5, None) => Ok(Self::ToldDelivered(conversation, user)),
             (7, None) => Ok(Self::ToldRead(conversation, user)),
+            (8, None) => Ok(Self::Missed(conversation, user, u64::read(from)?)),
             (2, Some(device)) => Ok(Self::TickDelivered(conversation, user, device)),
             (3, Some(device)) => Ok(Self::TickRead(conversation, user, device)),
             _ => Err(RestoreError("a register")),

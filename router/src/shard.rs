@@ -189,8 +189,8 @@ impl Router {
             Envelope::Ask { conversation, kind, user, from, re, ask } => {
                 self.conversation_asked(conversation, &kind, user, from, re, ask);
             }
-            Envelope::Delivered { conversation, kind, user, device, seq, receipts } => {
-                self.conversation_delivered(conversation, kind, (user, device), seq, receipts);
+            Envelope::Delivered { conversation, kind, user, device, seq, gone, receipts } => {
+                self.conversation_delivered(conversation, kind, (user, device), (seq, gone), receipts);
             }
             Envelope::Read { conversation, kind, user, from, re, seq, receipts } => {
                 self.conversation_read(conversation, kind, ReadBy { user, from, re }, seq, receipts);

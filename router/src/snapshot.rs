@@ -1,6 +1,6 @@
 //! A router written out and read back: for the live upgrade, and in the simulator at random moments.
 //!
-//! Version 4. Holds every state machine and which store requests are under way, so that answers find whom they are for, in
+//! Holds every state machine and which store requests are under way, so that answers find whom they are for, in
 //! this process or the next. Does not hold settings, outputs (drain them first) or what is derived: indexes and timers.
 
 use crate::Router;
@@ -15,7 +15,7 @@ use ringpost_proto::id::UserKey;
 use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 6;
+pub const SNAPSHOT_VERSION: u16 = 7;
 
 const MAGIC: &[u8] = b"ringpost router";
 
@@ -152,6 +152,7 @@ frozen!(Counters {
     settings_unreadable,
     devices_unreadable,
     beginnings_refused,
+    expired_undelivered,
 });
 frozen_enum!(Request {
     0 = Ack { push: push, ranges: ranges },

@@ -10,7 +10,7 @@ use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::session::{Pushed, PushedItem, State, TickPush, Work};
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, Outcome, ReadRange, Record, StoreRequest};
+use ringpost_persist::{ConversationKind, Outcome, ReadRange, Record, StoreRequest, ranges};
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::push::Item;
@@ -91,7 +91,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(work) = session.work.as_mut().filter(|_| session.state == State::Open) else { return };
         work.reading = false;
-        let Outcome::LogSlice { records, reached, .. } = outcome else {
+        let Outcome::LogSlice { records, reached, gone, .. } = outcome else {
             if matches!(outcome, Outcome::NotMember) {
                 work.behind.remove(&conversation);
                 self.pump(key);
@@ -100,6 +100,9 @@ impl Router {
             }
             return self.settle_session(key);
         };
+        if !gone.is_empty() {
+            ranges::add_all(work.gone.entry(conversation).or_default(), &gone);
+        }
         let before = work.behind.get(&conversation).map(|behind| behind.next);
         if records.into_iter().all(|record| self.push_next(key, conversation, &record)) {
             self.skip_to(key, conversation, reached);
@@ -117,7 +120,7 @@ impl Router {
         self.settle_session(key);
     }
 
-    /// Everything up to `seq` that is for this user was pushed.
+    /// Everything up to `seq` that is for this user was pushed, or has expired.
     fn skip_to(&mut self, key: Key, conversation: ConversationId, seq: Seq) {
         let work = self.sessions.get_mut(key).and_then(|session| session.work.as_mut());
         if let Some(behind) = work.and_then(|work| work.behind.get_mut(&conversation)) {

@@ -153,6 +153,7 @@ impl Shard {
             (Stat::SettingsUnreadable, counters.settings_unreadable),
             (Stat::DevicesUnreadable, counters.devices_unreadable),
             (Stat::BeginningsRefused, counters.beginnings_refused),
+            (Stat::ExpiredUndelivered, counters.expired_undelivered),
         ] {
             self.stats.set(stat, value);
         }

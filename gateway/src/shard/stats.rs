@@ -118,6 +118,7 @@ stats! {
     SettingsUnreadable: Counter "ringpost_documents_unreadable_total" "document=\"settings\"",
     DevicesUnreadable: Counter "ringpost_documents_unreadable_total" "document=\"devices\"",
     BeginningsRefused: Counter "ringpost_beginnings_refused_total" "",
+    ExpiredUndelivered: Counter "ringpost_expired_undelivered_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
 
     // Between shards.

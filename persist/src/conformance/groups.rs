@@ -97,7 +97,7 @@ fn view(
     let viewer = Some(user(viewer));
     let request = StoreRequest::ReadLog { tag: 5, conversation: room.id, viewer, range, records, bytes: u32::MAX };
     match ask(store, request) {
-        Outcome::LogSlice { head, reached, records } => (head, reached, records),
+        Outcome::LogSlice { head, reached, records, .. } => (head, reached, records),
         other => unreachable!("no slice: {other:?}"),
     }
 }

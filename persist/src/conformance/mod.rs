@@ -3,6 +3,7 @@
 //! A backend's test implements [`Driver`] and calls [`run`]. A case fails by panicking, as a test does.
 
 mod appends;
+mod expiry;
 mod groups;
 mod loads;
 mod registers;
@@ -10,6 +11,7 @@ mod samples;
 mod small;
 
 use crate::{Outcome, StoreAnswer, StoreRequest};
+use ringpost_proto::id::{ConversationId, Seq};
 
 /// The store under test, with its clock and its waiting.
 pub trait Driver {
@@ -20,6 +22,13 @@ pub trait Driver {
 
     /// Ends the store and opens it again over what is durable.
     fn reopen(&mut self);
+
+    /// It is `unix_ms`, and the records of this log up to `upto`, which are older than 61 days then, expire. `false`: here
+    /// nothing does.
+    fn expire(&mut self, conversation: &ConversationId, upto: Seq, unix_ms: u64) -> bool {
+        let _ = (conversation, upto, unix_ms);
+        false
+    }
 }
 
 /// One statement of the contract, shown on a fresh store.
@@ -57,6 +66,9 @@ pub const CASES: &[(&str, Case)] = &[
     ("what comes while the sender is blocked stays hidden", groups::blocks),
     ("what is said of a record is for those who see the record", groups::said_about),
     ("an erasure takes the body and leaves the rest", groups::erased),
+    ("what has expired is told to whoever reads", expiry::told),
+    ("what has expired is not unread", expiry::unread),
+    ("what a member missed is kept, and its senders are told", expiry::missed),
     ("a document is written on the version that one knows", small::documents),
     ("an item is handed out once", small::once),
     ("reserved requests are answered Unimplemented", reserved),

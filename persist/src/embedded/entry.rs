@@ -86,12 +86,16 @@ pub(super) fn encode_raise(raise: &Raise, out: &mut Vec<u8>) {
         RegisterKey::ReadShown(_, user) => (9, user, None),
         RegisterKey::ToldDelivered(_, user) => (10, user, None),
         RegisterKey::ToldRead(_, user) => (11, user, None),
+        RegisterKey::Missed(_, user, _) => (12, user, None),
     };
     out.extend_from_slice(&[RAISE, register]);
     out.extend_from_slice(&raise.key.conversation().0);
     encode_name(user.as_bytes(), out);
     if let Some(device) = device {
         encode_name(device.as_str().as_bytes(), out);
+    }
+    if let RegisterKey::Missed(.., from) = &raise.key {
+        out.extend_from_slice(&from.to_le_bytes());
     }
     out.extend_from_slice(&raise.value.to_le_bytes());
     out.extend_from_slice(&raise.stamp.to_le_bytes());
@@ -196,6 +200,7 @@ fn decode_raise(from: &mut Cursor<'_>) -> Result<Option<Raise>, RecordError> {
         9 => RegisterKey::ReadShown(conversation, decode_user(from)?),
         10 => RegisterKey::ToldDelivered(conversation, decode_user(from)?),
         11 => RegisterKey::ToldRead(conversation, decode_user(from)?),
+        12 => RegisterKey::Missed(conversation, decode_user(from)?, from.number()?),
         _ => return Err(RecordError::Field("register")),
     };
     Ok(Some(Raise { key, value: from.number()?, stamp: from.number()? }))
@@ -249,6 +254,9 @@ mod tests {
         let mut raise = Vec::new();
         let key = RegisterKey::Delivered(ConversationId([1; 16]), user("ann"), DeviceId::new("phone").unwrap());
         encode_raise(&Raise { key, value: 3, stamp: 4 }, &mut raise);
+        let mut missed = Vec::new();
+        let key = RegisterKey::Missed(ConversationId([1; 16]), user("ann"), 2);
+        encode_raise(&Raise { key, value: 3, stamp: 3 }, &mut missed);
         let mut small = Vec::new();
         encode_document(&DocumentKey::Settings(user("ann")), 7, b"x", &mut small);
         let item = ItemKey { user: user("ann"), device: DeviceId::new("phone").unwrap(), number: 9 };
@@ -257,7 +265,7 @@ mod tests {
         encode_taken(&item, &mut taken);
         let mut dropped = vec![RAISE, 5];
         dropped.extend_from_slice(&[1; 16 + 8 + 8]);
-        for whole in [append, raise, dropped, small, kept, taken] {
+        for whole in [append, raise, missed, dropped, small, kept, taken] {
             assert!(decode(&whole, |_| Ok::<_, RecordError>(())).is_ok());
             for len in 1..whole.len() {
                 assert!(decode(&whole[..len], |_| Ok::<_, RecordError>(())).is_err(), "{len} of {}", whole.len());

@@ -1,14 +1,15 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
+use crate::ranges::{self, Ranges};
 use crate::view::{self, LOOKED, TAIL, TAIL_MOST};
 use crate::{
-    ConversationKind, ConversationState, LastRecord, Member, ReadRange, Record, RegisterKey, Roster, Shown, UserEntry,
+    ConversationKind, ConversationState, LastRecord, MISSED_RANGES, Member, ReadRange, Record, RegisterKey, Roster,
+    Shown, UserEntry,
 };
 use hashbrown::HashTable;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1::kind::Value as Kind;
-use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -20,8 +21,12 @@ const SCANNED: usize = 32;
 pub(super) struct Conversation {
     kind: Option<Arc<ConversationKind>>,
     log: Vec<Arc<Record>>,
+    /// Records up to here are no longer kept, as far as any answer goes.
+    gone: Seq,
     roster: Roster,
     registers: BTreeMap<Register, Seq>,
+    /// What each member never received.
+    missed: BTreeMap<UserKey, Ranges>,
     /// The latest time that a client message id names.
     latest_cmid_ms: u64,
     /// Positions in `log` by (sender, device, client message id); empty while the log is short. Of two records with one
@@ -43,8 +48,9 @@ enum Register {
 }
 
 impl Register {
-    fn of(key: &RegisterKey) -> Self {
-        match key.clone() {
+    /// `None` for what a member missed, which is kept apart.
+    fn of(key: &RegisterKey) -> Option<Self> {
+        Some(match key.clone() {
             RegisterKey::Delivered(_, user, device) => Self::Delivered(user, device),
             RegisterKey::Read(_, user) => Self::Read(user),
             RegisterKey::ReadCounted(_, user) => Self::ReadCounted(user),
@@ -53,7 +59,8 @@ impl Register {
             RegisterKey::TickRead(_, user, device) => Self::TickRead(user, device),
             RegisterKey::ToldDelivered(_, user) => Self::ToldDelivered(user),
             RegisterKey::ToldRead(_, user) => Self::ToldRead(user),
-        }
+            RegisterKey::Missed(..) => return None,
+        })
     }
 
     /// As a room is told; `None` for ticks, which are the sessions' own.
@@ -141,15 +148,21 @@ impl Conversation {
         hasher: &impl BuildHasher,
     ) -> Option<&Arc<Record>> {
         let wanted = (cmid, device, sender);
-        if self.cmids.is_empty() {
-            return self.log.iter().rev().find(|record| cmid_key(record) == wanted);
-        }
-        let found = |at: &u32| cmid_key(&self.log[*at as usize]) == wanted;
-        self.cmids.find(hasher.hash_one(wanted), found).map(|at| &self.log[*at as usize])
+        let record = if self.cmids.is_empty() {
+            self.log.iter().rev().find(|record| cmid_key(record) == wanted)
+        } else {
+            let found = |at: &u32| cmid_key(&self.log[*at as usize]) == wanted;
+            self.cmids.find(hasher.hash_one(wanted), found).map(|at| &self.log[*at as usize])
+        };
+        record.filter(|record| record.seq > self.gone)
     }
 
     pub(super) fn register(&self, key: &RegisterKey) -> Seq {
-        self.value(&Register::of(key))
+        match (key, Register::of(key)) {
+            (_, Some(register)) => self.value(&register),
+            (RegisterKey::Missed(_, user, from), _) => ranges::end_of(self.missed_by(user), *from).unwrap_or(0),
+            _ => 0,
+        }
     }
 
     fn value(&self, register: &Register) -> Seq {
@@ -158,7 +171,29 @@ impl Conversation {
 
     /// Sets the register; the caller has checked that it grows.
     pub(super) fn raise(&mut self, key: &RegisterKey, value: Seq) {
-        self.registers.insert(Register::of(key), value);
+        if let Some(register) = Register::of(key) {
+            self.registers.insert(register, value);
+        } else if let RegisterKey::Missed(_, user, from) = key {
+            let missed = self.missed.entry(user.clone()).or_default();
+            ranges::add(missed, *from, value);
+            ranges::settle(missed, MISSED_RANGES);
+        }
+    }
+
+    fn missed_by(&self, user: &UserKey) -> &[(Seq, Seq)] {
+        self.missed.get(user).map_or(&[], |missed| missed)
+    }
+
+    /// Records up to `upto` are kept no longer.
+    pub(super) fn expire(&mut self, upto: Seq) {
+        self.gone = self.gone.max(upto.min(self.log.len() as Seq));
+    }
+
+    /// What is no longer kept of the log.
+    pub(super) fn gone(&self) -> Ranges {
+        let mut gone = Ranges::new();
+        ranges::add(&mut gone, 1, self.gone);
+        gone
     }
 
     pub(super) fn member(&self, user: &UserKey) -> Option<&Member> {
@@ -192,6 +227,9 @@ impl Conversation {
             ReadRange::From { from, to } => {
                 let end = to.min(viewer.map_or(head, |viewer| viewer.end(head)));
                 let mut seq = up(from.max(1).max(viewer.map_or(1, |it| it.join)));
+                if seq <= self.gone {
+                    seq = up(self.gone + 1);
+                }
                 while seq <= end && taken.take(&self.log[seq as usize - 1], viewer) {
                     seq = up(seq + 1);
                 }
@@ -203,22 +241,28 @@ impl Conversation {
                 let end = before.saturating_sub(1).min(viewer.map_or(head, |viewer| viewer.end(head)));
                 let first = viewer.map_or(1, |viewer| viewer.join);
                 let mut seq = down(end);
-                while seq >= first && taken.take(&self.log[seq as usize - 1], viewer) {
+                while seq >= first.max(self.gone + 1) && taken.take(&self.log[seq as usize - 1], viewer) {
                     seq = down(seq - 1);
                 }
-                (taken.records, (seq + 1).min(end + 1))
+                // Of what is gone nothing is to be looked at.
+                let reached = if seq <= self.gone { first } else { seq + 1 };
+                (taken.records, reached.min(end + 1))
             }
         }
     }
 
     /// Records up to `upto` that count for a member and are none of its own: all but those after it.
     pub(super) fn count_read(&self, member: &Member, upto: Seq) -> u64 {
-        let end = member.end(self.log.len() as Seq) as usize;
-        let after = self.log[..end].get(upto.max(member.join.saturating_sub(1)) as usize..).unwrap_or_default();
         let ordinal = self.log.last().map_or(0, |last| last.ordinal);
-        member
-            .counted(ordinal)
-            .saturating_sub(after.iter().filter(|record| view::is_unread(record, member)).count() as u64)
+        member.counted(ordinal).saturating_sub(self.unread_after(member, upto))
+    }
+
+    /// Kept records after `read` that a member has to read.
+    fn unread_after(&self, member: &Member, read: Seq) -> u64 {
+        let end = member.end(self.log.len() as Seq) as usize;
+        let from = read.max(member.join.saturating_sub(1)).max(self.gone) as usize;
+        let after = self.log[..end].get(from..).unwrap_or_default();
+        after.iter().filter(|record| view::is_unread(record, member)).count() as u64
     }
 
     /// `None` before the first record.
@@ -229,8 +273,10 @@ impl Conversation {
         // "The last 24 h" end at the newest record, not now: never fewer records than by the clock, and no clock here.
         let day = self.log.partition_point(|record| record.us < newest.saturating_sub(DEDUPE_MS * 1_000));
         let head = self.log.len();
-        let first = day.min(head.saturating_sub(TAIL)).max(head.saturating_sub(TAIL_MOST));
+        let first = day.min(head.saturating_sub(TAIL)).max(head.saturating_sub(TAIL_MOST)).max(self.gone as usize);
         let registers = self.registers.iter().filter_map(|(register, value)| Some((register.key(id)?, *value)));
+        let missed = self.missed.iter().flat_map(|(user, missed)| missed.iter().map(move |range| (user, range)));
+        let missed = missed.map(|(user, (from, to))| (RegisterKey::Missed(id, user.clone(), *from), *to));
         Some(ConversationState {
             kind,
             head: head as Seq,
@@ -238,7 +284,7 @@ impl Conversation {
             latest_cmid_ms: self.latest_cmid_ms,
             tail: self.log[first..].to_vec(),
             roster: self.roster.clone(),
-            registers: registers.collect(),
+            registers: registers.chain(missed).collect(),
         })
     }
 
@@ -257,6 +303,11 @@ impl Conversation {
         let delivered: Vec<_> = self.devices_of(user, Register::Delivered).collect();
         let counted = self.value(&Register::ReadCounted(user.clone()));
         let (peer_delivered, peer_read) = self.others(&kind, user);
+        let (read, gone) = (self.value(&Register::Read(user.clone())), ranges::within(&self.gone(), 1, head));
+        let unread = match ranges::within(&gone, read + 1, head).is_empty() {
+            true => member.counted(newest.ordinal).saturating_sub(counted),
+            false => self.unread_after(member, read),
+        };
         Some(UserEntry {
             conversation: id,
             head,
@@ -267,11 +318,12 @@ impl Conversation {
             title: if member.is_current() { self.roster.name.clone() } else { String::new() },
             last_own: member.last_own,
             delivered,
-            read: self.value(&Register::Read(user.clone())),
-            unread: member.counted(newest.ordinal).saturating_sub(counted),
+            read,
+            unread,
             peer_delivered,
             peer_read,
             peer_excluded: self.excluded(&kind, user, peer_delivered),
+            gone,
             ticks: self.ticks_of(user),
             kind,
         })
@@ -290,10 +342,13 @@ impl Conversation {
         }
     }
 
-    /// Of a direct conversation: what of it up to `upto` the other side does not see.
-    fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> SmallVec<[(Seq, Seq); 1]> {
+    /// What of it up to `upto` the others did not get and will not.
+    fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Ranges {
         let peer = view::peer_of(kind, user).and_then(|peer| self.roster.member(peer));
-        peer.map(|peer| peer.excluded(upto)).unwrap_or_default()
+        // Where all is kept nobody missed anything.
+        let missed = self.missed.iter().filter(|(other, _)| self.gone > 0 && *other != user);
+        let missed = missed.map(|(_, missed)| &missed[..]);
+        view::excluded(peer, missed, upto)
     }
 
     fn ticks_of(&self, user: &UserKey) -> Vec<(DeviceId, Seq, Seq)> {

@@ -9,8 +9,8 @@ mod conversation;
 
 use crate::view;
 use crate::{
-    ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Member, Outcome, Raise, ReadRange, Record, RegisterKey,
-    StoreRequest, UserPage,
+    ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Member, Outcome, Raise, Ranges, ReadRange, Record,
+    RegisterKey, StoreRequest, UserPage,
 };
 use bytes::Bytes;
 use conversation::Conversation;
@@ -125,6 +125,18 @@ impl Index {
         true
     }
 
+    /// Records of this log up to `upto` are kept no longer: no answer shows them. [`Index::log`] does, for those who judge.
+    pub fn expire(&mut self, id: &ConversationId, upto: Seq) {
+        if let Some(conversation) = self.conversations.get_mut(id) {
+            conversation.expire(upto);
+        }
+    }
+
+    /// What of a log is no longer kept.
+    pub fn gone(&self, id: &ConversationId) -> Ranges {
+        self.conversations.get(id).map(Conversation::gone).unwrap_or_default()
+    }
+
     /// Writes a document, keeps an item, or hands one out; `None` for other requests.
     pub fn write_small(&mut self, request: &StoreRequest) -> Option<Outcome> {
         Some(match request {
@@ -211,7 +223,8 @@ impl Index {
         }
         let (records, reached) = conversation.slice(range, member, records, bytes);
         let head = member.map_or(self.head(id), |member| member.end(self.head(id)));
-        Outcome::LogSlice { head, reached, records }
+        let gone = view::gone_of(&conversation.gone(), range, reached);
+        Outcome::LogSlice { head, reached, records, gone }
     }
 
     fn user_page(&self, user: &UserKey, after: Option<(RecordId, ConversationId)>, limit: u32) -> UserPage {

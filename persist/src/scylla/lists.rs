@@ -7,7 +7,7 @@ use super::failure::Failed;
 use super::prefix::Prefix;
 use super::rows::blob;
 use crate::view::{self, View};
-use crate::{ConversationKind, Member, ReadRange, UserEntry, UserPage};
+use crate::{ConversationKind, Member, Ranges, ReadRange, UserEntry, UserPage};
 use ringpost_proto::id::{ConversationId, RecordId, UserKey};
 use std::sync::Arc;
 
@@ -95,7 +95,9 @@ impl Db {
             unread: member.counted(prefix.ordinal).saturating_sub(own.read_counted),
             peer_delivered,
             peer_read,
-            peer_excluded: peer.map(|peer| peer.excluded(peer_delivered)).unwrap_or_default(),
+            // Nothing expires here, so nobody missed anything.
+            peer_excluded: view::excluded(peer, std::iter::empty(), peer_delivered),
+            gone: Ranges::new(),
             ticks: own.ticks(),
         }))
     }

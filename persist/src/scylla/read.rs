@@ -8,7 +8,7 @@ use super::known::Entry;
 use super::log::Range;
 use super::rows::{Row, blob, unsigned};
 use crate::view::{self, View};
-use crate::{ConversationState, LastRecord, Member, Outcome, ReadRange, Record};
+use crate::{ConversationState, LastRecord, Member, Outcome, Ranges, ReadRange, Record};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use scylla::value::CqlValue;
 use std::collections::BTreeMap;
@@ -51,7 +51,8 @@ impl Db {
         let page = i32::try_from(records).map_or(MANY, |records| records.clamp(1, MANY));
         let (records, reached) = self.slice(&id, view, page).await?;
         let head = member.map_or(prefix.head, |member| member.end(prefix.head));
-        Ok(Outcome::LogSlice { head, reached, records })
+        // Nothing expires here.
+        Ok(Outcome::LogSlice { head, reached, records, gone: Ranges::new() })
     }
 
     /// What a view takes, and how far it looked.

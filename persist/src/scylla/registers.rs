@@ -4,7 +4,8 @@
 use super::db::{Db, each};
 use super::failure::Failed;
 use super::rows::{bigint, blob, unsigned};
-use crate::{Raise, RegisterKey, Shown};
+use crate::ranges::{self, Ranges};
+use crate::{MISSED_RANGES, Raise, RegisterKey, Shown};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
@@ -25,6 +26,7 @@ pub(super) struct Progress {
     pub(super) delivered: BTreeMap<DeviceId, Seq>,
     tick_delivered: BTreeMap<DeviceId, Seq>,
     tick_read: BTreeMap<DeviceId, Seq>,
+    pub(super) missed: Ranges,
 }
 
 impl Progress {
@@ -64,6 +66,8 @@ impl Registers {
             registers.push((RegisterKey::ReadShown(id, user.clone()), progress.read_shown));
             registers.push((RegisterKey::ToldDelivered(id, user.clone()), progress.told_delivered));
             registers.push((RegisterKey::ToldRead(id, user.clone()), progress.told_read));
+            let missed = progress.missed.iter();
+            registers.extend(missed.map(|(from, to)| (RegisterKey::Missed(id, user.clone(), *from), *to)));
         }
         registers.retain(|(_, value)| *value > 0);
         registers
@@ -72,10 +76,12 @@ impl Registers {
 
 type Devices = Option<HashMap<String, i64>>;
 /// The columns that the statements on a member read, in their order.
-type Cells = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Devices, Devices, Devices);
+type Cells =
+    (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Devices, Devices, Devices, Devices);
 
 fn progress(cells: Cells) -> Result<(UserKey, Progress), Failed> {
-    let (user, read, read_counted, read_shown, told_delivered, told_read, delivered, tick_delivered, tick_read) = cells;
+    let (user, read, read_counted, read_shown, told_delivered, told_read, delivered, tick_delivered, tick_read, missed) =
+        cells;
     let user = UserKey::from_bytes(&user).ok_or_else(|| Failed::unreadable("the name of a member"))?;
     let number = |cell: Option<i64>| cell.map_or(0, unsigned);
     let progress = Progress {
@@ -87,8 +93,20 @@ fn progress(cells: Cells) -> Result<(UserKey, Progress), Failed> {
         delivered: devices(delivered)?,
         tick_delivered: devices(tick_delivered)?,
         tick_read: devices(tick_read)?,
+        missed: ranges_of(missed)?,
     };
     Ok((user, progress))
+}
+
+/// By first position, in decimal digits.
+fn ranges_of(cells: Devices) -> Result<Ranges, Failed> {
+    let mut missed = Ranges::new();
+    for (from, to) in cells.into_iter().flatten() {
+        let from: Seq = from.parse().map_err(|_| Failed::unreadable("a position"))?;
+        ranges::add(&mut missed, from, unsigned(to));
+    }
+    ranges::settle(&mut missed, MISSED_RANGES);
+    Ok(missed)
 }
 
 /// A register of 0 is none.
@@ -131,9 +149,13 @@ impl Db {
             RegisterKey::TickRead(_, user, device) => (&statements.member_tick_read, user, Some(device)),
             RegisterKey::ToldDelivered(_, user) => (&statements.member_told_delivered, user, None),
             RegisterKey::ToldRead(_, user) => (&statements.member_told_read, user, None),
+            RegisterKey::Missed(_, user, _) => (&statements.member_missed, user, None),
         };
         let mut values = vec![bigint(*stamp)];
         values.extend(device.map(|device| CqlValue::Text(device.as_str().to_owned())));
+        if let RegisterKey::Missed(.., from) = key {
+            values.push(CqlValue::Text(from.to_string()));
+        }
         values.extend([bigint(*value), blob(&key.conversation().0), blob(user.as_bytes())]);
         (statement, values)
     }
@@ -169,6 +191,7 @@ mod tests {
             map(&[("phone", 7), ("old", 0)]),
             None,
             map(&[("tv", 2)]),
+            map(&[("7", 8), ("4", 6)]),
         );
         let (user, progress) = progress(cells).unwrap();
         assert_eq!(user, name);
@@ -181,14 +204,16 @@ mod tests {
             (RegisterKey::Delivered(id, user.clone(), device("phone")), 7),
             (RegisterKey::ReadCounted(id, user.clone()), 3),
             (RegisterKey::ReadShown(id, user.clone()), 9),
-            (RegisterKey::ToldDelivered(id, user), 5),
+            (RegisterKey::ToldDelivered(id, user.clone()), 5),
+            (RegisterKey::Missed(id, user, 4), 8),
         ];
         assert_eq!(registers.of_room(id), expected);
     }
 
     #[test]
     fn a_name_that_is_none_is_refused() {
-        assert!(progress((vec![0xff], None, None, None, None, None, None, None, None)).is_err());
+        assert!(progress((vec![0xff], None, None, None, None, None, None, None, None, None)).is_err());
+        assert!(ranges_of(Some([("x".to_owned(), 1)].into())).is_err());
         assert!(devices(Some([(String::new(), 1)].into())).is_err());
     }
 }

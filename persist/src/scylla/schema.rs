@@ -5,7 +5,7 @@
 //! | `log` | (conv, bucket), seq | records; `bhead`, the head of the bucket, and all else here is written by conditional writes only, whose clock is their own. `kind`: in bucket 0 |
 //! | `body` | id | bodies of more than 4 KiB, written before the record that refers to them |
 //! | `conv` | conv | a snapshot of what follows from the records up to `as_of`; a hint |
-//! | `member` | conv, user | registers: Read and what belongs to it, Delivered and ticks by device, what a user is told of a group |
+//! | `member` | conv, user | registers: Read and what belongs to it, Delivered and ticks by device, what a user is told of a group, what it missed (by first position) |
 //! | `user` | user, conv | whose list a conversation is in, or may be: written before the record that says so |
 //! | `recent` | (vnode, minute), conv | conversations that were written to; two days |
 //! | `dedupe` | (conv, sender, device), cmid | where the records up to the snapshot are |
@@ -34,7 +34,7 @@ const TABLES: &[(&str, &str)] = &[
         "member",
         "conv blob, user blob, read bigint, read_counted bigint, read_shown bigint, told_delivered bigint, \
          told_read bigint, delivered map<text, bigint>, tick_delivered map<text, bigint>, tick_read map<text, bigint>, \
-         PRIMARY KEY (conv, user)",
+         missed map<text, bigint>, PRIMARY KEY (conv, user)",
     ),
     ("user", "user blob, conv blob, PRIMARY KEY (user, conv)"),
     ("recent", "vnode int, minute bigint, conv blob, PRIMARY KEY ((vnode, minute), conv)"),

@@ -48,6 +48,7 @@ pub(super) struct Statements {
     pub(super) member_tick_read: PreparedStatement,
     pub(super) member_told_delivered: PreparedStatement,
     pub(super) member_told_read: PreparedStatement,
+    pub(super) member_missed: PreparedStatement,
     pub(super) members_of: PreparedStatement,
     pub(super) member_of: PreparedStatement,
     pub(super) user_put: PreparedStatement,
@@ -76,7 +77,7 @@ impl Statements {
         let of_device =
             |column: &str| format!("UPDATE member USING TIMESTAMP ? SET {column}[?] = ? WHERE conv = ? AND user = ?");
         let member = "SELECT user, read, read_counted, read_shown, told_delivered, told_read, delivered, tick_delivered, \
-                      tick_read FROM member WHERE conv = ?";
+                      tick_read, missed FROM member WHERE conv = ?";
         Ok(Self {
             log_begin: cql(Never, "UPDATE log SET bhead = ?, kind = ? WHERE conv = ? AND bucket = ? IF bhead = null")
                 .await?,
@@ -113,6 +114,7 @@ impl Statements {
             member_tick_read: cql(Freely, &of_device("tick_read")).await?,
             member_told_delivered: cql(Freely, &register("told_delivered")).await?,
             member_told_read: cql(Freely, &register("told_read")).await?,
+            member_missed: cql(Freely, &of_device("missed")).await?,
             members_of: cql(Freely, member).await?,
             member_of: cql(Freely, &format!("{member} AND user = ?")).await?,
             user_put: cql(Freely, "INSERT INTO user (user, conv) VALUES (?, ?)").await?,

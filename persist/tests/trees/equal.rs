@@ -4,7 +4,7 @@ use crate::common::TempDir;
 use crate::common::records::{GROUP, append, ask, cmid, conversation, device, kind, open, record, small, user};
 use proptest::prelude::*;
 use ringpost_persist::embedded::committer::Committer;
-use ringpost_persist::embedded::{Checkpoint, Stats};
+use ringpost_persist::embedded::{Checkpoint, Options, Retention, Stats};
 use ringpost_persist::index::Index;
 use ringpost_persist::roster::change_body;
 use ringpost_persist::{Body, DocumentKey, ItemKey, Outcome, Raise, ReadRange, Record, RegisterKey, StoreRequest};
@@ -102,6 +102,8 @@ pub enum Step {
     Seal,
     Compact,
     Reopen,
+    /// Months that are old enough go, where records are relayed.
+    Expire,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -121,7 +123,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (users.clone(), 0..9_u64).prop_map(|(user, number)| Step::Put { user, number }),
         2 => (users.clone(), 0..9_u64).prop_map(|(user, number)| Step::Take { user, number }),
         1 => (users.clone(), 0..5_u32).prop_map(|(user, limit)| Step::Items { user, limit }),
-        3 => (n.clone(), 0..12_u8, 0..3_usize, 0..3_usize, 0..30_u64)
+        3 => (n.clone(), 0..14_u8, 0..3_usize, 0..3_usize, 0..30_u64)
             .prop_map(|(n, register, user, device, value)| Step::Raise { n, register, user, device, value }),
         4 => (n.clone(), 0..=USERS, 0..40_u64, 0..60_u64, 0..70_u32, prop_oneof![0..4_000_u32, Just(u32::MAX)])
             .prop_map(|(n, viewer, from, to, records, bytes)| Step::Read { n, viewer, from, to, records, bytes }),
@@ -134,6 +136,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Seal),
         1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Expire),
     ];
     proptest::collection::vec(step, 1..160)
 }
@@ -143,21 +146,23 @@ pub struct Pair {
     dir: TempDir,
     committer: Option<Committer>,
     sealed: Option<Checkpoint>,
+    retention: Retention,
     index: Index,
     us: u64,
     ordinals: [u64; GROUP + 1],
 }
 
 impl Pair {
-    pub fn new() -> Self {
+    pub fn with(retention: Retention) -> Self {
         let dir = TempDir::new();
-        let committer = Some(open(small(&dir)).committer);
-        Self { dir, committer, sealed: None, index: Index::new(1), us: 1_764_000_000_000_000, ordinals: [0; GROUP + 1] }
+        let committer = Some(open(Options { retention, ..small(&dir) }).committer);
+        let (index, us, ordinals) = (Index::new(1), 1_764_000_000_000_000, [0; GROUP + 1]);
+        Self { dir, committer, sealed: None, retention, index, us, ordinals }
     }
 
     /// The store of another directory, which is to answer as this one's would.
     pub fn of(self, dir: TempDir) -> Self {
-        let committer = Some(open(small(&dir)).committer);
+        let committer = Some(open(Options { retention: self.retention, ..small(&dir) }).committer);
         Self { dir, committer, sealed: None, ..self }
     }
 
@@ -173,7 +178,7 @@ impl Pair {
 
     pub fn reopen(&mut self) {
         self.close();
-        self.committer = Some(open(small(&self.dir)).committer);
+        self.committer = Some(open(Options { retention: self.retention, ..small(&self.dir) }).committer);
     }
 
     fn checkpoint(&mut self) {
@@ -231,7 +236,8 @@ impl Pair {
                     5..=8 => return,
                     9 => RegisterKey::ReadShown(id, user),
                     10 => RegisterKey::ToldDelivered(id, user),
-                    _ => RegisterKey::ToldRead(id, user),
+                    11 => RegisterKey::ToldRead(id, user),
+                    _ => RegisterKey::Missed(id, user, 1 + value % 7 * 4),
                 };
                 let raises = vec![Raise { key, value, stamp: 1 }];
                 self.write(StoreRequest::Raise { tag: 0, raises });
@@ -249,6 +255,7 @@ impl Pair {
                 return;
             }
             Step::Reopen => return self.reopen(),
+            Step::Expire => return self.expire(),
             Step::Read { n, viewer, from, to, records, bytes } => {
                 let (viewer, range) = ((viewer < USERS).then(|| user(viewer)), ReadRange::From { from, to });
                 StoreRequest::ReadLog { tag: 0, conversation: conversation(n), viewer, range, records, bytes }
@@ -268,6 +275,39 @@ impl Pair {
             Step::List { user: of, limit } => return self.list(of, limit),
         };
         self.compare(&request);
+    }
+
+    /// Of each log the store says what is gone: nothing of the last month, and all of what is two months old.
+    fn expire(&mut self) {
+        let Retention::Relay { days } = self.retention else { return };
+        self.checkpoint();
+        let now_ms = self.us / 1_000;
+        self.committer().checkpoint(Instant::now(), now_ms).run(&Stats::default()).unwrap();
+        for n in CONVERSATIONS {
+            let (id, range) = (conversation(n), ReadRange::From { from: 1, to: Seq::MAX });
+            let request = StoreRequest::ReadLog {
+                tag: 0,
+                conversation: id,
+                viewer: None,
+                range,
+                records: 1_000,
+                bytes: u32::MAX,
+            };
+            let Outcome::LogSlice { gone, .. } = self.committer().trees().read(&request).unwrap().unwrap() else {
+                panic!("no slice");
+            };
+            let upto = gone.last().map_or(0, |(_, to)| *to);
+            assert!(gone.iter().all(|(from, _)| *from == 1), "{gone:?}");
+            for record in self.index.log(&id) {
+                let age_days = (self.us - record.us) / 86_400_000_000;
+                assert!(if record.seq <= upto {
+                    age_days >= u64::from(days)
+                } else {
+                    age_days <= u64::from(days) + 31
+                });
+            }
+            self.index.expire(&id, upto);
+        }
     }
 
     fn say(&mut self, n: usize, what: u8, sender: usize, about: Seq, whom: usize) {
@@ -382,8 +422,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn trees_and_index_give_equal_answers(steps in steps()) {
-        let mut pair = Pair::new();
+    fn trees_and_index_give_equal_answers(steps in steps(), relays in any::<bool>()) {
+        let retention = if relays { Retention::Relay { days: 30 } } else { Retention::History };
+        let mut pair = Pair::with(retention);
         steps.iter().for_each(|step| pair.step(step));
         pair.compare_all();
         pair.reopen();

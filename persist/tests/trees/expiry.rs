@@ -100,6 +100,86 @@ fn a_month_that_is_old_enough_goes_and_nothing_else() {
     );
 }
 
+/// What the store says is gone of a log.
+fn gone(committer: &mut Committer, n: usize) -> Vec<(Seq, Seq)> {
+    let (range, conversation) = (ReadRange::From { from: 1, to: Seq::MAX }, conversation(n));
+    let request = StoreRequest::ReadLog { tag: 0, conversation, viewer: None, range, records: 100, bytes: u32::MAX };
+    match ask(committer, request) {
+        Outcome::LogSlice { gone, .. } => gone.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn expire(committer: &mut Committer, ms: u64) {
+    committer.upkeep(Instant::now(), ms).expect("nothing is due").run(&Stats::default()).unwrap();
+}
+
+#[test]
+fn what_is_gone_is_known_month_after_month_and_after_each_restart() {
+    let dir = TempDir::new();
+    let mut committer = open(relay(&dir)).committer;
+    three_months(&mut committer);
+    assert_eq!(gone(&mut committer, 1), []);
+    let expected = [(JANUARY_GOES, 3), (JANUARY_GOES + 28 * DAY, 6), (JANUARY_GOES + 59 * DAY, 9)];
+    for (ms, upto) in expected {
+        expire(&mut committer, ms);
+        for _ in 0..2 {
+            assert_eq!(gone(&mut committer, 1), [(1, upto)]);
+            assert_eq!(gone(&mut committer, 2), [(1, 3)]);
+            drop(committer);
+            committer = open(relay(&dir)).committer;
+        }
+    }
+    // What is written after that begins where all of it ended.
+    write(&mut committer, 1, 9, JANUARY_GOES + 60 * DAY);
+    committer.checkpoint(Instant::now(), 0).run(&Stats::default()).unwrap();
+    drop(committer);
+    assert_eq!(gone(&mut open(relay(&dir)).committer, 1), [(1, 9)]);
+}
+
+#[test]
+fn what_is_gone_between_records_that_are_kept_is_known() {
+    let dir = TempDir::new();
+    let mut committer = open(small(&dir)).committer;
+    write(&mut committer, 1, 0, JANUARY);
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    write(&mut committer, 1, 3, JANUARY + 1);
+    write(&mut committer, 1, 6, FEBRUARY);
+    write(&mut committer, 1, 9, MARCH);
+    expire(&mut committer, JANUARY_GOES);
+    assert_eq!(gone(&mut committer, 1), [(4, 6)]);
+    expire(&mut committer, JANUARY_GOES + 28 * DAY);
+    // The next month is begun over what has gone.
+    write(&mut committer, 1, 12, MARCH + 31 * DAY);
+    for _ in 0..2 {
+        assert_eq!(gone(&mut committer, 1), [(4, 9)]);
+        assert_eq!(read(&mut committer, 1, ReadRange::Before(11)).1, [10, 3, 2, 1]);
+        drop(committer);
+        committer = open(relay(&dir)).committer;
+    }
+}
+
+#[test]
+fn a_month_that_has_gone_never_comes_back_whatever_the_clock_says() {
+    let dir = TempDir::new();
+    let mut committer = open(relay(&dir)).committer;
+    three_months(&mut committer);
+    expire(&mut committer, JANUARY_GOES);
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    // It is January again.
+    write(&mut committer, 3, 0, JANUARY + 5);
+    write(&mut committer, 2, 3, JANUARY + 5);
+    committer.checkpoint(Instant::now(), 0).run(&Stats::default()).unwrap();
+    drop(committer);
+    let mut committer = open(relay(&dir)).committer;
+    assert_eq!(names(&dir), ["relay-2026-02", "relay-2026-03", "state"]);
+    assert_eq!(read(&mut committer, 3, ReadRange::From { from: 1, to: Seq::MAX }), (3, vec![1, 2, 3]));
+    assert_eq!(read(&mut committer, 2, ReadRange::Before(Seq::MAX)), (6, vec![6, 5, 4]));
+    assert_eq!((gone(&mut committer, 2), gone(&mut committer, 3)), (vec![(1, 3)], vec![]));
+}
+
 #[test]
 fn a_crash_before_the_end_of_an_expiry_loses_nothing_else() {
     let dir = TempDir::new();

@@ -11,3 +11,4 @@ mod erased;
 mod expiry;
 mod failures;
 mod golden;
+mod relay;

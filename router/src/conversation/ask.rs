@@ -8,7 +8,7 @@ use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::{ConversationKind, Member, Outcome, ReadRange, StoreRequest};
+use ringpost_persist::{ConversationKind, Member, MemberAt, Outcome, ReadRange, StoreRequest};
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::member_state::state::Value as State;
@@ -59,11 +59,11 @@ impl Conversation {
                 continue;
             }
             let progress = self.progress.get(at);
-            let hidden = member.hidden_at(seq).is_some();
+            let hidden = member.hidden_at(seq).is_some() || self.has_missed(at as MemberAt, seq);
             let (delivered, read) = progress.map_or((0, 0), |it| (it.delivered(), it.read_shown()));
             let hides = progress.is_some_and(|it| it.hides());
             let (state, at_ms) = match () {
-                // Whoever is blocked is not told so.
+                // Whoever is blocked is not told so; what expired before it was received was sent, and no more.
                 () if hidden => (State::Sent, 0),
                 () if read >= seq => (State::Read, progress.map_or(0, |it| it.read_move.covering(seq))),
                 () if delivered >= seq && hides => (State::Hidden, 0),

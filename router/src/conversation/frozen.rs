@@ -67,7 +67,7 @@ frozen_enum!(Phase { 0 = Loading {}, 1 = Ready {}, 2 = Appending {}, 3 = Resolvi
 frozen_enum!(Reference { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Read { 0: record } });
 frozen_enum!(Search { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Absent {} });
 frozen_enum!(Early {
-    0 = Delivered { user: user, device: device, seq: seq, receipts: receipts },
+    0 = Delivered { user: user, device: device, seq: seq, gone: gone, receipts: receipts },
     1 = Read { by: by, seq: seq, receipts: receipts },
     2 = Ask { user: user, from: from, re: re, ask: ask },
     3 = Relate { user: user, watched: watched },

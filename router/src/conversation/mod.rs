@@ -11,6 +11,7 @@ mod decide;
 mod fan_out;
 mod frozen;
 mod known;
+mod missed;
 mod progress;
 mod registers;
 mod relation;
@@ -32,6 +33,7 @@ use crate::user::settings::Audience;
 use fan_out::Fans;
 use known::{Known, Sent};
 use progress::Progress;
+use ringpost_persist::ranges::Ranges;
 use ringpost_persist::{ConversationKind, ConversationState, LastRecord, MemberAt, Record, RegisterKey, Roster, Shown};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
@@ -151,7 +153,7 @@ pub(crate) enum Search {
 
 #[derive(Debug)]
 enum Early {
-    Delivered { user: UserKey, device: DeviceId, seq: Seq, receipts: Option<Audience> },
+    Delivered { user: UserKey, device: DeviceId, seq: Seq, gone: Ranges, receipts: Option<Audience> },
     Read { by: ReadBy, seq: Seq, receipts: Option<Audience> },
     Ask { user: UserKey, from: SessionRef, re: u64, ask: RoomAsk },
     Relate { user: UserKey, watched: (UserKey, SessionRef) },
@@ -287,7 +289,8 @@ impl Conversation {
             | RegisterKey::Read(_, user)
             | RegisterKey::ReadShown(_, user)
             | RegisterKey::ToldDelivered(_, user)
-            | RegisterKey::ToldRead(_, user) => self.member(user),
+            | RegisterKey::ToldRead(_, user)
+            | RegisterKey::Missed(_, user, _) => self.member(user),
             _ => None,
         };
         let Some(member) = member else { return };
@@ -300,6 +303,7 @@ impl Conversation {
             RegisterKey::ReadShown(..) => self.member_progress(member).restore_shown(Shown(value)),
             RegisterKey::ToldDelivered(..) => self.member_progress(member).heard.0 = value,
             RegisterKey::ToldRead(..) => self.member_progress(member).heard.1 = value,
+            RegisterKey::Missed(_, _, from) => self.restore_missed(member, &[(from, value)]),
             _ => {}
         }
     }

@@ -9,6 +9,7 @@ use crate::frozen::frozen;
 use crate::refusal;
 use crate::slab::Key;
 use crate::user::settings::Audience;
+use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{ConversationKind, MemberAt, Shown};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
@@ -31,6 +32,9 @@ pub(super) struct Progress {
     /// How far the member says to have read; beyond what was delivered it counts when that is.
     pub read_asked: Seq,
     pub read_dirty: bool,
+    /// What had expired before any of its devices was given it, and whether that is to be written.
+    pub missed: Ranges,
+    pub missed_dirty: bool,
     /// What others are shown of it, and whether the member wants to show more with the next that it reads.
     pub shown: Shown,
     shows: bool,
@@ -259,17 +263,23 @@ impl Conversation {
     }
 
     /// Keeps an ack until the conversation is loaded: for each device the highest counts.
-    fn hold_delivered(&mut self, (user, device): (UserKey, DeviceId), seq: Seq, receipts: Option<Audience>) {
+    fn hold_delivered(
+        &mut self,
+        (user, device): (UserKey, DeviceId),
+        (seq, gone): (Seq, Ranges),
+        receipts: Option<Audience>,
+    ) {
         for early in &mut self.early {
-            if let Early::Delivered { user: u, device: d, seq: held, receipts: last } = early
+            if let Early::Delivered { user: u, device: d, seq: held, gone: before, receipts: last } = early
                 && (&*u, *d) == (&user, device)
             {
                 *held = seq.max(*held);
+                ranges::add_all(before, &gone);
                 *last = receipts.or(*last);
                 return;
             }
         }
-        self.early.push(Early::Delivered { user, device, seq, receipts });
+        self.early.push(Early::Delivered { user, device, seq, gone, receipts });
     }
 }
 
@@ -279,13 +289,13 @@ impl Router {
         id: ConversationId,
         kind: Arc<ConversationKind>,
         (user, device): (UserKey, DeviceId),
-        seq: Seq,
+        (seq, gone): (Seq, Ranges),
         receipts: Option<Audience>,
     ) {
         let (key, unix_ms) = (self.conversation(id, &kind), self.now_ms());
         let Some(room) = self.conversations.get_mut(key) else { return };
         if room.phase == Phase::Loading {
-            return room.hold_delivered((user, device), seq, receipts);
+            return room.hold_delivered((user, device), (seq, gone), receipts);
         }
         let Some(member) = room.member(&user) else { return };
         if room.set_receipts(member, receipts) {
@@ -297,6 +307,7 @@ impl Router {
             return;
         }
         let after = room.delivered_to(member);
+        self.counters.expired_undelivered += room.miss(member, &gone, before, after);
         if after > before {
             room.member_progress(member).delivered_move = Move { from: before, to: after, unix_ms };
         }
@@ -367,6 +378,8 @@ frozen!(Progress {
     read,
     read_asked,
     read_dirty,
+    missed,
+    missed_dirty,
     shown,
     shows,
     untold,

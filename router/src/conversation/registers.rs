@@ -35,8 +35,11 @@ impl Conversation {
         let (mut raises, mut uncounted) = (Vec::new(), Vec::new());
         self.dirty = false;
         for at in 0..self.progress.len() {
-            let (member, progress) = (at as MemberAt, &mut self.progress[at]);
+            let member = at as MemberAt;
             let Some(user) = self.roster.get(member).map(|it| it.user.clone()) else { continue };
+            // Before the Delivered registers that are beyond it.
+            self.missed_raises(member, &user, &mut raises);
+            let progress = &mut self.progress[at];
             let moved: SmallVec<[(DeviceId, Seq); 1]> = progress
                 .devices
                 .iter_mut()
@@ -86,7 +89,8 @@ impl Conversation {
             | RegisterKey::Read(_, user)
             | RegisterKey::ReadShown(_, user)
             | RegisterKey::ToldDelivered(_, user)
-            | RegisterKey::ToldRead(_, user) => self.member(user),
+            | RegisterKey::ToldRead(_, user)
+            | RegisterKey::Missed(_, user, _) => self.member(user),
             _ => None,
         };
         match (key, member) {
@@ -97,6 +101,7 @@ impl Conversation {
             (RegisterKey::ToldDelivered(..) | RegisterKey::ToldRead(..), Some(member)) => {
                 self.member_progress(member).heard_dirty = true
             }
+            (RegisterKey::Missed(..), Some(member)) => self.member_progress(member).missed_dirty = true,
             _ => return,
         }
         self.dirty = true;

@@ -79,8 +79,8 @@ impl Router {
         let only_asked = room.queue.is_empty() && room.early.iter().all(|it| matches!(it, Early::Relate { .. }));
         for early in std::mem::take(&mut room.early) {
             match early {
-                Early::Delivered { user, device, seq, receipts } => {
-                    self.conversation_delivered(id, kind.clone(), (user, device), seq, receipts);
+                Early::Delivered { user, device, seq, gone, receipts } => {
+                    self.conversation_delivered(id, kind.clone(), (user, device), (seq, gone), receipts);
                 }
                 Early::Read { by, seq, receipts } => self.conversation_read(id, kind.clone(), by, seq, receipts),
                 Early::Ask { user, from, re, ask } => self.ask_room(key, &user, from, re, ask),

@@ -1,7 +1,7 @@
 //! Ticks: the senders hear how far the others are, at most once a second for each conversation.
 //!
 //! Guarantees: what a sender is told never goes back and is true of every member as of each of its records, ranges that are
-//! kept from a member aside. In a group the progress of the others is the least one: for whoever is itself the least
+//! kept from a member, or that had expired before it could have them, aside. In a group the progress of the others is the least one: for whoever is itself the least
 //! advanced, the next one after it. What each member was told is a register of its own, raised before anything else is told
 //! to it: so whoever comes, leaves, hides what it reads or shows it again, and wherever it is told (here, or at hello from
 //! the store), it is told no less than before.
@@ -9,7 +9,7 @@
 use super::Conversation;
 use super::progress::Progress;
 use crate::Router;
-use crate::envelope::{Envelope, Ranges};
+use crate::envelope::Envelope;
 use crate::frozen::frozen;
 use crate::slab::Key;
 use ringpost_persist::{Member, MemberAt};
@@ -179,8 +179,12 @@ impl Router {
     fn tell_group(&mut self, key: Key, news: Vec<(UserKey, Seq, Seq)>, opened_since_ms: u64) {
         let Some(room) = self.conversations.get(key) else { return };
         let (conversation, kind) = (room.id, room.kind.clone());
+        let any_missed = room.has_anybody_missed();
         for (user, delivered, read) in news {
-            let (kind, excluded, home) = (kind.clone(), Ranges::new(), user.clone());
+            let Some(room) = self.conversations.get(key) else { return };
+            let member = room.member(&user).filter(|_| any_missed);
+            let excluded = member.map(|member| room.excluded_of_others(member, delivered)).unwrap_or_default();
+            let (kind, home) = (kind.clone(), user.clone());
             let tick = Envelope::Tick { conversation, kind, user, delivered, read, excluded, opened_since_ms };
             self.post_to_user(&home, tick);
         }
@@ -201,7 +205,7 @@ impl Router {
         let (conversation, kind) = (room.id, room.kind.clone());
         let other = kind.members().iter().enumerate().find(|(at, _)| *at != usize::from(member));
         let Some(user) = other.map(|(_, user)| user.clone()) else { return };
-        let excluded = room.roster.get(member).map(|it| it.excluded(delivered)).unwrap_or_default();
+        let excluded = room.excluded(member, delivered);
         let home = user.clone();
         let tick = Envelope::Tick { conversation, kind, user, delivered, read, excluded, opened_since_ms };
         self.post_to_user(&home, tick);

@@ -72,11 +72,12 @@ impl Router {
         let work = session.work();
         work.acked.push(conversation, seq, now_ms);
         work.remember(now_ms);
+        let gone = work.take_gone(conversation, seq);
         if ended {
             self.linger(key);
         }
         let receipts = self.receipts_of(&user);
-        let delivered = Envelope::Delivered { conversation, kind, user, device, seq, receipts };
+        let delivered = Envelope::Delivered { conversation, kind, user, device, seq, gone, receipts };
         self.post_to_conversation(conversation, delivered);
     }
 

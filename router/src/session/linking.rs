@@ -134,7 +134,11 @@ impl Router {
         loading.link = Link::Raising;
         let starts = loading.read.iter().filter(|(_, behind)| behind.next > 1);
         let register = |conversation| RegisterKey::Delivered(conversation, user.clone(), device);
-        loading.starts = starts.map(|(id, behind)| Raise::new(register(*id), behind.next - 1)).collect();
+        let starts = starts.map(|(id, behind)| Raise::new(register(*id), behind.next - 1));
+        // Last, so that none of them is written after the start that is beyond it.
+        let missed = loading.missed.iter().flat_map(|(id, missed)| missed.iter().map(move |range| (*id, range)));
+        let missed = missed.map(|(id, (from, to))| Raise::new(RegisterKey::Missed(id, user.clone(), *from), *to));
+        loading.starts = starts.chain(missed).collect();
         self.raise_more_starts(key);
     }
 

@@ -13,6 +13,7 @@ use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use crate::sync::Behind;
 use crate::user::Known;
+use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{ConversationKind, Outcome, Peer, Raise, StoreRequest, UserEntry, UserPage};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, RecordId, Seq, UserKey, record_id};
@@ -44,6 +45,11 @@ pub(crate) struct Loading {
     /// Everything read so far, with where this device is.
     pub(super) read: BTreeMap<ConversationId, Behind>,
     ticks: BTreeMap<ConversationId, TickPush>,
+    /// What has expired of what the client says it has: it was told to pass over it, or it had it. Nobody knows, so it counts
+    /// for the first.
+    gone: BTreeMap<ConversationId, Ranges>,
+    /// Where a further device starts behind acks that are not written yet: what of that has expired, and may be missed.
+    pub(super) missed: BTreeMap<ConversationId, Ranges>,
     /// What was committed meanwhile: the head, and whether it began with the first record.
     noted: BTreeMap<ConversationId, Behind>,
     failures: u32,
@@ -80,7 +86,7 @@ impl Loading {
 
     /// The conversations are read from the beginning again.
     pub(super) fn list_anew(&mut self) {
-        (self.read, self.ticks) = Default::default();
+        (self.read, self.ticks, self.gone, self.missed) = Default::default();
         (self.pages, self.known, self.found, self.after) = (0, 0, false, None);
         (self.listed, self.stale) = (false, self.asked);
     }
@@ -98,6 +104,15 @@ impl Loading {
         let delivered = written.max(late).max(entry.join.saturating_sub(1));
         let have = self.have.get(&conversation).map_or(0, |(_, seq)| *seq);
         let known = if have <= entry.head { delivered.max(have) } else { delivered };
+        if self.further {
+            let marked = entry.delivered.iter().map(|(_, seq)| *seq).max().unwrap_or(0);
+            let missed = ranges::within(&entry.gone, marked.max(entry.join.saturating_sub(1)) + 1, written);
+            self.missed.insert(conversation, missed);
+        }
+        let gone = ranges::within(&entry.gone, delivered + 1, known);
+        if !gone.is_empty() {
+            self.gone.insert(conversation, gone);
+        }
         let behind = Behind::new(entry.kind.clone(), known + 1, entry.head, entry.last_id);
         self.found |= self.read.insert(conversation, behind).is_none();
         let told = entry.ticks.iter().find(|(d, ..)| *d == device).map_or((0, 0), |(_, d, r)| (*d, *r));
@@ -266,6 +281,7 @@ impl Router {
         let window = v1::Window { pushes: session.window_pushes, bytes: session.window_bytes };
         let work = session.work();
         work.backlog = Some((loading.read.len() as u32, 0));
+        work.gone = loading.gone;
         work.behind = loading.read;
         work.queue = queue.into_iter().map(|(_, conversation)| conversation).collect();
         for (conversation, tick) in loading.ticks {
@@ -327,6 +343,8 @@ frozen!(Loading {
     found,
     read,
     ticks,
+    gone,
+    missed,
     noted,
     failures,
     asked,

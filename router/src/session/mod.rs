@@ -24,10 +24,10 @@ pub(crate) use watch::Watching;
 
 use crate::acked::LateAcks;
 use crate::boundary::{ConnRef, Identity};
-use crate::envelope::Ranges;
 use crate::frozen::{frozen, frozen_enum};
 use crate::rate::Used;
 use crate::sync::Behind;
+use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{Body, ConversationKind, Record};
 use ringpost_proto::id::{ConversationId, Seq};
 use std::collections::{BTreeMap, VecDeque};
@@ -102,6 +102,8 @@ pub(crate) struct Work {
     pub told: BTreeMap<ConversationId, ((Seq, Seq), u64)>,
     /// What the device has acknowledged lately.
     pub acked: LateAcks,
+    /// What of a conversation had expired before the device was given it, until it acknowledges what comes after.
+    pub gone: BTreeMap<ConversationId, Ranges>,
     /// When to write what was heard, and when to forget what is no longer recent.
     pub write_ms: Option<u64>,
     pub forget_ms: Option<u64>,
@@ -115,7 +117,7 @@ pub(crate) struct TickPush {
     pub kind: Arc<ConversationKind>,
     pub delivered: Seq,
     pub read: Seq,
-    /// Of the user's records, those that are kept from the other side.
+    /// Of the user's records, those that are kept from the other side, or expired before it got them.
     pub excluded: Ranges,
 }
 
@@ -159,6 +161,17 @@ impl Work {
             && self.heard.is_empty()
             && self.told.is_empty()
             && self.acked.is_empty()
+            && self.gone.is_empty()
+    }
+
+    /// What of a conversation up to `seq` had expired before the device was given it; each is said once.
+    pub fn take_gone(&mut self, conversation: ConversationId, seq: Seq) -> Ranges {
+        let Some(gone) = self.gone.remove(&conversation) else { return Ranges::new() };
+        let rest = ranges::within(&gone, seq.saturating_add(1), Seq::MAX);
+        if !rest.is_empty() {
+            self.gone.insert(conversation, rest);
+        }
+        ranges::within(&gone, 1, seq)
     }
 
     /// Something is now recent.
@@ -302,6 +315,7 @@ frozen!(Work {
     heard,
     told,
     acked,
+    gone,
     write_ms,
     forget_ms,
 });

@@ -75,7 +75,7 @@ impl Router {
                 let error = refusal::not_found("conversation.group", "there is no such group");
                 return self.answer(key, re, Answer::Error(error));
             }
-            Outcome::LogSlice { head, reached, records } => (head, reached, records),
+            Outcome::LogSlice { head, reached, records, .. } => (head, reached, records),
             Outcome::NotMember => return self.answer(key, re, Answer::Error(refusal::not_member())),
             _ => return self.answer(key, re, Answer::Error(refusal::unavailable())),
         };

@@ -6,6 +6,7 @@ mod bounds;
 mod delivery;
 mod devices;
 mod ephemera;
+mod expiry;
 mod groups;
 mod operator;
 mod presence;

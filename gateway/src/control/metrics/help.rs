@@ -56,6 +56,10 @@ const HELP: &[(&str, &str)] = &[
         "ringpost_beginnings_refused_total",
         "First messages of new conversations beyond what a user who was never answered may begin in a day.",
     ),
+    (
+        "ringpost_expired_undelivered_total",
+        "Records that had expired before any device of a member was given them, counted when one passes over them.",
+    ),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),

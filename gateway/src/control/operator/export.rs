@@ -74,7 +74,7 @@ async fn conversation(operator: &Operator, user: &UserKey, entry: &UserEntry, ou
                 bytes: BYTES,
             })
             .await?;
-        let Outcome::LogSlice { head, reached, records: found } = page else { return Err(Failed::Store) };
+        let Outcome::LogSlice { head, reached, records: found, .. } = page else { return Err(Failed::Store) };
         let mut chunk = Vec::new();
         for record in &found {
             push(&mut chunk, "record", &record_json(user, entry, record));

@@ -91,6 +91,7 @@ mod tests {
             peer_delivered: 0,
             peer_read: 0,
             peer_excluded: Default::default(),
+            gone: Default::default(),
             ticks: Vec::new(),
         }
     }

@@ -88,6 +88,15 @@ pub(super) fn device_key(conversation: &ConversationId, user: &UserKey, device: 
     key
 }
 
+/// Of all rows of a conversation that say what somebody missed.
+pub(super) fn missed_prefix(conversation: &ConversationId) -> Key {
+    key(b'x', &[&conversation.0])
+}
+
+pub(super) fn missed_key(conversation: &ConversationId, user: &UserKey) -> Key {
+    key(b'x', &[&conversation.0, &[user.as_bytes().len() as u8], user.as_bytes()])
+}
+
 /// Of all conversations of a user.
 pub(super) fn user_prefix(user: &UserKey) -> Key {
     key(b'u', &[&[user.as_bytes().len() as u8], user.as_bytes()])
@@ -120,7 +129,7 @@ pub(super) fn conversation_of_user_key(stored: &[u8]) -> Result<ConversationId, 
     stored.last_chunk().map(|id| ConversationId(*id)).ok_or(RecordError::Truncated)
 }
 
-/// The user that a key below [`members_prefix`] or [`progress_prefix`] names.
+/// The user that a key below [`members_prefix`], [`progress_prefix`] or [`missed_prefix`] names.
 pub(super) fn user_of_key(stored: &[u8]) -> Result<UserKey, RecordError> {
     user_and_rest(stored).map(|(user, _)| user)
 }

@@ -84,6 +84,8 @@ pub(super) struct Reached {
     pub(super) lsn: u64,
     /// Of the records after it; `None`: nothing was ever written here.
     class: Option<Class>,
+    /// Every month before this one has expired.
+    kept_from: u32,
 }
 
 impl Trees {
@@ -109,7 +111,11 @@ impl Trees {
         if row.is_some_and(|row| row.incarnation != incarnation) {
             return Err(OpenError::Foreign { segment: dir.display().to_string() });
         }
-        let reached = Reached { lsn: row.map_or(0, |row| row.lsn), class: row.map(|row| row.class) };
+        let reached = Reached {
+            lsn: row.map_or(0, |row| row.lsn),
+            class: row.map(|row| row.class),
+            kept_from: row.map_or(0, |row| row.kept_from),
+        };
         for (key, _) in trees.prefix(keys::BUCKETS).map_err(damaged)? {
             let bucket = keys::bucket_of_key(&key).map_err(TreeError::row(STATE)).map_err(damaged)?;
             let path = dir.join(bucket.to_string());

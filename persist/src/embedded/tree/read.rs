@@ -9,6 +9,7 @@ use super::keys;
 use super::staging::cmid_key;
 use super::state::{self, Device, Group, Head, MemberRow, Progress, Span};
 use super::{LATEST, TreeError, Trees, record_key};
+use crate::ranges::{self, Ranges};
 use crate::record::RecordError;
 use crate::view::{self, View};
 use crate::{
@@ -128,6 +129,10 @@ impl Reading<'_> {
             RegisterKey::Delivered(_, user, device) => self.device(&conversation, user, device)?.delivered,
             RegisterKey::TickDelivered(_, user, device) => self.device(&conversation, user, device)?.tick_delivered,
             RegisterKey::TickRead(_, user, device) => self.device(&conversation, user, device)?.tick_read,
+            RegisterKey::Missed(_, user, from) => {
+                let missed = self.row(&keys::missed_key(&conversation, user), state::decode_missed)?;
+                missed.and_then(|missed| ranges::end_of(&missed, *from)).unwrap_or(0)
+            }
         })
     }
 
@@ -219,8 +224,25 @@ impl Reading<'_> {
             registers.push((RegisterKey::ToldDelivered(*id, user.clone()), row.told_delivered));
             registers.push((RegisterKey::ToldRead(*id, user), row.told_read));
         }
+        // After the Delivered registers, which are beyond it.
+        for (user, missed) in self.missed(id)? {
+            registers.extend(missed.iter().map(|(from, to)| (RegisterKey::Missed(*id, user.clone(), *from), *to)));
+        }
         registers.retain(|(_, value)| *value > 0);
         Ok(registers)
+    }
+
+    /// What each user missed who missed something.
+    fn missed(&self, id: &ConversationId) -> Found<Vec<(UserKey, Ranges)>> {
+        let rows = self.prefix(&keys::missed_prefix(id))?;
+        let decoded = rows.iter().map(|(key, row)| Ok((keys::user_of_key(key)?, state::decode_missed(row)?)));
+        decoded.collect::<Result<_, _>>().map_err(TreeError::row("state"))
+    }
+
+    /// What of a log is no longer kept. To be asked after its records were read: a month may go at any moment, and nothing
+    /// that was missing may pass for something that was never there.
+    fn gone(&self, head: &Head) -> Ranges {
+        head.gone(|bucket| self.trees.log(bucket).is_some())
     }
 
     fn tail(&self, id: &ConversationId, head: &Head) -> Found<Vec<Arc<Record>>> {
@@ -253,8 +275,9 @@ impl Reading<'_> {
         };
         let view = View::new(range, member, head.seq, records, bytes);
         let (records, reached) = self.slice(id, &head, view)?;
+        let gone = view::gone_of(&self.gone(&head), range, reached);
         let head = member.map_or(head.seq, |member| member.end(head.seq));
-        Ok(Outcome::LogSlice { head, reached, records })
+        Ok(Outcome::LogSlice { head, reached, records, gone })
     }
 
     /// What a view takes, and how far it looked.
@@ -276,13 +299,18 @@ impl Reading<'_> {
     /// Records up to `upto` that count for a member and are none of its own: all but those after it.
     fn count_read(&self, id: &ConversationId, user: &UserKey, upto: Seq) -> Found<u64> {
         let (Some(head), Some(member)) = (self.head(id)?, self.member(id, user)?) else { return Ok(0) };
+        Ok(member.counted(head.ordinal).saturating_sub(self.unread_after(id, &head, &member, upto)?))
+    }
+
+    /// Kept records after `read` that a member has to read.
+    fn unread_after(&self, id: &ConversationId, head: &Head, member: &Member, read: Seq) -> Found<u64> {
         let mut after = 0;
-        let from = upto.max(member.join.saturating_sub(1)).saturating_add(1);
-        self.scan(id, &head, from, member.end(head.seq), true, |record| {
-            after += u64::from(view::is_unread(&record, &member));
+        let from = read.max(member.join.saturating_sub(1)).saturating_add(1);
+        self.scan(id, head, from, member.end(head.seq), true, |record| {
+            after += u64::from(view::is_unread(&record, member));
             true
         })?;
-        Ok(member.counted(head.ordinal).saturating_sub(after))
+        Ok(after)
     }
 
     /// Gives the kept records from..=to to `each`, in either direction, until it has enough. It starts at the first one, so

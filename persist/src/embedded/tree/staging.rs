@@ -12,8 +12,11 @@ use super::state::{self, CheckpointRow, Device, Group, Head, MemberRow, Progress
 use super::{Reached, TreeError, Trees, record_key};
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
+use crate::ranges;
 use crate::record::RecordError;
-use crate::{ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Outcome, Raise, Record, RegisterKey, Roster};
+use crate::{
+    ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, MISSED_RANGES, Outcome, Raise, Record, RegisterKey, Roster,
+};
 use bytes::Bytes;
 use lsm_tree::{AbstractTree, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
@@ -25,6 +28,8 @@ use std::sync::Arc;
 pub(in crate::embedded) struct Staging {
     trees: Arc<Trees>,
     class: Class,
+    /// Every month before this one has expired.
+    kept_from: u32,
     incarnation: [u8; 16],
     /// Of the batch: where, under which key, what.
     records: Vec<(Bucket, Slice, Slice)>,
@@ -47,6 +52,7 @@ impl Staging {
             rows: Rows::new(trees.clone(), cached, seed),
             trees,
             class: reached.class.unwrap_or(Class::of(retention)),
+            kept_from: reached.kept_from,
             incarnation,
             records: Vec::new(),
             rosters: Rosters::new(cached / 2, seed),
@@ -141,7 +147,7 @@ impl Staging {
         let mut erased = Vec::new();
         let mut after = head.clone();
         for record in records {
-            let bucket = after.bucket_for(self.class, record.us);
+            let bucket = after.bucket_for(self.class, record.us, self.kept_from);
             if after.spans.last().is_none_or(|last| last.bucket != bucket) {
                 after.spans.push(Span { bucket, first: record.seq });
             }
@@ -189,14 +195,18 @@ impl Staging {
     }
 
     fn record(&mut self, conversation: &ConversationId, head: &mut Head, record: &Record) {
-        let bucket = head.bucket_for(self.class, record.us);
+        let bucket = head.bucket_for(self.class, record.us, self.kept_from);
         if head.spans.last().is_none_or(|last| last.bucket != bucket) {
             if self.trees.log(bucket).is_none() {
                 self.rows.write(keys::bucket_key(bucket), state::PRESENT.to_vec());
             }
-            // Months that have gone since are forgotten here.
+            // Of months that have gone since and follow each other one is left, which says where they begin.
+            let mut after_gone = false;
             head.spans.retain(|span| {
-                self.trees.log(span.bucket).is_some() || self.rows.holds(&keys::bucket_key(span.bucket))
+                let kept = self.trees.log(span.bucket).is_some() || self.rows.holds(&keys::bucket_key(span.bucket));
+                let stays = kept || !after_gone;
+                after_gone = !kept;
+                stays
             });
             head.spans.push(Span { bucket, first: record.seq });
         }
@@ -275,6 +285,13 @@ impl Staging {
                 };
                 grow(register, value) && self.rows.write(key, row.encode())
             }
+            RegisterKey::Missed(_, user, from) => {
+                let key = keys::missed_key(&conversation, user);
+                let mut missed = self.rows.read(&key, state::decode_missed)?;
+                let grows = ranges::add(&mut missed, *from, value);
+                ranges::settle(&mut missed, MISSED_RANGES);
+                grows && self.rows.write(key, state::encode_missed(&missed))
+            }
             RegisterKey::Delivered(_, user, device)
             | RegisterKey::TickDelivered(_, user, device)
             | RegisterKey::TickRead(_, user, device) => {
@@ -314,9 +331,10 @@ impl Staging {
             expired.extend(logs.keys().copied().filter(|bucket| bucket.is_expired(now_ms, days)));
             for bucket in &expired {
                 logs.remove(bucket);
+                self.kept_from = self.kept_from.max(bucket.month.saturating_add(1));
             }
         }
-        let row = CheckpointRow { lsn, incarnation: self.incarnation, class: self.class };
+        let row = CheckpointRow { lsn, incarnation: self.incarnation, class: self.class, kept_from: self.kept_from };
         let expired_rows = expired.iter().map(|bucket| (keys::bucket_key(*bucket), None));
         let checkpoint = (Key::from_slice(keys::CHECKPOINT), Some(Slice::from(row.encode())));
         self.trees.memory.write(expired_rows.chain([checkpoint]));

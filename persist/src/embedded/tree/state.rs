@@ -5,7 +5,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `s` | the checkpoint: lsn u64, incarnation of the store 16 bytes, class of the records after it u8 |
+//! | `s` | the checkpoint: lsn u64, incarnation of the store 16 bytes, class of the records after it u8, the month before which relayed ones have expired u32, if there is one |
 //! | `b` bucket | a tree of records that must be there: nothing |
 //! | `k` conversation | its kind, as in the log |
 //! | `c` conversation | head, id, us and ordinal of the last record, latest time of a client message id, u64 each; spans: class u8, month u32, first seq u64 each |
@@ -13,6 +13,7 @@
 //! | `g` conversation | epoch u32, name, description, avatar; of a group only |
 //! | `p` conversation, user | read, read counted, read shown, told delivered, told read |
 //! | `d` conversation, user, device | delivered, tick delivered, tick read |
+//! | `x` conversation, user | what the user missed: first and last position u64 of each range |
 //! | `l` conversation | of earlier builds; not read |
 //! | `u` user, conversation | the user's list: id of the record with which it left, or 0 |
 //! | `f` which u8, user | a document: version u64, bytes |
@@ -22,6 +23,7 @@
 
 use super::bucket::{Bucket, Class};
 use crate::embedded::entry;
+use crate::ranges::{self, Ranges};
 use crate::record::{Cursor, RecordError};
 use crate::{ConversationKind, Member, MemberAt, Role, Roster};
 use ringpost_proto::id::{RecordId, Seq, UserKey};
@@ -52,6 +54,8 @@ pub(super) struct CheckpointRow {
     pub(super) incarnation: [u8; 16],
     /// Of the records of later batches: whoever replays them puts them where they were.
     pub(super) class: Class,
+    /// Every month before this one has expired, and no record goes there any more; 0: none has.
+    pub(super) kept_from: u32,
 }
 
 impl CheckpointRow {
@@ -59,6 +63,10 @@ impl CheckpointRow {
         let mut out = numbers(&[self.lsn]);
         out.extend_from_slice(&self.incarnation);
         out.push(self.class as u8);
+        // Where nothing ever expires an earlier build reads it as well.
+        if self.kept_from > 0 {
+            out.extend_from_slice(&self.kept_from.to_le_bytes());
+        }
         out
     }
 
@@ -66,7 +74,9 @@ impl CheckpointRow {
         let mut from = versioned(stored)?;
         let (lsn, incarnation, [class]) = (from.number()?, from.array()?, from.array()?);
         let class = Class::from_byte(class).ok_or(RecordError::Field("class"))?;
-        ended(Self { lsn, incarnation, class }, &from)
+        // Rows of stores in which nothing has expired end here, and those of earlier builds.
+        let kept_from = if from.0.is_empty() { 0 } else { u32::from_le_bytes(from.array()?) };
+        ended(Self { lsn, incarnation, class, kept_from }, &from)
     }
 }
 
@@ -86,7 +96,7 @@ pub(super) struct Head {
     pub(super) us: u64,
     pub(super) ordinal: u64,
     pub(super) latest_cmid_ms: u64,
-    /// Ascending; those of trees that have expired may be among them.
+    /// Ascending; those of trees that have expired are among them, one for those that follow each other.
     pub(super) spans: SmallVec<[Span; 2]>,
 }
 
@@ -115,11 +125,26 @@ impl Head {
         Ok(Self { seq, id, us, ordinal, latest_cmid_ms, spans })
     }
 
-    /// Where the next record, committed at `us`, goes. Within a conversation months never go back.
-    pub(super) fn bucket_for(&self, class: Class, us: u64) -> Bucket {
+    /// Where the next record, committed at `us`, goes. Within a conversation months never go back, nor before `kept_from`:
+    /// what has expired once never comes back under the same name, wherever the clock goes.
+    pub(super) fn bucket_for(&self, class: Class, us: u64, kept_from: u32) -> Bucket {
         let bucket = Bucket::of(class, us);
         let month = self.spans.last().map_or(bucket.month, |last| last.bucket.month.max(bucket.month));
-        Bucket { month, ..bucket }
+        let least = if class == Class::Relay { kept_from } else { 0 };
+        Bucket { month: month.max(least), ..bucket }
+    }
+
+    /// What of the log is no longer kept, where `is_kept` says which months are.
+    pub(super) fn gone(&self, is_kept: impl Fn(Bucket) -> bool) -> Ranges {
+        // Earlier builds forgot the months at the beginning.
+        let first = self.spans.first().map_or(self.seq + 1, |span| span.first);
+        let mut gone = Ranges::new();
+        ranges::add(&mut gone, 1, first.saturating_sub(1));
+        for (n, span) in self.spans.iter().enumerate().filter(|(_, span)| !is_kept(span.bucket)) {
+            let to = self.spans.get(n + 1).map_or(self.seq, |next| next.first.saturating_sub(1));
+            ranges::add(&mut gone, span.first, to);
+        }
+        gone
     }
 }
 
@@ -220,6 +245,25 @@ impl Progress {
     }
 }
 
+/// What a user missed of a conversation.
+pub(super) fn encode_missed(missed: &Ranges) -> Vec<u8> {
+    let numbers_of: SmallVec<[u64; 8]> = missed.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    numbers(&numbers_of)
+}
+
+pub(super) fn decode_missed(stored: &[u8]) -> Result<Ranges, RecordError> {
+    let mut from = versioned(stored)?;
+    let mut missed = Ranges::new();
+    while !from.0.is_empty() {
+        let range = (from.number()?, from.number()?);
+        if range.0 > range.1 {
+            return Err(RecordError::Field("range"));
+        }
+        missed.push(range);
+    }
+    Ok(missed)
+}
+
 pub(super) fn encode_document(version: u64, bytes: &[u8]) -> Vec<u8> {
     let mut out = numbers(&[version]);
     out.extend_from_slice(bytes);
@@ -304,8 +348,12 @@ mod tests {
         let spans = [Span { bucket: Bucket { month: 671, class: Class::Relay }, first: 9 }; 2];
         let head = Head { seq: 1, id: 2, us: 3, ordinal: 5, latest_cmid_ms: 4, spans: spans.into_iter().collect() };
         assert_eq!(Head::decode(&head.encode()), Ok(head.clone()));
-        let row = CheckpointRow { lsn: 7, incarnation: [3; 16], class: Class::Relay };
+        let row = CheckpointRow { lsn: 7, incarnation: [3; 16], class: Class::Relay, kept_from: 671 };
         assert_eq!(CheckpointRow::decode(&row.encode()), Ok(row));
+        let earlier = CheckpointRow { kept_from: 0, ..row };
+        assert_eq!(CheckpointRow::decode(&row.encode()[..26]), Ok(earlier));
+        let missed: Ranges = [(4, 6), (9, 9)].into_iter().collect();
+        assert_eq!(decode_missed(&encode_missed(&missed)), Ok(missed));
         let user = UserKey::new("t", "ann").unwrap();
         let member = Member {
             user: user.clone(),
@@ -352,7 +400,7 @@ mod tests {
             let _ = (Head::decode(&stored), Progress::decode(&stored), Device::decode(&stored), decode_kind(&stored));
             let user = UserKey::new("t", "ann").unwrap();
             let _ = (MemberRow::decode(user, &stored), Group::decode(&stored));
-            let _ = (decode_listed(&stored), decode_document(&stored), decode_item(&stored), number_of_item_key(&stored));
+            let _ = (decode_missed(&stored), decode_listed(&stored), decode_document(&stored), decode_item(&stored), number_of_item_key(&stored));
             let _ = (CheckpointRow::decode(&stored), device_of_key(&stored), user_of_key(&stored));
             let _ = (bucket_of_key(&stored), conversation_of_user_key(&stored));
         }

@@ -4,6 +4,7 @@ use super::{Found, Reading};
 use crate::embedded::tree::TreeError;
 use crate::embedded::tree::keys;
 use crate::embedded::tree::state::{self, Group, Progress};
+use crate::ranges::{self, Ranges};
 use crate::view::{self, View};
 use crate::{ConversationKind, Shown, UserEntry, UserPage};
 use ringpost_proto::id::{ConversationId, RecordId, Seq, UserKey};
@@ -70,8 +71,13 @@ impl Reading<'_> {
             true => self.slice(&id, &newest, View::newest(&member, newest.seq))?.0,
             false => Vec::new(),
         };
-        let peer = view::peer_of(&kind, user);
-        let peer = peer.map(|peer| self.member(&id, peer)).transpose()?.flatten();
+        let gone = ranges::within(&self.gone(&newest), 1, head);
+        let peer_excluded = self.excluded(&id, &kind, user, peer_delivered, &gone)?;
+        let unread = match shown && !ranges::within(&gone, progress.read + 1, head).is_empty() {
+            // What has gone is counted nowhere: what is left is looked at.
+            true => self.unread_after(&id, &newest, &member, progress.read)?,
+            false => member.counted(newest.ordinal).saturating_sub(progress.counted),
+        };
         Ok(Some(UserEntry {
             conversation: id,
             head,
@@ -85,10 +91,11 @@ impl Reading<'_> {
             last_own: member.last_own,
             delivered: devices.iter().filter(|(.., d)| d.delivered > 0).map(|(_, id, d)| (*id, d.delivered)).collect(),
             read: progress.read,
-            unread: member.counted(newest.ordinal).saturating_sub(progress.counted),
+            unread,
             peer_delivered,
             peer_read,
-            peer_excluded: peer.map(|peer| peer.excluded(peer_delivered)).unwrap_or_default(),
+            peer_excluded,
+            gone,
             ticks: devices
                 .iter()
                 .filter(|(.., d)| d.tick_delivered > 0 || d.tick_read > 0)
@@ -96,6 +103,22 @@ impl Reading<'_> {
                 .collect(),
             kind: Arc::new(kind),
         }))
+    }
+
+    /// What of the log up to `upto` the others did not get and will not. Where all is kept nobody missed anything.
+    fn excluded(
+        &self,
+        id: &ConversationId,
+        kind: &ConversationKind,
+        user: &UserKey,
+        upto: Seq,
+        gone: &Ranges,
+    ) -> Found<Ranges> {
+        let peer = view::peer_of(kind, user);
+        let peer = peer.map(|peer| self.member(id, peer)).transpose()?.flatten();
+        let missed = if gone.is_empty() { Vec::new() } else { self.missed(id)? };
+        let missed = missed.iter().filter(|(other, _)| other != user).map(|(_, missed)| &missed[..]);
+        Ok(view::excluded(peer.as_ref(), missed, upto))
     }
 
     /// How far the others have received and read, as this user is told.

@@ -1,0 +1,112 @@
+//! Ranges of positions: of a log, what is no longer kept; of a member, what it never received.
+//!
+//! Guarantees: ascending, and apart from each other by one position at least.
+
+use ringpost_proto::id::Seq;
+use smallvec::SmallVec;
+
+/// Both ends included.
+pub type Ranges = SmallVec<[(Seq, Seq); 1]>;
+
+/// Adds from..=to, if that is a range. Returns whether it is more than there was.
+pub fn add(ranges: &mut Ranges, from: Seq, to: Seq) -> bool {
+    if from > to || ranges.iter().any(|range| range.0 <= from && to <= range.1) {
+        return false;
+    }
+    let (mut first, mut last) = (from, to);
+    ranges.retain(|range| {
+        let apart = range.1.saturating_add(1) < from || to.saturating_add(1) < range.0;
+        if !apart {
+            (first, last) = (first.min(range.0), last.max(range.1));
+        }
+        apart
+    });
+    let at = ranges.partition_point(|range| range.0 < first);
+    ranges.insert(at, (first, last));
+    true
+}
+
+/// The same with all of `more`.
+pub fn add_all(ranges: &mut Ranges, more: &[(Seq, Seq)]) {
+    for (from, to) in more {
+        add(ranges, *from, *to);
+    }
+}
+
+/// Of more than `most` the oldest two become one, with what lies between them, until there are no more than that.
+pub fn settle(ranges: &mut Ranges, most: usize) {
+    while ranges.len() > most.max(1) {
+        let (from, _) = ranges.remove(0);
+        ranges[0].0 = from;
+    }
+}
+
+/// What of them lies in from..=to.
+pub fn within(ranges: &[(Seq, Seq)], from: Seq, to: Seq) -> Ranges {
+    let cut = ranges.iter().map(|range| (range.0.max(from), range.1.min(to)));
+    cut.filter(|(from, to)| from <= to).collect()
+}
+
+/// What of them lies in none of `others`, which are ascending.
+pub fn without(ranges: &[(Seq, Seq)], others: &[(Seq, Seq)]) -> Ranges {
+    let mut left = Ranges::new();
+    for (mut from, to) in ranges.iter().copied() {
+        for (first, last) in others {
+            if from <= *last && *first <= to {
+                add(&mut left, from, first.saturating_sub(1));
+                from = last.saturating_add(1);
+            }
+        }
+        add(&mut left, from, to);
+    }
+    left
+}
+
+/// The end of the range that `seq` is in.
+pub fn end_of(ranges: &[(Seq, Seq)], seq: Seq) -> Option<Seq> {
+    ranges.iter().find(|(from, to)| (*from..=*to).contains(&seq)).map(|(_, to)| *to)
+}
+
+/// How many positions they hold.
+pub fn len(ranges: &[(Seq, Seq)]) -> u64 {
+    ranges.iter().map(|(from, to)| to - from + 1).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn they_hold_what_was_added_in_as_few_ranges_as_can_be(added in proptest::collection::vec((1..40_u64, 0..8_u64), 0..12)) {
+            let (mut ranges, mut model) = (Ranges::new(), BTreeSet::new());
+            for (from, more) in added {
+                let before = model.len();
+                model.extend(from..=from + more);
+                prop_assert_eq!(add(&mut ranges, from, from + more), model.len() > before);
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+                prop_assert_eq!(ranges.iter().flat_map(|(from, to)| *from..=*to).collect::<BTreeSet<_>>(), model.clone());
+                prop_assert_eq!(len(&ranges), model.len() as u64);
+                let cut = within(&ranges, 5, 20);
+                prop_assert_eq!(len(&cut), model.range(5..=20).count() as u64);
+                let (hole, below, above) = ([(7, 9), (12, 12)], without(&ranges, &[(1, 14)]), without(&ranges, &[]));
+                let holed: u64 = model.iter().filter(|seq| !(7..=9).contains(*seq) && **seq != 12).count() as u64;
+                prop_assert_eq!((len(&without(&ranges, &hole)), above), (holed, ranges.clone()));
+                prop_assert_eq!(len(&below), model.range(15..).count() as u64);
+                prop_assert!((1..50).all(|seq| end_of(&ranges, seq).is_some() == model.contains(&seq)));
+            }
+            settle(&mut ranges, 2);
+            prop_assert!(ranges.len() <= 2 && model.iter().all(|seq| end_of(&ranges, *seq).is_some()));
+        }
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_become_one() {
+        let mut ranges: Ranges = [(1, 2), (5, 6), (9, 9), (20, 30)].into_iter().collect();
+        settle(&mut ranges, 3);
+        assert_eq!(ranges[..], [(1, 6), (9, 9), (20, 30)]);
+        assert!(!add(&mut ranges, 7, 6), "no range");
+    }
+}
