@@ -22,6 +22,11 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         Self { young: map(), old: map(), cost_of, cost: 0, most }
     }
 
+    /// From now on one generation may cost so much.
+    pub(crate) fn bound(&mut self, most: usize) {
+        self.most = most;
+    }
+
     pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
         if !self.young.contains_key(key) {
             let value = self.old.remove(key)?;

@@ -6,6 +6,7 @@
 
 use super::identity;
 use super::replay::Replay;
+use super::stored::Stored;
 use super::tree::{Checkpoint, Retention, Staging, TreeError, Trees};
 use super::wal::{Failure, OpenError, Wal};
 use super::{Options, RecoveryReport, entry};
@@ -90,18 +91,15 @@ impl Committer {
         let seed = entropy();
         let (trees, reached) = Trees::open(&options.trees, incarnation, options.cache_bytes, lock)?;
         let trees = Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed);
-        let mut replay = Replay::new(trees, options.memory_bytes);
-        let (wal, found) = Wal::open(
-            Arc::clone(&files),
-            dir.clone(),
-            incarnation,
-            options.segment_bytes,
-            entropy,
-            reached.lsn,
-            &mut |lsn, payload| replay.batch(lsn, payload),
-        )?;
+        let mut replay = Replay::start(trees, options.memory_bytes, &options.trees)?;
+        let read = Wal::read(&*files, &dir, incarnation, reached.lsn, &mut |place, lsn, payload| {
+            replay.batch(place, lsn, payload)
+        });
+        // What was found first is said first.
+        let (mut trees, records) = replay.finish()?;
+        let (wal, found) =
+            Wal::open(Arc::clone(&files), dir.clone(), incarnation, options.segment_bytes, entropy, read?)?;
         let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
-        let (mut trees, records) = replay.finish().map_err(damaged)?;
         if trees.trees().newest_on_disk() > wal.lsn() {
             // The trees hold a batch that the log has not: it was durable, so its loss is no torn end.
             return Err(OpenError::Damaged {
@@ -233,9 +231,10 @@ impl Committer {
         expected_head: Seq,
         records: &[Arc<Record>],
     ) -> Effect {
-        match self.trees.append(&conversation, Some(kind), expected_head, records) {
+        let records: Vec<_> = records.iter().cloned().map(Stored::new).collect();
+        match self.trees.append(&conversation, Some(kind), expected_head, &records) {
             Ok(outcome @ Outcome::Appended { .. }) => {
-                entry::encode_append(conversation, kind, expected_head, records, self.wal.payload());
+                entry::encode_append(conversation, kind, expected_head, &records, self.wal.payload());
                 Effect::Write { outcome, records: records.len(), raises: 0 }
             }
             Ok(refused) => Effect::answer(refused),

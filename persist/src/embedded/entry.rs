@@ -9,11 +9,11 @@
 //! document: 3, which u8 (0 Devices, 1 Settings), user, version u64, bytes with a u32 length;
 //! item: 4, user, device, number u64, bytes with a u32 length; item handed out: 5, user, device, number u64.
 
+use super::stored::Stored;
 use crate::record::{Cursor, RecordError};
-use crate::{ConversationKind, DocumentKey, ItemKey, Raise, Record, RegisterKey};
+use crate::{ConversationKind, DocumentKey, ItemKey, Raise, RegisterKey};
 use bytes::Bytes;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
-use std::sync::Arc;
 
 const APPEND: u8 = 1;
 const RAISE: u8 = 2;
@@ -30,7 +30,7 @@ pub(super) enum Entry {
         /// With the first record only.
         kind: Option<ConversationKind>,
         expected_head: Seq,
-        records: Vec<Record>,
+        records: Vec<Stored>,
     },
     Raise(Raise),
     Document {
@@ -47,7 +47,7 @@ pub(super) fn encode_append(
     conversation: ConversationId,
     kind: &ConversationKind,
     expected_head: Seq,
-    records: &[Arc<Record>],
+    records: &[Stored],
     out: &mut Vec<u8>,
 ) {
     out.push(APPEND);
@@ -57,13 +57,7 @@ pub(super) fn encode_append(
         encode_kind(kind, out);
     }
     out.push(records.len() as u8);
-    for record in records {
-        let at = out.len();
-        out.extend_from_slice(&[0; 4]);
-        record.encode(out);
-        let len = (out.len() - at - 4) as u32;
-        out[at..at + 4].copy_from_slice(&len.to_le_bytes());
-    }
+    records.iter().for_each(|record| encode_long(&record.form, out));
 }
 
 pub(crate) fn encode_kind(kind: &ConversationKind, out: &mut Vec<u8>) {
@@ -169,8 +163,7 @@ fn decode_append(from: &mut Cursor<'_>) -> Result<Entry, RecordError> {
     let [count] = from.array()?;
     let mut records = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
-        let len = u32::from_le_bytes(from.array()?);
-        records.push(Record::decode(from.take(len as usize)?)?);
+        records.push(Stored::read(from.long()?)?);
     }
     Ok(Entry::Append { conversation, kind, expected_head, records })
 }

@@ -11,6 +11,7 @@ mod entry;
 mod identity;
 mod replay;
 mod stats;
+mod stored;
 mod threads;
 mod tree;
 mod wal;

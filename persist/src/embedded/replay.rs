@@ -1,23 +1,159 @@
 //! The log, poured into the trees again by the code that decides on new requests.
 //!
+//! Two threads: one reads, checks and decodes; the other decides and applies, in steps as large as a memory table, and sorted, so
+//! that a table is filled from its front to its end. A third one writes to the disk what was applied. Rows of the state stay in
+//! memory as long as they are few: most of them change again, and those that are looked for are found there.
 //! Guarantees: what the log holds and that code would not do is damage. A long log is read in the memory of a short one.
 
-use super::entry;
+use super::entry::{self, Entry};
 use super::tree::{Staging, TreeError};
-use super::wal::{OpenError, ReplayError};
+use super::wal::{OpenError, Place};
 use crate::Outcome;
 use crate::record::RecordError;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use ringpost_proto::v1::kind::Value as Kind;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
 
-/// See the module.
+/// Bytes of batches that are handed over at once; so many such steps may wait, and one is in each thread.
+const STEP_BYTES: usize = 1 << 20;
+const STEPS: usize = 2;
+
+/// One batch of the log, decoded.
+struct Batch {
+    place: Place,
+    lsn: u64,
+    entries: Vec<Entry>,
+}
+
+/// The reading side. See the module.
 pub(super) struct Replay {
+    step: Vec<Batch>,
+    step_bytes: usize,
+    steps: SyncSender<Vec<Batch>>,
+    pouring: JoinHandle<Poured>,
+}
+
+/// The trees, and how many records came into them.
+type Poured = Result<(Staging, u64), OpenError>;
+
+impl Replay {
+    /// `memory_bytes`: of what was read at most, before it goes to the disk. `dir`: of the trees.
+    pub(super) fn start(trees: Staging, memory_bytes: u64, dir: &Path) -> Result<Self, OpenError> {
+        let (steps, due) = sync_channel(STEPS);
+        let pouring = Pouring { trees, memory_bytes, dir: dir.to_owned(), records: 0, flushing: Flushing::default() };
+        let pouring = Builder::new().name("store-replay".into()).spawn(|| pouring.run(due));
+        let pouring = pouring.map_err(OpenError::io("start the threads of", dir))?;
+        Ok(Self { step: Vec::new(), step_bytes: 0, steps, pouring })
+    }
+
+    /// The next batch of the log.
+    pub(super) fn batch(&mut self, place: Place, lsn: u64, payload: &[u8]) -> Result<(), OpenError> {
+        let mut entries = Vec::new();
+        let decoded = entry::decode(payload, |entry| {
+            entries.push(entry);
+            Ok::<_, RecordError>(())
+        });
+        decoded.map_err(|reason| place.undecodable(reason))?;
+        self.step.push(Batch { place, lsn, entries });
+        self.step_bytes += payload.len();
+        if self.step_bytes >= STEP_BYTES {
+            self.hand_over();
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self) {
+        self.step_bytes = 0;
+        // Refused after an error on the other side, which the end tells.
+        let _ = self.steps.send(std::mem::take(&mut self.step));
+    }
+
+    /// Everything was read.
+    pub(super) fn finish(mut self) -> Poured {
+        self.hand_over();
+        let Self { steps, pouring, .. } = self;
+        drop(steps);
+        pouring.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// The applying side.
+struct Pouring {
     trees: Staging,
     memory_bytes: u64,
+    dir: PathBuf,
     records: u64,
-    /// What was read before, on its way to the disk.
+    /// What was applied before, on its way to the disk.
     flushing: Flushing,
+}
+
+impl Pouring {
+    fn run(mut self, due: Receiver<Vec<Batch>>) -> Poured {
+        self.trees.replaying(true);
+        let mut reached = 0;
+        for batch in due.into_iter().flatten() {
+            let Batch { place, lsn, entries } = batch;
+            entries.into_iter().try_for_each(|entry| self.entry(place, lsn, entry))?;
+            reached = lsn;
+            if self.trees.staged_bytes() >= self.memory_bytes {
+                self.flush(lsn)?;
+            }
+        }
+        self.trees.apply(reached)?;
+        let flushed = self.flushing.wait();
+        flushed.map_err(|error| self.unreadable(error))?;
+        self.trees.replaying(false);
+        Ok((self.trees, self.records))
+    }
+
+    fn entry(&mut self, place: Place, lsn: u64, entry: Entry) -> Result<(), OpenError> {
+        let outcome = match entry {
+            Entry::Raise(raise) => self.trees.raise(&raise).map(|_| None),
+            Entry::Document { key, version, bytes } => {
+                let stored = self.trees.cas(&key, version.saturating_sub(1), &bytes);
+                stored.map(|outcome| (!matches!(outcome, Outcome::Stored { .. })).then_some("version"))
+            }
+            Entry::Item(key, bytes) => {
+                self.trees.put(&key, &bytes);
+                Ok(None)
+            }
+            Entry::Taken(key) => self.trees.hand_out(&key).map(|_| None),
+            Entry::Append { conversation, kind, expected_head, records } => {
+                self.records += records.len() as u64;
+                if records.iter().any(|it| it.record.kind == Kind::Erase) {
+                    // What is taken back is looked for in the tables, not among all that waits for them.
+                    self.trees.apply(lsn)?;
+                }
+                let appended = self.trees.append(&conversation, kind.as_ref(), expected_head, &records);
+                appended.map(|outcome| (!matches!(outcome, Outcome::Appended { .. })).then_some("position"))
+            }
+        };
+        match outcome {
+            Ok(None) => Ok(()),
+            Ok(Some(field)) => Err(place.undecodable(RecordError::Field(field))),
+            Err(error) => Err(self.unreadable(error)),
+        }
+    }
+
+    /// Applies what was read up to batch `lsn` and sends it to the disk. The next checkpoint removes of the log what this
+    /// covers.
+    fn flush(&mut self, lsn: u64) -> Result<(), OpenError> {
+        self.trees.apply(lsn)?;
+        let flushed = self.flushing.wait();
+        flushed.map_err(|error| self.unreadable(error))?;
+        let sealed = if self.trees.row_bytes() >= self.memory_bytes {
+            self.trees.seal(lsn, None)
+        } else {
+            self.trees.seal_records(lsn)
+        };
+        self.flushing.0 = Some(std::thread::spawn(move || sealed.flush()));
+        Ok(())
+    }
+
+    fn unreadable(&self, error: TreeError) -> OpenError {
+        OpenError::Tree { path: self.dir.clone(), reason: error.to_string() }
+    }
 }
 
 /// A flush beside the reading of the log; it never outlives it.
@@ -38,55 +174,5 @@ impl Drop for Flushing {
     fn drop(&mut self) {
         // The start has failed already: what became of the flush is for the next one to see.
         let _ = self.0.take().map(JoinHandle::join);
-    }
-}
-
-impl Replay {
-    /// `memory_bytes`: of what was read at most, before it goes to the disk.
-    pub(super) fn new(trees: Staging, memory_bytes: u64) -> Self {
-        Self { trees, memory_bytes, records: 0, flushing: Flushing::default() }
-    }
-
-    /// The trees, and how many records came into them.
-    pub(super) fn finish(mut self) -> Result<(Staging, u64), TreeError> {
-        self.flushing.wait()?;
-        Ok((self.trees, self.records))
-    }
-
-    pub(super) fn batch(&mut self, lsn: u64, payload: &[u8]) -> Result<(), ReplayError> {
-        let unreadable = |error: TreeError| {
-            ReplayError::Open(OpenError::Tree { path: PathBuf::from("trees"), reason: error.to_string() })
-        };
-        entry::decode(payload, |entry| match entry {
-            entry::Entry::Raise(raise) => self.trees.raise(&raise).map(|_| ()).map_err(unreadable),
-            entry::Entry::Document { key, version, bytes } => {
-                match self.trees.cas(&key, version.saturating_sub(1), &bytes).map_err(unreadable)? {
-                    Outcome::Stored { .. } => Ok(()),
-                    _ => Err(RecordError::Field("version").into()),
-                }
-            }
-            entry::Entry::Item(key, bytes) => {
-                self.trees.put(&key, &bytes);
-                Ok(())
-            }
-            entry::Entry::Taken(key) => self.trees.hand_out(&key).map(|_| ()).map_err(unreadable),
-            entry::Entry::Append { conversation, kind, expected_head, records } => {
-                let records: Vec<_> = records.into_iter().map(Arc::new).collect();
-                self.records += records.len() as u64;
-                match self.trees.append(&conversation, kind.as_ref(), expected_head, &records) {
-                    Ok(Outcome::Appended { .. }) => Ok(()),
-                    Ok(_) => Err(RecordError::Field("position").into()),
-                    Err(error) => Err(unreadable(error)),
-                }
-            }
-        })?;
-        self.trees.apply(lsn).map_err(ReplayError::Open)?;
-        if self.trees.fresh_bytes() >= self.memory_bytes {
-            // The next checkpoint removes what this one covers.
-            self.flushing.wait().map_err(unreadable)?;
-            let sealed = self.trees.seal(lsn, None);
-            self.flushing.0 = Some(std::thread::spawn(move || sealed.flush()));
-        }
-        Ok(())
     }
 }

@@ -85,15 +85,16 @@ impl Index {
     }
 
     /// What [`Index::append`] would answer, were the head of the log `head`; nothing changes.
-    pub fn judge_append(head: Seq, expected_head: Seq, records: &[Arc<Record>]) -> Outcome {
-        let numbered = records.iter().zip(expected_head + 1..).all(|(record, seq)| record.seq == seq);
-        if records.is_empty() || records.len() > APPEND_RECORDS || !numbered {
+    pub fn judge_append(head: Seq, expected_head: Seq, records: impl ExactSizeIterator<Item = Seq>) -> Outcome {
+        let len = records.len();
+        let numbered = records.zip(expected_head + 1..).all(|(seq, expected)| seq == expected);
+        if len == 0 || len > APPEND_RECORDS || !numbered {
             return Outcome::Unimplemented;
         }
         if expected_head != head {
             return Outcome::Conflict { head };
         }
-        Outcome::Appended { head: head + records.len() as Seq }
+        Outcome::Appended { head: head + len as Seq }
     }
 
     /// `Appended`, or `Conflict`, or `Unimplemented` where the request has not the form that the contract asks for.
@@ -104,7 +105,7 @@ impl Index {
         expected_head: Seq,
         records: &[Arc<Record>],
     ) -> Outcome {
-        let outcome = Self::judge_append(self.head(&id), expected_head, records);
+        let outcome = Self::judge_append(self.head(&id), expected_head, records.iter().map(|record| record.seq));
         if !matches!(outcome, Outcome::Appended { .. }) {
             return outcome;
         }

@@ -43,7 +43,7 @@ impl Db {
     pub(super) async fn append(self: Arc<Self>, append: Append) -> Outcome {
         let Append { conversation: id, expected_head, records, .. } = &append;
         // Where the head is only the log knows; the form can be judged without it.
-        let judged = Index::judge_append(*expected_head, *expected_head, records);
+        let judged = Index::judge_append(*expected_head, *expected_head, records.iter().map(|record| record.seq));
         let Outcome::Appended { head } = judged else { return judged };
         let written: Vec<_> = records.iter().map(|record| Written::new(id, record)).collect();
         let guard = match self.before(&append, &written).await {

@@ -21,17 +21,18 @@ pub(in crate::embedded) struct Sealed {
     /// Of the records. The tables are kept here so that their hundred thousand entries are freed outside the locks of
     /// their trees.
     tables: Vec<(String, AnyTree, Arc<Memtable>)>,
-    rows: Arc<Rows>,
+    /// Of the state; `None`: they stay in memory, and nothing is covered.
+    rows: Option<Arc<Rows>>,
     expired: Vec<Bucket>,
 }
 
 impl Sealed {
-    pub(super) fn new(trees: &Arc<Trees>, lsn: u64, expired: Vec<Bucket>) -> Self {
+    pub(super) fn new(trees: &Arc<Trees>, lsn: u64, rows: Option<Arc<Rows>>, expired: Vec<Bucket>) -> Self {
         let logs = trees.logs.read().unwrap_or_else(PoisonError::into_inner);
         let seal =
             |(bucket, tree): (&Bucket, &AnyTree)| Some((bucket.to_string(), tree.clone(), tree.rotate_memtable()?));
         let tables = logs.iter().filter_map(seal).collect();
-        Self { trees: Arc::clone(trees), lsn, tables, rows: trees.memory.seal(), expired }
+        Self { trees: Arc::clone(trees), lsn, tables, rows, expired }
     }
 
     /// Writes them; after that a start needs no batch of the log up to this one. What had expired is removed.
@@ -42,9 +43,10 @@ impl Sealed {
             drop(lock);
             drop(table);
         }
+        let Some(rows) = self.rows else { return Ok(self.lsn) };
         // One table, so all of it or nothing.
         let state = &self.trees.state;
-        for (key, row) in self.rows.iter() {
+        for (key, row) in rows.iter() {
             match row {
                 Some(value) => state.insert(&key[..], value.clone(), self.lsn),
                 None => state.remove(&key[..], self.lsn),

@@ -7,24 +7,32 @@ use crate::recent::Recent;
 use ringpost_proto::id::ConversationId;
 
 /// Bounded by members. Nothing leaves within a batch, whose rows no tree has yet.
-pub(super) struct Rosters(Recent<ConversationId, Roster>);
+pub(super) struct Rosters {
+    recent: Recent<ConversationId, Roster>,
+    most: usize,
+}
 
 impl Rosters {
     pub(super) fn new(most: usize, seed: u64) -> Self {
-        Self(Recent::new(most, seed, |roster| roster.members().len()))
+        Self { recent: Recent::new(most, seed, |roster| roster.members().len()), most }
+    }
+
+    /// So many times as much is kept from now on.
+    pub(super) fn widen(&mut self, times: usize) {
+        self.recent.bound(self.most * times);
     }
 
     /// For a change; to be put back.
     pub(super) fn take(&mut self, conversation: &ConversationId, trees: &Trees) -> Result<Roster, TreeError> {
-        self.0.take(conversation).map_or_else(|| trees.roster(conversation), Ok)
+        self.recent.take(conversation).map_or_else(|| trees.roster(conversation), Ok)
     }
 
     pub(super) fn put(&mut self, conversation: ConversationId, roster: Roster) {
-        self.0.put(conversation, roster);
+        self.recent.put(conversation, roster);
     }
 
     /// The batch is in the trees: what is too much may go.
     pub(super) fn settle(&mut self) {
-        self.0.settle();
+        self.recent.settle();
     }
 }

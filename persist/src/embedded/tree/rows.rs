@@ -13,6 +13,9 @@ use hashbrown::HashMap;
 use lsm_tree::Slice;
 use std::sync::Arc;
 
+/// What a row of a batch takes, about.
+const ROW_BYTES: u64 = 256;
+
 pub(super) struct Rows {
     trees: Arc<Trees>,
     /// Of the batch.
@@ -54,7 +57,8 @@ impl Rows {
             }
             None => {
                 self.lookups.misses += 1;
-                let row = self.trees.get(key)?;
+                // Copied: what a tree gives is a view of a whole block, which would stay with it.
+                let row = self.trees.get(key)?.map(|row| Slice::from(&row[..]));
                 self.cache(key.clone(), row.clone());
                 row
             }
@@ -66,6 +70,11 @@ impl Rows {
     /// Whether the batch writes this row.
     pub(super) fn holds(&self, key: &Key) -> bool {
         self.batch.contains_key(key)
+    }
+
+    /// Bytes of the batch, about.
+    pub(super) fn staged_bytes(&self) -> u64 {
+        self.batch.len() as u64 * ROW_BYTES
     }
 
     /// Always true.
@@ -101,4 +110,38 @@ impl Rows {
 /// What decisions read again and again, all of it small. Members are kept as rosters.
 fn is_cached(key: &Key) -> bool {
     matches!(key.first(), Some(b'c' | b'd' | b'p' | b'l'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys;
+    use super::*;
+    use lsm_tree::AbstractTree;
+    use ringpost_proto::id::ConversationId;
+
+    /// 40 bytes each, or 100,000 of them would be as many blocks.
+    #[test]
+    fn a_cached_row_keeps_no_block_of_a_tree() {
+        let dir = std::env::temp_dir().join(format!("ringpost-rows-{}", std::process::id()));
+        let (trees, _) = Trees::open(&dir, [1; 16], 1 << 20, Box::new(())).unwrap();
+        let key = |n: u8| keys::head_key(&ConversationId([n; 16]));
+        for n in 0..200 {
+            trees.state.insert(&key(n)[..], vec![n; 40], 1);
+        }
+        drop(trees.state.rotate_memtable());
+        let lock = trees.state.get_flush_lock();
+        trees.state.flush(&lock, 0).unwrap();
+        drop(lock);
+        let trees = Arc::new(trees);
+        let mut rows = Rows::new(Arc::clone(&trees), 400, 7);
+        for n in 0..200 {
+            let (view, again) = (trees.get(&key(n)).unwrap().unwrap(), trees.get(&key(n)).unwrap().unwrap());
+            assert_eq!(view.as_ptr(), again.as_ptr(), "rows of a tree are views of its blocks");
+            assert_eq!(rows.read(&key(n), |row| Ok(row.to_vec())).unwrap(), vec![n; 40]);
+            let cached = rows.recent.get(&key(n)).unwrap().clone().unwrap();
+            assert_ne!(cached.as_ptr(), view.as_ptr());
+        }
+        drop((rows, trees));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -10,6 +10,7 @@ use super::rosters::Rosters;
 use super::rows::{Lookups, Rows};
 use super::state::{self, CheckpointRow, Device, Group, Head, MemberRow, Progress, Span};
 use super::{Reached, TreeError, Trees, record_key};
+use crate::embedded::stored::Stored;
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
 use crate::ranges;
@@ -24,6 +25,13 @@ use ringpost_proto::v1::kind::Value as Kind;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
+/// So many times as many rosters as later are kept while a log is replayed: a roster that has to be read is many times a
+/// record that is replayed (measured: of 100,000 busy conversations).
+const ROSTERS_IN_REPLAY: usize = 4;
+
+/// What an entry of a batch costs beside its key and value.
+const ENTRY_BYTES: usize = 64;
+
 /// See the module.
 pub(in crate::embedded) struct Staging {
     trees: Arc<Trees>,
@@ -35,7 +43,10 @@ pub(in crate::embedded) struct Staging {
     records: Vec<(Bucket, Slice, Slice)>,
     rows: Rows,
     rosters: Rosters,
-    fresh_bytes: u64,
+    staged_bytes: u64,
+    /// In memory tables since the last checkpoint.
+    record_bytes: u64,
+    row_bytes: u64,
 }
 
 impl Staging {
@@ -56,7 +67,9 @@ impl Staging {
             incarnation,
             records: Vec::new(),
             rosters: Rosters::new(cached / 2, seed),
-            fresh_bytes: 0,
+            staged_bytes: 0,
+            record_bytes: 0,
+            row_bytes: 0,
         }
     }
 
@@ -81,7 +94,23 @@ impl Staging {
 
     /// Bytes in memory tables since the last checkpoint.
     pub(in crate::embedded) fn fresh_bytes(&self) -> u64 {
-        self.fresh_bytes
+        self.record_bytes + self.row_bytes
+    }
+
+    /// Of them, rows of the state.
+    pub(in crate::embedded) fn row_bytes(&self) -> u64 {
+        self.row_bytes
+    }
+
+    /// Bytes of the batch, about.
+    pub(in crate::embedded) fn staged_bytes(&self) -> u64 {
+        self.staged_bytes + self.rows.staged_bytes()
+    }
+
+    /// While a log is replayed rosters are read again and again that nobody wrote to the disk yet, and the cache of blocks,
+    /// which readers will need, is empty.
+    pub(in crate::embedded) fn replaying(&mut self, is_so: bool) {
+        self.rosters.widen(if is_so { ROSTERS_IN_REPLAY } else { 1 });
     }
 
     /// Since the last time it was asked.
@@ -95,11 +124,11 @@ impl Staging {
         conversation: &ConversationId,
         kind: Option<&ConversationKind>,
         expected_head: Seq,
-        records: &[Arc<Record>],
+        records: &[Stored],
     ) -> Result<Outcome, TreeError> {
         let key = keys::head_key(conversation);
         let mut head = self.rows.read(&key, Head::decode)?;
-        let outcome = Index::judge_append(head.seq, expected_head, records);
+        let outcome = Index::judge_append(head.seq, expected_head, records.iter().map(|it| it.record.seq));
         if !matches!(outcome, Outcome::Appended { .. }) {
             return Ok(outcome);
         }
@@ -125,12 +154,12 @@ impl Staging {
                 self.rows.write(keys::user_key(&member.user, conversation), state::encode_listed(0));
             }
         }
-        for record in records {
-            self.record(conversation, &mut head, record);
-            self.enroll(conversation, &mut roster, record);
+        for stored in records {
+            self.record(conversation, &mut head, stored);
+            self.enroll(conversation, &mut roster, &stored.record);
         }
         for (bucket, record) in erased {
-            self.stored(conversation, bucket, &record);
+            self.put_record(conversation, bucket, &Stored::new(Arc::new(record)));
         }
         self.rosters.put(*conversation, roster);
         self.rows.write(key, head.encode());
@@ -142,11 +171,14 @@ impl Staging {
         &self,
         conversation: &ConversationId,
         head: &Head,
-        records: &[Arc<Record>],
+        records: &[Stored],
     ) -> Result<Vec<(Bucket, Record)>, TreeError> {
         let mut erased = Vec::new();
+        if records.iter().all(|it| it.record.kind != Kind::Erase) {
+            return Ok(erased);
+        }
         let mut after = head.clone();
-        for record in records {
+        for Stored { record, .. } in records {
             let bucket = after.bucket_for(self.class, record.us, self.kept_from);
             if after.spans.last().is_none_or(|last| last.bucket != bucket) {
                 after.spans.push(Span { bucket, first: record.seq });
@@ -160,7 +192,7 @@ impl Staging {
                 continue;
             };
             if let Some(new) = seq.checked_sub(head.seq + 1).and_then(|at| records.get(at as usize)) {
-                erased.push((span.bucket, new.erased()));
+                erased.push((span.bucket, new.record.erased()));
                 continue;
             }
             // Of this batch, or of one before.
@@ -194,7 +226,8 @@ impl Staging {
         }
     }
 
-    fn record(&mut self, conversation: &ConversationId, head: &mut Head, record: &Record) {
+    fn record(&mut self, conversation: &ConversationId, head: &mut Head, stored: &Stored) {
+        let record = &*stored.record;
         let bucket = head.bucket_for(self.class, record.us, self.kept_from);
         if head.spans.last().is_none_or(|last| last.bucket != bucket) {
             if self.trees.log(bucket).is_none() {
@@ -210,9 +243,9 @@ impl Staging {
             });
             head.spans.push(Span { bucket, first: record.seq });
         }
-        self.stored(conversation, bucket, record);
+        self.put_record(conversation, bucket, stored);
         let cmid = cmid_key(conversation, &record.sender, &record.device, &record.cmid);
-        self.records.push((bucket, Slice::from(cmid), Slice::from(record.seq.to_le_bytes())));
+        self.insert(bucket, Slice::from(cmid), Slice::from(record.seq.to_le_bytes()));
         head.seq = record.seq;
         head.id = record.id;
         head.us = record.us;
@@ -220,10 +253,14 @@ impl Staging {
         head.latest_cmid_ms = head.latest_cmid_ms.max(record.cmid.uuid_v7_ms().unwrap_or(0));
     }
 
-    fn stored(&mut self, conversation: &ConversationId, bucket: Bucket, record: &Record) {
-        let mut stored = Vec::with_capacity(record.cost());
-        record.encode(&mut stored);
-        self.records.push((bucket, Slice::from(record_key(conversation, record.seq)), Slice::from(stored)));
+    fn put_record(&mut self, conversation: &ConversationId, bucket: Bucket, stored: &Stored) {
+        let key = record_key(conversation, stored.record.seq);
+        self.insert(bucket, Slice::from(key), stored.form.clone());
+    }
+
+    fn insert(&mut self, bucket: Bucket, key: Slice, value: Slice) {
+        self.staged_bytes += (key.len() + value.len() + ENTRY_BYTES) as u64;
+        self.records.push((bucket, key, value));
     }
 
     /// The answer to a `Cas`; the batch holds the document if that is `Stored`.
@@ -310,14 +347,18 @@ impl Staging {
     /// Writes the batch into the memory tables, where every read sees it. The log has made it durable.
     pub(in crate::embedded) fn apply(&mut self, lsn: u64) -> Result<(), OpenError> {
         let mut last: Option<(Bucket, lsm_tree::AnyTree)> = None;
-        for (bucket, key, value) in std::mem::take(&mut self.records) {
+        let mut records = std::mem::take(&mut self.records);
+        self.staged_bytes = 0;
+        // Neighbours go to the same places of a table. Stable: of two with one key the second one is to stay.
+        records.sort_by(|(bucket, key, _), (other, than, _)| (bucket, key).cmp(&(other, than)));
+        for (bucket, key, value) in records {
             let tree = match &last {
                 Some((of, tree)) if *of == bucket => tree,
                 _ => &last.insert((bucket, self.trees.log_or_new(bucket)?)).1,
             };
-            self.fresh_bytes += tree.insert(key, value, lsn).0;
+            self.record_bytes += tree.insert(key, value, lsn).0;
         }
-        self.fresh_bytes += self.rows.apply();
+        self.row_bytes += self.rows.apply();
         self.rosters.settle();
         Ok(())
     }
@@ -338,8 +379,15 @@ impl Staging {
         let expired_rows = expired.iter().map(|bucket| (keys::bucket_key(*bucket), None));
         let checkpoint = (Key::from_slice(keys::CHECKPOINT), Some(Slice::from(row.encode())));
         self.trees.memory.write(expired_rows.chain([checkpoint]));
-        self.fresh_bytes = 0;
-        Sealed::new(&self.trees, lsn, expired)
+        (self.record_bytes, self.row_bytes) = (0, 0);
+        Sealed::new(&self.trees, lsn, Some(self.trees.memory.seal()), expired)
+    }
+
+    /// Closes only the tables of the records: on disk they are ahead of the state then, as they are before each checkpoint
+    /// ends.
+    pub(in crate::embedded) fn seal_records(&mut self, lsn: u64) -> Sealed {
+        self.record_bytes = 0;
+        Sealed::new(&self.trees, lsn, None, Vec::new())
     }
 
     /// Whether a month has expired by `now_ms`.

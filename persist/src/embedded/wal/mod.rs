@@ -17,7 +17,7 @@ mod batch;
 mod recovery;
 mod segment;
 
-pub(super) use recovery::ReplayError;
+pub(super) use recovery::Place;
 pub use segment::segment_name;
 
 use super::tree::TreeError;

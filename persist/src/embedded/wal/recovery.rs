@@ -19,21 +19,34 @@ pub(in crate::embedded) struct Recovered {
     pub(in crate::embedded) replayed_bytes: u64,
 }
 
-/// Why a batch that was read back could not be applied.
-pub(in crate::embedded) enum ReplayError {
-    /// Of the batch.
-    Entry(RecordError),
-    /// Of the trees.
-    Open(OpenError),
+/// Where a batch is in the log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::embedded) struct Place {
+    segment: u64,
+    offset: u64,
 }
 
-impl From<RecordError> for ReplayError {
-    fn from(error: RecordError) -> Self {
-        Self::Entry(error)
+impl Place {
+    /// The batch is as it was written, and yet it cannot be applied.
+    pub(in crate::embedded) fn undecodable(self, reason: RecordError) -> OpenError {
+        let (segment, reason) = (segment_name(self.segment), reason.to_string());
+        OpenError::Undecodable { segment, offset: self.offset, reason }
     }
 }
 
-type Each<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), ReplayError>;
+type Each<'a> = &'a mut dyn FnMut(Place, u64, &[u8]) -> Result<(), OpenError>;
+
+/// A log that was read to its end.
+pub(in crate::embedded) struct Read {
+    /// The last segment.
+    last: Option<(u64, Box<dyn File>)>,
+    /// Of the last batch.
+    lsn: u64,
+    checksum: u32,
+    /// Where it ends in that segment.
+    end: u64,
+    found: Recovered,
+}
 
 /// Where the log has got to while it is read.
 struct Reader<'a> {
@@ -51,21 +64,19 @@ struct Reader<'a> {
 }
 
 impl Wal {
-    /// Reads every batch of the log in `dir` in order, gives lsn and payload of each after `covered` to `each`, makes
-    /// durable what was accepted, and starts a new segment. The names in `dir` are durable already.
-    pub(in crate::embedded) fn open(
-        files: Arc<dyn Files>,
-        dir: PathBuf,
+    /// Reads every batch of the log in `dir` in order and gives place, lsn and payload of each after `covered`, which is durable by
+    /// then, to `each`.
+    pub(in crate::embedded) fn read(
+        files: &dyn Files,
+        dir: &Path,
         incarnation: [u8; 16],
-        segment_bytes: u64,
-        mut entropy: Entropy,
         covered: u64,
         each: Each<'_>,
-    ) -> Result<(Self, Recovered), OpenError> {
-        let numbers = segments(&*files, &dir, covered)?;
+    ) -> Result<Read, OpenError> {
+        let numbers = segments(files, dir, covered)?;
         let mut reader = Reader {
-            files: &*files,
-            dir: &dir,
+            files,
+            dir,
             incarnation,
             covered,
             bytes: Vec::new(),
@@ -89,11 +100,19 @@ impl Wal {
                 None => OpenError::Missing { segment },
             });
         }
-        if let Some((number, file)) = &last {
-            // What was read may be in the page cache only: it must outlive the segment that builds on it.
-            let name = dir.join(segment_name(*number));
-            file.sync_data().map_err(OpenError::io("sync", &name))?;
-        }
+        Ok(Read { last, lsn, checksum, end, found })
+    }
+
+    /// Starts a new segment behind what was read. The names in `dir` are durable already.
+    pub(in crate::embedded) fn open(
+        files: Arc<dyn Files>,
+        dir: PathBuf,
+        incarnation: [u8; 16],
+        segment_bytes: u64,
+        mut entropy: Entropy,
+        read: Read,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let Read { last, lsn, checksum, end, found } = read;
         let number = last.as_ref().map_or(0, |(number, _)| *number) + 1;
         let header = Header { incarnation, number, salt: entropy(), first_lsn: lsn + 1, previous: checksum };
         let capacity = super::capacity(&*files, &dir, segment_bytes, SECTOR);
@@ -159,6 +178,10 @@ impl Reader<'_> {
     ) -> Result<Box<dyn File>, OpenError> {
         let path = self.dir.join(segment_name(number));
         let file = self.files.open(&path).map_err(OpenError::io("open", &path))?;
+        if is_last {
+            // Its last batch may be in the page cache only: it must outlive what is built on it, be it a tree or a segment.
+            file.sync_data().map_err(OpenError::io("sync", &path))?;
+        }
         let len = file.len().map_err(OpenError::io("measure", &path))?;
         self.bytes.resize(len as usize, 0);
         let read = file.read_at(&mut self.bytes, 0).map_err(OpenError::io("read", &path))?;
@@ -212,14 +235,7 @@ impl Reader<'_> {
                 break;
             }
             if found.lsn > self.covered {
-                each(found.lsn, found.payload).map_err(|error| match error {
-                    ReplayError::Open(error) => error,
-                    ReplayError::Entry(reason) => OpenError::Undecodable {
-                        segment: segment_name(header.number),
-                        offset: offset as u64,
-                        reason: reason.to_string(),
-                    },
-                })?;
+                each(Place { segment: header.number, offset: offset as u64 }, found.lsn, found.payload)?;
                 self.found.replayed_bytes += found.padded_len as u64;
             }
             self.lsn = found.lsn;
