@@ -33,6 +33,7 @@ pub use ranges::Ranges;
 pub use record::{Body, Record, RecordError, content_hash};
 pub use register::{MISSED_RANGES, Raise, RegisterKey, Shown};
 pub use roster::{Member, MemberAt, Roster};
+pub use view::TAIL_MS;
 
 use bytes::Bytes;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
@@ -280,7 +281,8 @@ pub struct ConversationState {
     pub last: LastRecord,
     /// The latest time that a client message id of the whole log names (UUIDv7), Unix milliseconds; 0: none does.
     pub latest_cmid_ms: u64,
-    /// The newest records in seq order: at least the last 256 and at least those of the last 24 h up to 4,096 (or all there are).
+    /// The newest records in seq order: at least the last 256 and at least those of the last [`TAIL_MS`] up to 4,096
+    /// (or all there are); not many more, since all of them are read.
     pub tail: Vec<Arc<Record>>,
     /// As of the head.
     pub roster: Roster,

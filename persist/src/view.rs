@@ -6,13 +6,15 @@
 use crate::ranges::{self, Ranges};
 use crate::{ConversationKind, Member, Outcome, ReadRange, Record};
 use ringpost_proto::id::{Seq, UserKey};
-use ringpost_proto::limits::DEDUPE_MS;
 use std::sync::Arc;
 
 /// The tail that a room is given: at least so many records ...
 pub(crate) const TAIL: usize = 256;
-/// ... and those of the last 24 h, up to so many.
+/// ... and those of the last [`TAIL_MS`], up to so many.
 pub(crate) const TAIL_MOST: usize = 4_096;
+/// Of the records of this time a room knows the client message ids, so that a new one need not be looked for; an older one is,
+/// with `FindCmid`.
+pub const TAIL_MS: u64 = 120_000;
 /// Records looked at for the newest that a user may see, and for each that one read of the log asks for.
 pub(crate) const LOOKED: usize = 64;
 
@@ -33,10 +35,10 @@ pub(crate) fn gone_of(gone: &[(Seq, Seq)], range: ReadRange, reached: Seq) -> Ra
     }
 }
 
-/// Whether a room's tail, which holds `taken` records so far, newest first, takes this one as well. "The last 24 h" end at
-/// the newest record (`newest_us`), not now: never fewer records than by the clock, and no clock here.
+/// Whether a room's tail, which holds `taken` records so far, newest first, takes this one as well. The last
+/// minutes end at the newest record (`newest_us`), not now: never fewer records than by the clock, and no clock here.
 pub(crate) fn in_tail(taken: usize, record: &Record, newest_us: u64) -> bool {
-    taken < TAIL || (taken < TAIL_MOST && record.us >= newest_us.saturating_sub(DEDUPE_MS * 1_000))
+    taken < TAIL || (taken < TAIL_MOST && record.us >= newest_us.saturating_sub(TAIL_MS * 1_000))
 }
 
 /// Whether the record is one of those that a member has to read.
@@ -126,7 +128,7 @@ impl<'a> View<'a> {
 }
 
 /// What of first..=end is not hidden from the viewer, ascending.
-fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
+pub(crate) fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq, Seq)> {
     let mut seen = Vec::new();
     let mut from = first;
     for (hidden, until) in viewer.iter().flat_map(|viewer| &viewer.hidden) {

@@ -30,15 +30,22 @@ pub(super) fn tail(store: &mut dyn Driver) {
     }
 }
 
-pub(super) fn tail_of_a_day(store: &mut dyn Driver) {
+pub(super) fn tail_of_minutes(store: &mut dyn Driver) {
     let room = room("ann", "bob");
-    // One second apart: all 5,000 lie within a day.
-    fill(store, &room, "ann", 1, 1_000);
-    assert_eq!(load(store, &room).map(|state| state.tail.len()), Some(1_000));
-    fill(store, &room, "ann", 1_001, 5_000);
-    let tail = load(store, &room).map(|state| seqs(&state.tail)).unwrap_or_default();
-    assert!(tail.len() >= 4_096 && tail.last() == Some(&5_000), "{} records", tail.len());
-    assert!(tail.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    let (mut head, mut us) = (0, 1_764_000_000_000_000);
+    // So many more, so many milliseconds apart.
+    for (many, apart, expected) in [(300, 1_000, 256), (1_500, 100, 1_201), (4_600, 10, 4_096)] {
+        let end = head + many;
+        while head < end {
+            let next = end.min(head + 64);
+            let spaced = |seq| Arc::new(Record { us: us + (seq - head) * apart * 1_000, ..text("ann", seq) });
+            appended(store, append(&room, head, (head + 1..=next).map(spaced).collect()), next);
+            (head, us) = (next, us + (next - head) * apart * 1_000);
+        }
+        let tail = load(store, &room).map(|state| seqs(&state.tail)).unwrap_or_default();
+        assert_eq!((tail.len(), tail.last()), (expected, Some(&head)), "{apart} ms apart");
+        assert!(tail.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    }
 }
 
 pub(super) fn latest_cmid(store: &mut dyn Driver) {

@@ -1,14 +1,13 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
 use crate::ranges::{self, Ranges};
-use crate::view::{self, LOOKED, TAIL, TAIL_MOST};
+use crate::view::{self, LOOKED, TAIL, TAIL_MOST, TAIL_MS};
 use crate::{
     ConversationKind, ConversationState, LastRecord, MISSED_RANGES, Member, ReadRange, Record, RegisterKey, Roster,
     Shown, UserEntry,
 };
 use hashbrown::HashTable;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, RecordId, Seq, UserKey};
-use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -270,10 +269,10 @@ impl Conversation {
         let kind = Arc::clone(self.kind.as_ref()?);
         let last = self.last()?;
         let newest = last.us;
-        // "The last 24 h" end at the newest record, not now: never fewer records than by the clock, and no clock here.
-        let day = self.log.partition_point(|record| record.us < newest.saturating_sub(DEDUPE_MS * 1_000));
+        // The last minutes end at the newest record, not now: never fewer records than by the clock, and no clock here.
+        let late = self.log.partition_point(|record| record.us < newest.saturating_sub(TAIL_MS * 1_000));
         let head = self.log.len();
-        let first = day.min(head.saturating_sub(TAIL)).max(head.saturating_sub(TAIL_MOST)).max(self.gone as usize);
+        let first = late.min(head.saturating_sub(TAIL)).max(head.saturating_sub(TAIL_MOST)).max(self.gone as usize);
         let registers = self.registers.iter().filter_map(|(register, value)| Some((register.key(id)?, *value)));
         let missed = self.missed.iter().flat_map(|(user, missed)| missed.iter().map(move |range| (user, range)));
         let missed = missed.map(|(user, (from, to))| (RegisterKey::Missed(id, user.clone(), *from), *to));

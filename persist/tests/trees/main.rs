@@ -11,4 +11,5 @@ mod erased;
 mod expiry;
 mod failures;
 mod golden;
+mod looks;
 mod relay;

@@ -17,7 +17,7 @@ use std::hash::BuildHasher;
 const FEW: usize = 256;
 const MANY: usize = 4_096;
 /// Longer than [`CLOCK_MS`], so that a new id is covered; the rare retry of later asks the log.
-const REMEMBERED_MS: u64 = 120_000;
+const REMEMBERED_MS: u64 = ringpost_persist::TAIL_MS;
 /// A clock may be behind by this much before a fresh id is taken for an old one, which costs a search. One that is ahead is
 /// known by what it has left behind.
 const CLOCK_MS: u64 = 60_000;

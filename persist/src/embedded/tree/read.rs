@@ -302,15 +302,35 @@ impl Reading<'_> {
         Ok(member.counted(head.ordinal).saturating_sub(self.unread_after(id, &head, &member, upto)?))
     }
 
-    /// Kept records after `read` that a member has to read.
+    /// Kept records after `read` that a member has to read. Those up to its own last one are looked at; how many there are
+    /// behind that, their ordinals tell.
     fn unread_after(&self, id: &ConversationId, head: &Head, member: &Member, read: Seq) -> Found<u64> {
         let mut after = 0;
         let from = read.max(member.join.saturating_sub(1)).saturating_add(1);
-        self.scan(id, head, from, member.end(head.seq), true, |record| {
+        let end = member.end(head.seq);
+        let own = member.last_own.min(end);
+        self.scan(id, head, from, own, true, |record| {
             after += u64::from(view::is_unread(&record, member));
             true
         })?;
+        for (first, last) in ranges::without(&view::visible(Some(member), from.max(own + 1), end), &self.gone(head)) {
+            after += self.counting(id, head, first, last)?;
+        }
         Ok(after)
+    }
+
+    /// Of the records first..=last, all of which are kept, those that count as unread, whoever sent them.
+    fn counting(&self, id: &ConversationId, head: &Head, first: Seq, last: Seq) -> Found<u64> {
+        let (mut before, mut upto) = (0, 0);
+        self.scan(id, head, first, last, true, |record| {
+            before = record.ordinal.saturating_sub(u64::from(record.counts()));
+            false
+        })?;
+        self.scan(id, head, first, last, false, |record| {
+            upto = record.ordinal;
+            false
+        })?;
+        Ok(upto.saturating_sub(before))
     }
 
     /// Gives the kept records from..=to to `each`, in either direction, until it has enough. It starts at the first one, so
