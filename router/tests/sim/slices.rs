@@ -161,7 +161,7 @@ pub fn body_of(slices: &[v1::Slice]) -> Vec<u8> {
 
 impl Oracle {
     pub fn look_at_lists(&mut self, store: &FaultyStore, now: u64) {
-        let written = store.counts().documents;
+        let written = store.documents();
         if self.lists.written.replace(written) == Some(written) {
             return;
         }
