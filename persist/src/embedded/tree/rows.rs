@@ -22,6 +22,7 @@ pub(super) struct Rows {
     batch: HashMap<Key, Row, FixedState>,
     /// Rows read or written lately.
     recent: Recent<Key, Row>,
+    most: usize,
     lookups: Lookups,
 }
 
@@ -36,7 +37,13 @@ impl Rows {
     /// `cached`: rows in the cache at most.
     pub(super) fn new(trees: Arc<Trees>, cached: usize, seed: u64) -> Self {
         let batch = HashMap::with_hasher(FixedState::with_seed(seed));
-        Self { trees, batch, recent: Recent::new(cached / 2, seed, |_| 1), lookups: Lookups::default() }
+        let most = cached / 2;
+        Self { trees, batch, recent: Recent::new(most, seed, |_| 1), most, lookups: Lookups::default() }
+    }
+
+    /// So many times as many rows may be in the cache.
+    pub(super) fn widen(&mut self, times: usize) {
+        self.recent.bound(self.most * times);
     }
 
     /// Since the last time it was asked.

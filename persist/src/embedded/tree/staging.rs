@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 /// So many times as many rosters as later are kept while a log is replayed: a roster that has to be read is many times a
 /// record that is replayed (measured: of 100,000 busy conversations).
-const ROSTERS_IN_REPLAY: usize = 4;
+const TIMES_IN_REPLAY: usize = 4;
 
 /// What an entry of a batch costs beside its key and value.
 const ENTRY_BYTES: usize = 64;
@@ -107,10 +107,12 @@ impl Staging {
         self.staged_bytes + self.rows.staged_bytes()
     }
 
-    /// While a log is replayed rosters are read again and again that nobody wrote to the disk yet, and the cache of blocks,
+    /// While a log is replayed rows and rosters are read again and again that nobody wrote to the disk yet, and the cache of blocks,
     /// which readers will need, is empty.
     pub(in crate::embedded) fn replaying(&mut self, is_so: bool) {
-        self.rosters.widen(if is_so { ROSTERS_IN_REPLAY } else { 1 });
+        let times = if is_so { TIMES_IN_REPLAY } else { 1 };
+        self.rosters.widen(times);
+        self.rows.widen(times);
     }
 
     /// Since the last time it was asked.
