@@ -160,9 +160,13 @@ impl Router {
         work.behind.remove(&conversation);
         work.recent.insert(conversation, (seq, now_ms));
         work.remember(now_ms);
-        let is_record = |pushed: &Pushed| matches!(pushed.item, PushedItem::Record { .. });
-        if !work.outstanding.iter().any(|pushed| pushed.conversation == conversation && is_record(pushed)) {
-            self.delivered(key, conversation, kind, seq);
+        let last = work.outstanding.iter_mut().rev().find_map(|pushed| match &mut pushed.item {
+            PushedItem::Record { seq } if pushed.conversation == conversation => Some(seq),
+            _ => None,
+        });
+        match last {
+            Some(last) => *last = seq.max(*last),
+            None => self.delivered(key, conversation, kind, seq),
         }
     }
 

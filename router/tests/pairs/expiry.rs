@@ -2,6 +2,7 @@
 
 use crate::groups::{more, say, three, to, unread};
 use crate::world::{Got, World, read, send_all, user, wire};
+use ringpost_persist::faulty::Faults;
 use ringpost_persist::{Outcome, RegisterKey, StoreRequest};
 use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::v1;
@@ -97,6 +98,26 @@ fn where_all_has_expired_a_receiver_who_comes_back_is_at_the_end() {
     assert_eq!(world.store.register(&RegisterKey::Missed(direct(), user("bob"), 1)), 3);
     let alice = world.open("alice", "phone");
     assert_eq!(told(&mut world, alice), Some((3, vec![(1, 3)])));
+}
+
+#[test]
+fn what_has_expired_behind_the_last_that_there_is_is_passed_with_the_ack_of_that() {
+    let mut world = World::with(2, Faults::none(), |settings| settings.window_pushes = 4);
+    let alice = world.open("alice", "phone");
+    send_all(&mut world, alice, "bob", 1..9);
+    let bob = world.open("bob", "phone");
+    assert_eq!(world.pushed(bob), [1, 2, 3, 4]);
+    world.store.expire(&direct(), 8);
+    // There is room, and nothing behind it any more, while two are still on their way.
+    world.ack(bob, 2);
+    world.advance(3_000);
+    assert_eq!(told(&mut world, alice), Some((2, vec![])));
+    world.ack(bob, 4);
+    world.advance(3_000);
+    assert!(world.pushed(bob).is_empty());
+    assert_eq!(world.delivered("bob", "alice", "phone"), 8);
+    assert_eq!(told(&mut world, alice), Some((8, vec![(5, 8)])));
+    assert_eq!(undelivered(&world), 4);
 }
 
 #[test]
