@@ -35,7 +35,9 @@ impl World {
             ensure(entry.last_id <= last_id, || "conversations out of order".into())?;
             last_id = entry.last_id;
         }
-        let missing = (0..seen.len()).find(|peer| question.heads[*peer] > 0 && !seen[*peer]);
+        // Where nothing is kept nothing is listed.
+        let kept = |peer: usize| question.heads[peer] > self.gone(user, peer);
+        let missing = (0..seen.len()).find(|peer| kept(*peer) && !seen[*peer]);
         ensure(missing.is_none(), || format!("u{user} is not told of {missing:?}"))
     }
 
@@ -46,8 +48,10 @@ impl World {
         ensure((question.reads[peer]..=asked).contains(&read), || {
             format!("u{user} is told to have read {read} of {peer}, of {asked}, {} is marked", question.reads[peer])
         })?;
-        let unread = fold.unread(user, read, entry.last_seq);
-        ensure(entry.unread as usize == unread, || {
+        // What expired while it was asked may count or not.
+        let unread = |gone: Seq| fold.unread(user, read.max(gone), entry.last_seq);
+        let (unread, before) = (unread(self.gone(user, peer)), unread(question.gone[peer]));
+        ensure((unread..=before).contains(&(entry.unread as usize)), || {
             format!(
                 "unread: u{user} is told {} of {peer} after {read} of {}, are {unread}",
                 entry.unread, entry.last_seq
@@ -70,7 +74,7 @@ impl World {
         let fold = self.oracle.folded(user, of);
         let seen = log.get(seq as usize - 1).is_some_and(|record| fold.sees(user, record));
         let right = match error.code() {
-            Code::NotFound => !seen || seq > question.known,
+            Code::NotFound => !seen || seq > question.known || seq <= self.gone(user, of),
             // Nor is it for who has left.
             Code::NotMember => (question.known..=fold.head).any(|upto| !fold.is_member(user, upto)),
             _ => false,
@@ -92,15 +96,16 @@ impl World {
             let (delivered, _) = self.oracle.has(other, user, of);
             let (read, hid) = (self.oracle.read_shown(other, user, of), self.oracle.shown[other].hid);
             let state = member.state();
-            let seen = fold.may_see(other, seq);
+            let (seen, missed) = (fold.may_see(other, seq), self.oracle.misses(&self.store, other, user, of, seq));
             let most = match () {
-                () if !seen || delivered < seq => State::Sent,
+                () if !seen || delivered < seq || missed => State::Sent,
                 () if read < seq => State::Delivered,
                 () => State::Read,
             };
             let (was_delivered, was_read) = question.marked[other];
+            // Of what has expired nobody knows any more who had it and did not say so in time.
             let least = match () {
-                () if !seen || was_delivered < seq => State::Sent,
+                () if !seen || was_delivered < seq || seq <= self.gone(user, of) => State::Sent,
                 () if was_read < seq || hid => State::Delivered,
                 () => State::Read,
             };
@@ -146,7 +151,8 @@ impl World {
         let user = self.devices[device].user;
         let (log, fold) = (self.store.log(&self.oracle.conversation(user, peer)), self.oracle.folded(user, peer));
         let hidden = |record: &Record| self.oracle.has_no_slice(device, record) && !self.oracle.is_own(device, record);
-        (from..to).all(|seq| log.get(seq as usize - 1).is_none_or(|record| !fold.sees(user, record) || hidden(record)))
+        (from.max(self.gone(user, peer) + 1)..to)
+            .all(|seq| log.get(seq as usize - 1).is_none_or(|record| !fold.sees(user, record) || hidden(record)))
     }
 }
 

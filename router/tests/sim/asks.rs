@@ -20,6 +20,8 @@ pub struct Question {
     /// By peer: the newest record that is for who asks, and how far it is marked to have read.
     pub heads: Vec<Seq>,
     pub reads: Vec<Seq>,
+    /// By peer: up to where its records had expired.
+    pub gone: Vec<Seq>,
     /// Where a page ends, or which record it is about.
     pub before: Seq,
     pub limit: u32,
@@ -47,6 +49,7 @@ impl World {
         if matches!(what, Ask::History { .. } | Ask::Conversations | Ask::Info) {
             let peers = 0..self.oracle.peers();
             question.heads = peers.clone().map(|peer| self.oracle.newest(&self.store, user, peer)).collect();
+            question.gone = peers.clone().map(|peer| self.gone(user, peer)).collect();
             question.reads = peers.map(|peer| self.oracle.read_mark(&self.store, user, peer)).collect();
         }
         let conversation = Some(self.wire_peer(of));

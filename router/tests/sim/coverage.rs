@@ -1,15 +1,16 @@
 //! What worlds went through, and how much of it a run must have seen to count.
 
 use super::plan::Action;
-use ringpost_persist::Outcome;
 use ringpost_persist::faulty::FaultCounts;
+use ringpost_persist::{Outcome, Raise, RegisterKey, StoreRequest};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, client_frame::Request, server_frame::Answer};
 use ringpost_router::Output;
 use std::collections::BTreeMap;
 
 /// Kinds of fault: each in at least [`FAULT_PERCENT`] of the worlds.
-const FAULTS: [&str; 22] = [
+const FAULTS: [&str; 23] = [
+    "records expired",
     "store restored",
     "refused: too many beginnings",
     "crash",
@@ -36,7 +37,8 @@ const FAULTS: [&str; 22] = [
 const FAULT_PERCENT: usize = 5;
 
 /// Transitions that the boundary shows: each in at least one world of a run.
-const TRANSITIONS: [&str; 91] = [
+const TRANSITIONS: [&str; 92] = [
+    "expired undelivered",
     "sliced: sent",
     "sliced: key distribution",
     "sliced: skipped",
@@ -258,6 +260,13 @@ impl Coverage {
             _ => return,
         };
         self.mark(mark);
+    }
+
+    pub fn count_missed(&mut self, request: &StoreRequest) {
+        let missed = |raise: &Raise| matches!(raise.key, RegisterKey::Missed(..));
+        if matches!(request, StoreRequest::Raise { raises, .. } if raises.iter().any(missed)) {
+            self.mark("expired undelivered");
+        }
     }
 
     pub fn count_close(&mut self, code: u16) {

@@ -55,6 +55,7 @@ impl Plan {
             plan.past =
                 Some(Past { a: dice.pick(users), b: dice.pick(users), records: dice.between(260, 420) as usize });
         }
+        plan.draw_expiry(length);
         plan.actions.sort_by_key(|(at, _)| *at);
         if dice.percent(12) {
             plan.fall_silent();

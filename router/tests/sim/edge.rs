@@ -197,6 +197,7 @@ impl World {
             Output::Store(request) => {
                 self.oracle.stamps_order(&request)?;
                 self.may_append(&request)?;
+                self.coverage.count_missed(&request);
                 self.store_submit(shard, request);
             }
             Output::Envelope { shard: OPERATOR, envelope } => return self.operator_hears(&envelope),

@@ -18,7 +18,7 @@ pub struct Asked {
     device: usize,
     pub group: usize,
     turn: Turn,
-    cmid: ClientMessageId,
+    pub cmid: ClientMessageId,
     /// The head when it was first asked for.
     made: Seq,
     /// How often it was asked for.
@@ -257,6 +257,7 @@ impl Oracle {
             ensure(read < since || read <= has_read.max(passed), || {
                 format!("tick: u{user} hears {tick:?}, u{other} has read {has_read} of {read}")
             })?;
+            self.misses_are_told(store, [user, other], peer, tick)?;
         }
         Ok(())
     }

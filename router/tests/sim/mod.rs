@@ -11,6 +11,7 @@ mod devices;
 mod dice;
 mod draw;
 mod edge;
+mod expiry;
 mod faults;
 mod fold;
 mod frames;

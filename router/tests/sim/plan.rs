@@ -138,6 +138,11 @@ pub enum Action {
     Full {
         long: u64,
     },
+    /// What is in this conversation of the device expires soon.
+    Expire {
+        device: usize,
+        of: usize,
+    },
 }
 
 /// What becomes of a group; users by their number.

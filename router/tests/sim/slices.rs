@@ -114,14 +114,14 @@ impl World {
         self.oracle.look_at_lists(&self.store, self.now);
     }
 
-    /// What a page says that the device need not have.
+    /// What a page says that the device need not have: it has expired, or is not for it.
     pub fn skips_leave(&mut self, device: usize, page: &v1::Page, peer: usize) -> Verdict {
         let user = self.devices[device].user;
         self.oracle.fold(&self.store, user, peer);
         let log = self.store.log(&self.oracle.conversation(user, peer));
         for skip in &page.skips {
             for record in log.iter().filter(|record| (skip.from_seq..=skip.to_seq).contains(&record.seq)) {
-                let passed = !self.oracle.is_for(device, peer, record);
+                let passed = self.oracle.may_pass(&self.store, device, peer, record.seq);
                 ensure(passed, || format!("I5: device {device} is to skip {} of {peer}, which is for it", record.seq))?;
                 if matches!(record.body, Body::Slices(_)) && !self.oracle.is_own(device, record) {
                     self.coverage.mark("sliced: skipped");

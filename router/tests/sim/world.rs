@@ -14,6 +14,7 @@ use super::oracle::{Oracle, Verdict};
 use super::plan::{Action, Ask, MS, Plan, SECOND};
 use super::queue::Queue;
 use ringpost_persist::faulty::{Backup, Faults, FaultyStore};
+use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::v1;
 use ringpost_router::Now;
 
@@ -89,6 +90,10 @@ pub enum Event {
         shard: u16,
     },
     StoreReady,
+    Expires {
+        conversation: ConversationId,
+        upto: Seq,
+    },
     /// A request that found the queue to the store full.
     Refused {
         epoch: u32,
@@ -267,6 +272,10 @@ impl World {
             Event::Mesh { epoch, to, message } => self.mesh_arrives(epoch, to, message),
             Event::RouterTimer { epoch, shard } => self.router_timer(epoch, shard),
             Event::StoreReady => self.store_ready(),
+            Event::Expires { conversation, upto } => {
+                self.expires(conversation, upto);
+                Ok(())
+            }
             Event::Refused { epoch, shard, tag } => self.store_refused(epoch, shard, tag),
             Event::NodeUp { epoch } => self.node_up(epoch),
             Event::NodeEnds { epoch, down } => self.node_ends(epoch, down),
@@ -303,6 +312,10 @@ impl World {
             }
             Action::Full { long } => {
                 self.node.full_until = self.now + long;
+                Ok(())
+            }
+            Action::Expire { device, of } => {
+                self.expire_soon(device, of);
                 Ok(())
             }
         }

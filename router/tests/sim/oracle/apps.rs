@@ -26,8 +26,9 @@ impl Oracle {
         self.fold(store, self.devices[device].0, peer);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         for seq in given + 1..record.seq {
-            let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
-            ensure(passed, || format!("I5: device {device} got {} of u{peer} without {seq}", record.seq))?;
+            ensure(self.may_pass(store, device, peer, seq), || {
+                format!("I5: device {device} got {} of u{peer} without {seq}", record.seq)
+            })?;
         }
         let twice = log.get(record.seq as usize - 1).is_none_or(|record| !self.may_be_for(device, peer, record));
         ensure(!twice, || format!("I5: device {device} got its own record {} of u{peer}", record.seq))?;
@@ -39,6 +40,9 @@ impl Oracle {
         if self.is_gone(device) {
             return;
         }
+        let user = self.devices[device].0;
+        let room = self.room(user, peer);
+        self.received[room][user].insert(seq);
         let held = &mut self.held[device][peer];
         // What it had of a store that was put back since is nothing of this one.
         if !held.void {

@@ -22,7 +22,9 @@ impl Oracle {
                 ensure(record.seq == at as u64 + 1, || format!("I1: seq {} at {at}", record.seq))?;
                 if let Some(before) = before.filter(|_| at as u64 >= head) {
                     ensure(record.id > before.id && record.us > before.us, || format!("I1: order at {at}"))?;
-                    ensure(record.previous_hash == before.hash(), || format!("I1: the chain breaks at {at}"))?;
+                    // It begins anew behind what is no longer kept.
+                    let anew = before.seq <= store.gone(&conversation) && record.previous_hash == [0; 16];
+                    ensure(anew || record.previous_hash == before.hash(), || format!("I1: the chain breaks at {at}"))?;
                 }
                 before = Some(record);
             }
@@ -116,6 +118,7 @@ impl Oracle {
                 let read = store.register(&RegisterKey::Read(conversation, self.users[user].clone()));
                 let asked = self.reads[user][peer];
                 ensure(read <= asked, || format!("u{user} is marked to have read {read} of u{peer}, read {asked}"))?;
+                self.misses_are_marked(store, user, peer)?;
             }
         }
         Ok(())

@@ -69,8 +69,9 @@ impl Oracle {
         let has = self.prefix(store, device, peer).max(last);
         let log = store.log(&self.conversation(self.devices[device].0, peer));
         for seq in has + 1..record.seq {
-            let passed = log.get(seq as usize - 1).is_some_and(|record| !self.is_for(device, peer, record));
-            ensure(passed, || format!("I5: device {device} is pushed {} of u{peer} without {seq}", record.seq))?;
+            ensure(self.may_pass(store, device, peer, seq), || {
+                format!("I5: device {device} is pushed {} of u{peer} without {seq}", record.seq)
+            })?;
         }
         let own = log.get(record.seq as usize - 1).is_some_and(|record| self.is_own(device, record));
         ensure(!own, || format!("I5: device {device} is pushed its own {} of u{peer}", record.seq))
@@ -97,7 +98,8 @@ impl Oracle {
             (1..=tick.delivered_seq).filter(|seq| fold.sender(*seq) == Some(user) && !fold.may_see(peer, *seq));
         let told = |seq: &Seq| tick.excluded.iter().any(|range| (range.from_seq..=range.to_seq).contains(seq));
         let shown = hidden.into_iter().find(|seq| !told(seq));
-        ensure(shown.is_none(), || format!("tick: u{user} hears {tick:?}, {shown:?} is kept from u{peer}"))
+        ensure(shown.is_none(), || format!("tick: u{user} hears {tick:?}, {shown:?} is kept from u{peer}"))?;
+        self.misses_are_told(store, [user, peer], peer, tick)
     }
 
     /// The furthest that any device of `user` has of the conversation with `peer`.
@@ -107,12 +109,11 @@ impl Oracle {
         devices.into_iter().map(|device| self.prefix(store, device, peer)).fold(had, Seq::max)
     }
 
-    /// What the device has stored of the conversation, and what follows that is not for it.
+    /// What the device has stored of the conversation, and what follows that is not for it or has expired.
     pub(in super::super) fn prefix(&mut self, store: &FaultyStore, device: usize, peer: usize) -> Seq {
         self.fold(store, self.devices[device].0, peer);
-        let log = store.log(&self.conversation(self.devices[device].0, peer));
         let mut upto = self.held[device][peer].stored;
-        while log.get(upto as usize).is_some_and(|record| !self.is_for(device, peer, record)) {
+        while self.may_pass(store, device, peer, upto + 1) {
             upto += 1;
         }
         self.held[device][peer].stored = upto;

@@ -35,6 +35,8 @@ pub struct Oracle {
     pub(super) room_of: Vec<Vec<usize>>,
     /// By device and peer.
     pub(super) held: Vec<Vec<Held>>,
+    /// By room and user: which records any app of it has stored.
+    pub(super) received: Vec<Vec<BTreeSet<Seq>>>,
     pub sends: BTreeMap<ClientMessageId, Sending>,
     /// Sends that were refused. A refusal is no promise: the same send, asked for once more before the answer came, may be
     /// allowed meanwhile.
@@ -163,6 +165,7 @@ impl Oracle {
         }
         Self {
             held: vec![vec![Held::default(); peers]; devices.len()],
+            received: vec![vec![BTreeSet::new(); users.len()]; rooms.len()],
             reads: vec![vec![0; peers]; users.len()],
             last_reads: vec![vec![0; peers]; users.len()],
             groups,
@@ -247,6 +250,13 @@ impl Oracle {
         self.fold(store, user, peer);
         let (log, fold) = (store.log(&self.conversation(user, peer)), self.folded(user, peer));
         log.iter().rev().find(|record| fold.sees(user, record)).map_or(0, |record| record.seq)
+    }
+
+    /// Whether a device may come to what follows this record without it: it is not for it, or has expired.
+    pub fn may_pass(&self, store: &FaultyStore, device: usize, peer: usize, seq: Seq) -> bool {
+        let conversation = self.conversation(self.devices[device].0, peer);
+        let record = store.log(&conversation).get(seq as usize - 1);
+        record.is_some_and(|record| seq <= store.gone(&conversation) || !self.is_for(device, peer, record))
     }
 
     /// Whether a record of what was folded is to be sent to this device.
