@@ -254,7 +254,11 @@ fn read_some(reads: Reads, trees: &Trees, port: &Arc<Queues>, shared: &Shared) -
     while answered < READS_IN_A_ROW
         && let Some(request) = next()
     {
-        port.answer(StoreAnswer { tag: request.tag(), outcome: look_up(trees, &request, shared) });
+        let answer = StoreAnswer { tag: request.tag(), outcome: look_up(trees, &request, shared) };
+        match reads {
+            Reads::Looks => port.answer(answer),
+            Reads::Pages => port.answer_page(answer),
+        }
         answered += 1;
     }
     if answered > 0 {
