@@ -22,9 +22,12 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         Self { young: map(), old: map(), cost_of, cost: 0, most }
     }
 
-    /// From now on one generation may cost so much.
+    /// From now on one generation may cost so much. What larger ones took is given back.
     pub(crate) fn bound(&mut self, most: usize) {
         self.most = most;
+        self.settle();
+        self.young.shrink_to_fit();
+        self.old.shrink_to_fit();
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
@@ -48,9 +51,14 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Whether the young ones are too many.
+    pub(crate) fn is_full(&self) -> bool {
+        self.cost > self.most
+    }
+
     /// If the young ones are too many they become the old ones, and those are forgotten.
     pub(crate) fn settle(&mut self) {
-        if self.cost > self.most {
+        if self.is_full() {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
             self.cost = 0;
@@ -74,6 +82,18 @@ mod tests {
         }
         assert_eq!(recent.get(&99), Some(&3));
         assert_eq!(recent.get(&50), None);
+    }
+
+    #[test]
+    fn a_tighter_bound_gives_back_what_a_wider_one_took() {
+        let mut recent = Recent::new(10_000, 1, |value: &usize| *value);
+        (0..9_000).for_each(|key| recent.put(key, 1));
+        recent.bound(10);
+        assert!(recent.young.capacity() == 0 && recent.old.len() == 9_000);
+        (0..11).for_each(|key| recent.put(key, 1));
+        recent.settle();
+        recent.bound(10);
+        assert!(recent.old.len() == 11 && recent.young.capacity() + recent.old.capacity() < 100);
     }
 
     #[test]

@@ -18,6 +18,10 @@ use std::thread::{Builder, JoinHandle};
 /// Bytes of batches that are handed over at once; so many such steps may wait, and one is in each thread.
 const STEP_BYTES: usize = 1 << 20;
 const STEPS: usize = 2;
+/// Every so many flushes the rows are written, too: a start that is ended before its end has not been for nothing.
+const WHOLE: u64 = 4;
+/// Among so many waiting records one that is taken back is looked for one by one.
+const SEARCHED: usize = 1_024;
 
 /// One batch of the log, decoded.
 struct Batch {
@@ -41,7 +45,8 @@ impl Replay {
     /// `memory_bytes`: of what was read at most, before it goes to the disk. `dir`: of the trees.
     pub(super) fn start(trees: Staging, memory_bytes: u64, dir: &Path) -> Result<Self, OpenError> {
         let (steps, due) = sync_channel(STEPS);
-        let pouring = Pouring { trees, memory_bytes, dir: dir.to_owned(), records: 0, flushing: Flushing::default() };
+        let pouring =
+            Pouring { trees, memory_bytes, dir: dir.to_owned(), records: 0, flushes: 0, flushing: Flushing::default() };
         let pouring = Builder::new().name("store-replay".into()).spawn(|| pouring.run(due));
         let pouring = pouring.map_err(OpenError::io("start the threads of", dir))?;
         Ok(Self { step: Vec::new(), step_bytes: 0, steps, pouring })
@@ -84,6 +89,7 @@ struct Pouring {
     memory_bytes: u64,
     dir: PathBuf,
     records: u64,
+    flushes: u64,
     /// What was applied before, on its way to the disk.
     flushing: Flushing,
 }
@@ -96,8 +102,12 @@ impl Pouring {
             let Batch { place, lsn, entries } = batch;
             entries.into_iter().try_for_each(|entry| self.entry(place, lsn, entry))?;
             reached = lsn;
-            if self.trees.staged_bytes() >= self.memory_bytes {
+            // What an erasure had applied is in memory as well.
+            let records = self.trees.staged_bytes() + self.trees.record_bytes();
+            if records >= self.memory_bytes || self.trees.row_bytes() >= self.memory_bytes {
                 self.flush(lsn)?;
+            } else if self.trees.has_many_rosters() {
+                self.trees.apply(lsn)?;
             }
         }
         self.trees.apply(reached)?;
@@ -121,7 +131,8 @@ impl Pouring {
             Entry::Taken(key) => self.trees.hand_out(&key).map(|_| None),
             Entry::Append { conversation, kind, expected_head, records } => {
                 self.records += records.len() as u64;
-                if records.iter().any(|it| it.record.kind == Kind::Erase) {
+                let erases = records.iter().any(|it| it.record.kind == Kind::Erase);
+                if erases && self.trees.staged_records() > SEARCHED {
                     // What is taken back is looked for in the tables, not among all that waits for them.
                     self.trees.apply(lsn)?;
                 }
@@ -142,11 +153,9 @@ impl Pouring {
         self.trees.apply(lsn)?;
         let flushed = self.flushing.wait();
         flushed.map_err(|error| self.unreadable(error))?;
-        let sealed = if self.trees.row_bytes() >= self.memory_bytes {
-            self.trees.seal(lsn, None)
-        } else {
-            self.trees.seal_records(lsn)
-        };
+        self.flushes += 1;
+        let whole = self.trees.row_bytes() >= self.memory_bytes || self.flushes.is_multiple_of(WHOLE);
+        let sealed = if whole { self.trees.seal(lsn, None) } else { self.trees.seal_records(lsn) };
         self.flushing.0 = Some(std::thread::spawn(move || sealed.flush()));
         Ok(())
     }

@@ -177,11 +177,11 @@ fn stage_all(committer: &mut Committer, shared: &Shared, first: usize) -> bool {
     any | stage_raises(committer, shared, first)
 }
 
-/// Takes registers into the batch, from each port in turn.
+/// Takes registers into the batch, from each port in turn; even if it is full, or many sends would leave none of them room.
 fn stage_raises(committer: &mut Committer, shared: &Shared, first: usize) -> bool {
     let (mut any, mut registers, mut idle, ports) = (false, 0, 0, shared.ports.len());
     for number in (0..ports).cycle().skip(first) {
-        if idle == ports || registers >= REGISTERS || !committer.has_room() {
+        if idle == ports || registers >= REGISTERS {
             break;
         }
         let Some(request) = shared.ports[number].next_raise() else {
@@ -190,7 +190,7 @@ fn stage_raises(committer: &mut Committer, shared: &Shared, first: usize) -> boo
         };
         idle = 0;
         if let StoreRequest::Raise { raises, .. } = &request {
-            registers += raises.len();
+            registers += raises.len().max(1);
         }
         committer.stage(number, request);
         any = true;

@@ -31,6 +31,11 @@ impl Rosters {
         self.recent.put(conversation, roster);
     }
 
+    /// Whether some are to go.
+    pub(super) fn are_many(&self) -> bool {
+        self.recent.is_full()
+    }
+
     /// The batch is in the trees: what is too much may go.
     pub(super) fn settle(&mut self) {
         self.recent.settle();

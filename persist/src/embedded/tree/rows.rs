@@ -13,13 +13,14 @@ use hashbrown::HashMap;
 use lsm_tree::Slice;
 use std::sync::Arc;
 
-/// What a row of a batch takes, about.
-const ROW_BYTES: u64 = 256;
+/// What a row of a batch takes beside its key and value, about.
+const ROW_BYTES: u64 = 128;
 
 pub(super) struct Rows {
     trees: Arc<Trees>,
-    /// Of the batch.
+    /// Of the batch, and what they take.
     batch: HashMap<Key, Row, FixedState>,
+    batch_bytes: u64,
     /// Rows read or written lately.
     recent: Recent<Key, Row>,
     most: usize,
@@ -38,12 +39,13 @@ impl Rows {
     pub(super) fn new(trees: Arc<Trees>, cached: usize, seed: u64) -> Self {
         let batch = HashMap::with_hasher(FixedState::with_seed(seed));
         let most = cached / 2;
-        Self { trees, batch, recent: Recent::new(most, seed, |_| 1), most, lookups: Lookups::default() }
+        Self { trees, batch, batch_bytes: 0, recent: Recent::new(most, seed, |_| 1), most, lookups: Lookups::default() }
     }
 
-    /// So many times as many rows may be in the cache.
+    /// So many times as many rows may be in the cache. What a large batch took is given back.
     pub(super) fn widen(&mut self, times: usize) {
         self.recent.bound(self.most * times);
+        self.batch.shrink_to_fit();
     }
 
     /// Since the last time it was asked.
@@ -81,23 +83,34 @@ impl Rows {
 
     /// Bytes of the batch, about.
     pub(super) fn staged_bytes(&self) -> u64 {
-        self.batch.len() as u64 * ROW_BYTES
+        self.batch_bytes
     }
 
     /// Always true.
     pub(super) fn write(&mut self, key: Key, value: Vec<u8>) -> bool {
-        self.batch.insert(key, Some(Slice::from(value)));
+        self.set(key, Some(Slice::from(value)));
         true
     }
 
     pub(super) fn remove(&mut self, key: Key) {
-        self.batch.insert(key, None);
+        self.set(key, None);
+    }
+
+    fn set(&mut self, key: Key, row: Row) {
+        let size = |row: &Row| row.as_ref().map_or(0, |row| row.len() as u64);
+        let of_key = key.len() as u64 + ROW_BYTES;
+        self.batch_bytes += size(&row);
+        match self.batch.insert(key, row) {
+            Some(before) => self.batch_bytes -= size(&before),
+            None => self.batch_bytes += of_key,
+        }
     }
 
     /// Writes the batch into the memory, where every read sees it; the bytes that this took.
     pub(super) fn apply(&mut self) -> u64 {
         let bytes = self.trees.memory.write(self.batch.iter().map(|(key, row)| (key.clone(), row.clone())));
         let mut batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
         for (key, row) in batch.drain() {
             self.cache(key, row);
         }

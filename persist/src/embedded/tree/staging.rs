@@ -97,6 +97,11 @@ impl Staging {
         self.record_bytes + self.row_bytes
     }
 
+    /// Of them, records.
+    pub(in crate::embedded) fn record_bytes(&self) -> u64 {
+        self.record_bytes
+    }
+
     /// Of them, rows of the state.
     pub(in crate::embedded) fn row_bytes(&self) -> u64 {
         self.row_bytes
@@ -107,8 +112,18 @@ impl Staging {
         self.staged_bytes + self.rows.staged_bytes()
     }
 
-    /// While a log is replayed rows and rosters are read again and again that nobody wrote to the disk yet, and the cache of blocks,
-    /// which readers will need, is empty.
+    /// Records of the batch, and what is beside them.
+    pub(in crate::embedded) fn staged_records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether rosters take more memory than they may, and would take less after [`Self::apply`].
+    pub(in crate::embedded) fn has_many_rosters(&self) -> bool {
+        self.rosters.are_many()
+    }
+
+    /// While a log is replayed rows and rosters are read again and again that nobody wrote to the disk yet, and the cache of
+    /// blocks, which readers will need, is empty.
     pub(in crate::embedded) fn replaying(&mut self, is_so: bool) {
         let times = if is_so { TIMES_IN_REPLAY } else { 1 };
         self.rosters.widen(times);
