@@ -100,6 +100,9 @@ impl Router {
             }
             return self.settle_session(key);
         };
+        // A month may go while it is read.
+        let read: Vec<(Seq, Seq)> = records.iter().map(|record| (record.seq, record.seq)).collect();
+        let gone = ranges::without(&gone, &read);
         if !gone.is_empty() {
             ranges::add_all(work.gone.entry(conversation).or_default(), &gone);
         }

@@ -1,7 +1,7 @@
 //! The append: the position is the commit. What follows a commit, a conflict, and an outcome that nobody knows.
 
 use super::decide::sent;
-use super::{Conversation, Phase};
+use super::{Conversation, Phase, Search};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
 use crate::pending::Pending;
@@ -40,6 +40,15 @@ impl Conversation {
             media: proposal.media.clone(),
             trace: proposal.trace,
         })
+    }
+
+    /// Puts the batch back to the front of the queue. That the log has not their ids was true of a shorter one: it is asked
+    /// again where what is in memory does not tell.
+    fn decide_again(&mut self) {
+        for (mut waiting, _) in std::mem::take(&mut self.batch).into_iter().rev() {
+            waiting.search = Search::No;
+            self.queue.push_front(waiting);
+        }
     }
 
     /// Whether `record`, read from the log, is the one that this process appended.
@@ -168,8 +177,7 @@ impl Router {
                 self.commit(key, 1);
             } else {
                 // Another's record: what waited is decided again, on the longer prefix.
-                let batch = std::mem::take(&mut room.batch);
-                batch.into_iter().rev().for_each(|(waiting, _)| room.queue.push_front(waiting));
+                room.decide_again();
                 self.take_in(key, record);
             }
         }
@@ -178,8 +186,7 @@ impl Router {
             return self.read_slot(key);
         }
         // An append is all or nothing; what is left of the batch after some of it landed is decided again as well.
-        let batch = std::mem::take(&mut room.batch);
-        batch.into_iter().rev().for_each(|(waiting, _)| room.queue.push_front(waiting));
+        room.decide_again();
         self.next_round(key);
     }
 }

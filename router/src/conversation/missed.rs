@@ -48,8 +48,12 @@ impl Conversation {
     /// What is to be written of it.
     pub(super) fn missed_raises(&mut self, member: MemberAt, user: &UserKey, raises: &mut Vec<Raise>) {
         let id = self.id;
-        let Some(progress) = self.existing(member).filter(|progress| progress.missed_dirty) else { return };
-        progress.missed_dirty = false;
+        let Some(progress) = self.existing(member) else { return };
+        // With every Delivered: an earlier write of it may have failed, or is not answered.
+        let dirty = std::mem::take(&mut progress.missed_dirty) || progress.devices.iter().any(|device| device.dirty);
+        if !dirty {
+            return;
+        }
         let raise = |(from, to): &(Seq, Seq)| Raise::new(RegisterKey::Missed(id, user.clone(), *from), *to);
         raises.extend(progress.missed.iter().map(raise));
     }

@@ -110,8 +110,9 @@ impl Router {
         self.stop_watching(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(work) = &mut session.work {
-            let outstanding = std::mem::take(&mut work.outstanding);
-            **work = Work { outstanding, ..Work::default() };
+            // Acks that are on their way still count, and for what they count.
+            let (outstanding, gone) = (std::mem::take(&mut work.outstanding), std::mem::take(&mut work.gone));
+            **work = Work { outstanding, gone, ..Work::default() };
         }
         let (conn, identity) = (session.conn, session.identity.clone());
         self.forget(&identity, key);

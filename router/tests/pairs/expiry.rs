@@ -121,6 +121,27 @@ fn what_has_expired_behind_the_last_that_there_is_is_passed_with_the_ack_of_that
 }
 
 #[test]
+fn an_ack_that_comes_after_its_session_was_ended_claims_nothing_that_has_expired() {
+    let mut world = World::new(2);
+    let alice = world.open("alice", "phone");
+    send_all(&mut world, alice, "bob", 1..4);
+    world.store.expire(&direct(), 3);
+    send_all(&mut world, alice, "bob", 4..6);
+    let bob = world.open("bob", "phone");
+    assert_eq!(world.pushed(bob), [4, 5]);
+    // Its ack is on the way when another connection takes its place.
+    let again = world.open("bob", "phone");
+    world.ack(bob, 2);
+    world.advance(3_000);
+    assert_eq!(told(&mut world, alice), Some((5, vec![(1, 3)])));
+    assert_eq!(states(&mut world, alice, wire("bob"), 4), [State::Delivered]);
+    [alice, bob, again].into_iter().for_each(|conn| world.close(conn));
+    rest(&mut world);
+    let alice = world.open("alice", "phone");
+    assert_eq!(told(&mut world, alice), Some((5, vec![(1, 3)])));
+}
+
+#[test]
 fn a_device_that_is_linked_before_that_is_written_claims_nothing_either() {
     let mut world = World::new(2);
     let alice = world.open("alice", "phone");
