@@ -34,8 +34,8 @@ impl Aims {
         let server = report.server.get("server_send_direct").map(|bounds| bounds.p99_us);
         // The largest bound is no answer to what is above it.
         let server = server.map(|p99| p99.unwrap_or(u64::MAX));
-        let of =
-            |name: &str, beside: &str| report.latencies.get(beside).or_else(|| report.latencies.get(name)).copied();
+        let is_beside = report.beside.is_some();
+        let of = |name: &str, beside: &str| report.latencies.get(if is_beside { beside } else { name }).copied();
         let push = of("send_to_push", "beside_send_to_push").map(|p| p.p99_us);
         let sent = of("send_to_sent", "beside_send_to_sent").map(|p| p.p999_us);
         for (aim, known, what) in [
@@ -89,8 +89,12 @@ mod tests {
         report.latency("send_to_push", &latencies);
         latencies.record(0, 90_000_000);
         report.latency("beside_send_to_push", &latencies);
+        report.beside = Some(Default::default());
         aims.judge(&mut report);
         assert_eq!(report.missed.len(), 1);
+        report.latencies.remove("beside_send_to_push");
+        aims.judge(&mut report);
+        assert!(report.missed[1].contains("not known"), "and nothing else stands for it: {:?}", report.missed);
     }
 
     #[test]

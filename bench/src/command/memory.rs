@@ -26,9 +26,12 @@ pub fn watch<T>(run: &Run, every: Duration, samples: &mut Vec<Sample>, load: imp
     let (start, over) = (Instant::now(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while let Some((rss, store)) = run.server_memory() {
-                run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
-                samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store));
+            loop {
+                // One that did not answer once may answer the next time.
+                if let Some((rss, store)) = run.server_memory() {
+                    run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
+                    samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store));
+                }
                 let next = Instant::now() + every;
                 while Instant::now() < next {
                     if over.load(Ordering::Relaxed) {

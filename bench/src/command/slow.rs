@@ -273,7 +273,12 @@ impl Slow {
         report.target(after <= self.allowed_after(story), || {
             format!("memory is {} afterwards, {} allowed", mib(after), mib(self.allowed_after(story)))
         });
-        report.target(closed >= count, || format!("only {closed} of {count} were closed 4002 in time"));
+        report.target(closed >= count, || format!("only {closed} of {count} were closed 4002"));
+        let within = self.closed_within.as_secs_f64();
+        let late = last.filter(|last| *last > within);
+        report.target(late.is_none(), || {
+            format!("the last was closed {:.1} s after it was slow", late.unwrap_or(within))
+        });
         judge_got(&story.got, report);
     }
 }
