@@ -145,8 +145,7 @@ impl StorePort {
         }
     }
 
-    /// The next answer that has arrived: pages after all others. Behind those of a thousand devices that came back at once, a
-    /// message that was committed waited for 0.4 s until its sender heard of it (measured).
+    /// The next answer that has arrived: pages after all others, so that a message that was committed waits for none of them.
     pub fn poll(&mut self) -> Option<StoreAnswer> {
         let answer = self.queues.answers.pop().or_else(|| self.queues.answered_pages.pop())?;
         self.outstanding = self.outstanding.saturating_sub(1);

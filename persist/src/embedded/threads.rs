@@ -18,8 +18,8 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads of one port in a row, after which its answers are announced and the next port has its turn: a shard that is woken
 /// for each page of those who come back spends half as much again on waking (measured).
 const READS_IN_A_ROW: usize = 64;
-/// Registers in a batch, but for those of one request: a millisecond of the committer. Without a limit the acks of a thousand
-/// devices that come back at once were commits of up to 0.4 s, and what was sent meanwhile waited (measured).
+/// Registers in a batch, but for those of one request: a millisecond of the committer. Without a limit the acks of many devices
+/// that come back at once fill a batch of 4 MiB, and what is sent meanwhile waits for it.
 const REGISTERS: usize = 1_024;
 /// Errors of trees that are printed; the rest is only counted.
 const NAMED_ERRORS: u64 = 100;
@@ -219,8 +219,8 @@ fn count_write(shared: &Shared, answer: &StoreAnswer) {
 pub(super) enum Reads {
     /// Those of a few rows, which a message on its way may wait for.
     Looks,
-    /// Those of many rows, for who comes back or looks back. Their threads step back: where a thousand devices came back at
-    /// once, their pages took the cores from the shards, and a message beside waited three times as long (measured).
+    /// Those of many rows, for who comes back or looks back. Their threads step back: where a thousand devices come back at
+    /// once, pages would take the cores from the shards.
     Pages,
 }
 
