@@ -8,7 +8,7 @@ use super::identity;
 use super::replay::Replay;
 use super::stored::Stored;
 use super::tree::{Checkpoint, Retention, Staging, TreeError, Trees};
-use super::wal::{Failure, OpenError, Wal};
+use super::wal::{Failure, MakeAhead, OpenError, Wal};
 use super::{Options, RecoveryReport, entry};
 use crate::files::Files;
 use crate::{ConversationKind, Outcome, Raise, Record, StoreAnswer, StoreRequest, Tag};
@@ -171,6 +171,17 @@ impl Committer {
     pub fn is_stalled(&self) -> bool {
         self.busy.load(Ordering::Acquire)
             && (self.trees.fresh_bytes() > 2 * self.memory_bytes || self.uncovered_bytes() > self.log_bytes)
+    }
+
+    /// The work of making the next segment of the log, if it is to be done: to be run beside this, or a short one is made
+    /// while a batch waits. Not under the floor of free space.
+    pub fn make_ahead(&self) -> Option<MakeAhead> {
+        if self.full { None } else { self.wal.make_ahead() }
+    }
+
+    /// Segments of the log that were made while something waited for them.
+    pub(super) fn late_segments(&self) -> u64 {
+        self.wal.late()
     }
 
     /// The rows of which the trees could not tell since this was last asked.

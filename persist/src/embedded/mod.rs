@@ -128,10 +128,13 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     shared.stats.compacted(&Compaction::default(), trees.bytes_on_disk());
     let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new() };
     let (checkpoints, due) = mpsc::channel();
+    let (segments, wanted) = mpsc::channel();
     let (fatal, fatal_too) = (Arc::clone(&options.fatal), options.fatal);
     let of_committer = Arc::clone(&shared);
-    store
-        .spawn("store-commit", &options.dir, move || threads::commit(committer, &of_committer, &checkpoints, &fatal))?;
+    store.spawn("store-commit", &options.dir, move || {
+        of_commits();
+        threads::commit(committer, &of_committer, &checkpoints, &segments, &fatal);
+    })?;
     let readers = options.readers.max(1);
     for (name, reads) in [("store-look", Reads::Looks), ("store-read", Reads::Pages)] {
         for _ in 0..readers {
@@ -145,6 +148,8 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     store.spawn("store-flush", &options.dir, move || {
         threads::checkpoint(&due, &compactions, &of_checkpoints, &fatal_too);
     })?;
+    let of_segments = Arc::clone(&shared);
+    store.spawn("store-segment", &options.dir, move || threads::make_segments(&wanted, &of_segments))?;
     let of_compaction = Arc::clone(&shared);
     store.spawn("store-compact", &options.dir, move || threads::compact(&flushed, &trees, &of_compaction))?;
     let mut handles = store.threads[..readers_end].iter().map(|thread| thread.thread().clone());

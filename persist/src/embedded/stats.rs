@@ -35,6 +35,9 @@ pub struct Stats {
     pub fdatasyncs: AtomicU64,
     /// Bytes written to the log.
     pub wal_bytes: AtomicU64,
+    /// Segments of the log that were made before they were needed, and those that something waited for: a start, or a batch.
+    pub segments_ahead: AtomicU64,
+    pub segments_late: AtomicU64,
     /// Appends answered Full, and whether they are now.
     pub full: AtomicU64,
     pub is_full: AtomicBool,

@@ -1,9 +1,9 @@
-//! The store threads: one committer, some readers, one that runs checkpoints and one that compacts. They sleep when there
+//! The store threads: one committer, some readers, one that makes segments of the log ahead, one that runs checkpoints and one that compacts. They sleep when there
 //! is nothing to do and hold no policy.
 
 use super::committer::Committer;
 use super::tree::{Checkpoint, TreeError, Trees};
-use super::wal::Failure;
+use super::wal::{Failure, MakeAhead};
 use super::{Fatal, Shared};
 use crate::port::Queues;
 use crate::{Outcome, StoreAnswer, StoreRequest};
@@ -44,7 +44,13 @@ impl Drop for AbortOnPanic {
 }
 
 /// Commits what the ports submit until the store closes, or until an error.
-pub(super) fn commit(mut committer: Committer, shared: &Shared, checkpoints: &Sender<Checkpoint>, fatal: &Fatal) {
+pub(super) fn commit(
+    mut committer: Committer,
+    shared: &Shared,
+    checkpoints: &Sender<Checkpoint>,
+    segments: &Sender<MakeAhead>,
+    fatal: &Fatal,
+) {
     let _abort = AbortOnPanic;
     let mut answers = Vec::new();
     let mut answered = vec![false; shared.ports.len()];
@@ -54,6 +60,10 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, checkpoints: &Se
         // Read before the queues are: what was submitted before the store closed is committed.
         let closing = shared.closing.load(Acquire);
         first = (first + 1) % shared.ports.len().max(1);
+        if let Some(work) = committer.make_ahead() {
+            // Their threads end after this one, or with the process.
+            let _ = segments.send(work);
+        }
         let started = Instant::now();
         let any = stage_all(&mut committer, shared, first);
         if !any {
@@ -83,7 +93,6 @@ pub(super) fn commit(mut committer: Committer, shared: &Shared, checkpoints: &Se
         }
         tell(&mut committer, shared);
         if let Some(checkpoint) = committer.upkeep(Instant::now(), unix_ms()) {
-            // Its thread ends after this one, or with the process.
             let _ = checkpoints.send(checkpoint);
         }
     }
@@ -93,6 +102,7 @@ fn tell(committer: &mut Committer, shared: &Shared) {
     let stats = &shared.stats;
     stats.is_full.store(committer.is_full(), Relaxed);
     stats.uncovered_bytes.store(committer.uncovered_bytes(), Relaxed);
+    stats.segments_late.store(committer.late_segments(), Relaxed);
     let (hits, misses) = committer.take_lookups();
     stats.row_hits.fetch_add(hits, Relaxed);
     stats.row_misses.fetch_add(misses, Relaxed);
@@ -116,6 +126,21 @@ fn unix_ms() -> u64 {
 fn step_back() {
     // Refused at worst, and then they are as quick as the others.
     let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+/// Makes segments of the log before they are needed, until the committer has ended. Where one cannot be made nothing is lost:
+/// the committer makes a short one itself, or ends the process if it cannot either.
+pub(super) fn make_segments(segments: &Receiver<MakeAhead>, shared: &Shared) {
+    let _abort = AbortOnPanic;
+    step_back();
+    for work in segments {
+        match work.run(&|| shared.closing.load(Relaxed)) {
+            Ok(()) => drop(shared.stats.segments_ahead.fetch_add(1, Relaxed)),
+            Err(error) => {
+                eprintln!("store: cannot make a segment of the log ahead: {error}; a message will wait for it")
+            }
+        }
+    }
 }
 
 /// Runs checkpoints until the committer has ended, or until one fails: the log still holds what it would have written, and

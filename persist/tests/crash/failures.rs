@@ -27,18 +27,22 @@ fn ask(committer: &mut Committer, request: StoreRequest) -> Outcome {
 }
 
 #[test]
-fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing() {
-    for (operation, errno) in
-        [(Operation::Write, EIO), (Operation::SyncData, EIO), (Operation::Allocate, ENOSPC), (Operation::SyncDir, EIO)]
-    {
+fn an_error_of_write_or_sync_ends_the_process_and_answers_nothing() {
+    for (operation, errno) in [(Operation::Write, EIO), (Operation::SyncData, EIO), (Operation::SyncDir, EIO)] {
         let files = Disk::new();
         let (failed, failure) = mpsc::channel();
         let fatal = Arc::new(move |failure: &embedded::Failure| failed.send(failure.to_string()).unwrap());
         let mut opened = embedded::open(files.files(), Options { fatal, ..options(&files) }).unwrap();
         let port = &mut opened.ports[0];
+        // Nothing but commits is under way then.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while opened.store.stats().segments_ahead.load(Ordering::Relaxed) == 0 {
+            assert!(Instant::now() < deadline, "no segment is made ahead");
+            std::thread::yield_now();
+        }
         files.fail(operation, 0, errno);
         let mut unanswered = 0;
-        // Enough for a second segment, where the next one has to be made.
+        // Enough for a second segment, whose name must be synced.
         for head in 0.. {
             port.submit(append(0, head, vec![record_of(head + 1, head + 1, 2_000)])).unwrap();
             port.flush();
@@ -68,6 +72,54 @@ fn an_error_of_write_sync_or_preallocation_ends_the_process_and_answers_nothing(
         assert!(port.poll().is_none());
         assert!(failure.try_recv().is_err());
     }
+}
+
+/// Appends until the log has gone on to another segment; the length of the conversation then, or the error.
+fn fill_a_segment(committer: &mut Committer, files: &Disk, mut head: u64) -> Result<u64, String> {
+    let is_segment = |path: &std::path::Path| path.extension().is_some_and(|it| it == "log");
+    let segments = |files: &Disk| files.contents().iter().filter(|(path, _)| is_segment(path)).count();
+    let before = segments(files);
+    while segments(files) == before {
+        let mut answers = Vec::new();
+        committer.stage(0, append(0, head, vec![record_of(head + 1, head + 1, 2_000)]));
+        committer.commit(&mut answers).map_err(|failure| failure.to_string())?;
+        assert!(matches!(answers[0].1.outcome, Outcome::Appended { .. }));
+        head += 1;
+    }
+    Ok(head)
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_is_fatal_only_when_a_batch_needs_it() {
+    let faults = [(Operation::Allocate, ENOSPC), (Operation::Write, ENOSPC), (Operation::SyncData, EIO)];
+    for (operation, errno) in faults {
+        let files = Disk::new();
+        let mut committer = Committer::open(files.files(), &mut options(&files)).unwrap().committer;
+        files.fail(operation, 0, errno);
+        let work = committer.make_ahead().expect("the next segment is to be made");
+        assert_eq!(work.run(&|| false).unwrap_err().raw_os_error(), Some(errno));
+        assert!(committer.make_ahead().is_none(), "not again before another one is needed");
+        let head = fill_a_segment(&mut committer, &files, 0).unwrap();
+        // From here on it is made ahead again.
+        committer.make_ahead().expect("after the log went on").run(&|| false).unwrap();
+        files.fail(Operation::Allocate, 0, ENOSPC);
+        let head = fill_a_segment(&mut committer, &files, head).unwrap();
+        let failed = fill_a_segment(&mut committer, &files, head).unwrap_err();
+        assert!(failed.contains("cannot allocate wal-000000000") && failed.contains("os error 28"), "{failed}");
+    }
+}
+
+#[test]
+fn what_was_made_ahead_and_not_used_is_gone_after_a_restart() {
+    let files = Disk::new();
+    let mut committer = Committer::open(files.files(), &mut options(&files)).unwrap().committer;
+    committer.make_ahead().unwrap().run(&|| false).unwrap();
+    assert!(matches!(ask(&mut committer, append(0, 0, vec![record_of(1, 1, 10)])), Outcome::Appended { head: 1 }));
+    drop(committer);
+    files.kill();
+    let _again = Committer::open(files.files(), &mut options(&files)).unwrap();
+    let names: Vec<_> = files.contents().into_iter().map(|(path, _)| path).collect();
+    assert!(!names.iter().any(|path| path.ends_with("wal-ahead.new")), "{names:?}");
 }
 
 #[test]

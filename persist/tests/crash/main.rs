@@ -39,6 +39,7 @@ fn ten_thousand_crashes_lose_nothing_that_was_acknowledged() {
     assert!(report.rotations > 3_000, "{report:?}");
     assert!(report.in_recovery > 500, "crashes during recovery: {report:?}");
     assert!(report.checkpoints > 5_000, "{report:?}");
+    assert!(report.made_ahead > 1_000, "{report:?}");
     assert!(report.unfinished > 1_000, "checkpoints under way at a crash: {report:?}");
     assert!(report.from_trees > 5_000, "starts that did not need the whole log: {report:?}");
 }

@@ -70,6 +70,7 @@ pub struct Report {
     pub rotations: u64,
     /// Checkpoints that were written to the trees, and that were under way at a crash.
     pub checkpoints: u64,
+    pub made_ahead: u64,
     pub unfinished: u64,
     /// Recoveries that did not need the whole log.
     pub from_trees: u64,
@@ -86,6 +87,7 @@ impl AddAssign for Report {
         self.lost += other.lost;
         self.rotations += other.rotations;
         self.checkpoints += other.checkpoints;
+        self.made_ahead += other.made_ahead;
         self.unfinished += other.unfinished;
         self.from_trees += other.from_trees;
     }
@@ -294,6 +296,12 @@ impl World {
             if under_way.is_some() && (committer.is_stalled() || self.prng.chance(3_000)) {
                 under_way.take().unwrap().run(&stats).unwrap();
                 self.report.checkpoints += 1;
+            }
+            if self.prng.chance(2_000)
+                && let Some(work) = committer.make_ahead()
+            {
+                // The crash may come meanwhile.
+                self.report.made_ahead += u64::from(work.run(&|| false).is_ok());
             }
             let mut writes = Writes::default();
             let mut heads: Vec<_> = self.logs.iter().map(|log| log.len() as Seq).collect();

@@ -94,6 +94,10 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_store_registers_total", "Registers (acks, reads) raised."),
     ("ringpost_store_commits_total", "Group commits."),
     ("ringpost_store_fdatasyncs_total", "fdatasync calls; records over these is the batching."),
+    (
+        "ringpost_store_segments_total",
+        "Segments of the log made: ahead, or late, when a message waited for them already. The first of each start is late.",
+    ),
     ("ringpost_store_wal_bytes_total", "Bytes written to the write-ahead log."),
     ("ringpost_store_full_total", "Appends refused because less of the disk is free than disk_floor."),
     ("ringpost_store_full", "Whether appends are refused now because less of the disk is free than disk_floor."),

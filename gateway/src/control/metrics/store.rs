@@ -30,6 +30,9 @@ pub fn add(text: &mut Text, stats: &Stats) {
     ] {
         text.sample(Kind::Counter, name, "", value(counter));
     }
+    for (label, counter) in [("made=\"ahead\"", &stats.segments_ahead), ("made=\"late\"", &stats.segments_late)] {
+        text.sample(Kind::Counter, "ringpost_store_segments_total", label, value(counter));
+    }
     for (name, us) in [
         ("ringpost_store_checkpoint_seconds_total", &stats.checkpoint_us),
         ("ringpost_store_compaction_seconds_total", &stats.compaction_us),

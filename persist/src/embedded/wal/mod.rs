@@ -4,8 +4,10 @@
 //! gives back every such batch that the trees do not hold yet, in order, or refuses. Never does: read what it wrote while
 //! it runs; retry after an error; overwrite a byte that was synced.
 //!
-//! - A segment is made under another name, reserved, given its header, synced, renamed, and its directory synced, before
-//!   anything is written to it. So a segment that bears its name has a good header, and a bad one is damage.
+//! - A segment is made under another name, filled with zeros, given its header, synced, renamed, and its directory synced,
+//!   before anything is written to it. So a segment that bears its name has a good header, and a bad one is damage.
+//! - The next one is filled ahead ([`Wal::make_ahead`]). Where it is not there in time, and at a start, a short one is made
+//!   on the spot.
 //! - At most one batch is outstanding, so only the last batch of the log can be torn. A valid batch behind an invalid
 //!   place therefore proves that the place was once synced: damage, not a torn end.
 //! - The header of a segment names the lsn and checksum with which the log went on: what lies behind that end in the
@@ -13,20 +15,26 @@
 //! - Segments go from the oldest on, once the trees hold all their batches, and never the one that is written to. Their
 //!   removal is not synced: a crash may bring some of them back, with gaps, all before the first one that is needed.
 
+mod ahead;
 mod batch;
 mod recovery;
 mod segment;
 
+pub use ahead::MakeAhead;
 pub(super) use recovery::Place;
 pub use segment::segment_name;
 
 use super::tree::TreeError;
 use crate::files::{File, Files, SECTOR};
+use ahead::{Ahead, Empty};
 use batch::Batch;
 use segment::Header;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The most that is filled with zeros while somebody waits for it: some milliseconds.
+const SHORT_BYTES: u64 = 4 << 20;
 
 /// Random numbers for salts and incarnations.
 pub type Entropy = Box<dyn FnMut() -> u64 + Send>;
@@ -85,6 +93,7 @@ pub(super) struct Wal {
     files: Arc<dyn Files>,
     dir: PathBuf,
     segment_bytes: u64,
+    ahead: Ahead,
     entropy: Entropy,
     batch: Batch,
     segment: Box<dyn File>,
@@ -97,6 +106,8 @@ pub(super) struct Wal {
     checksum: u32,
     /// Where the log ended when it was opened.
     found_end: u64,
+    /// Segments that were not there when they were needed, the first one included.
+    late: u64,
 }
 
 impl Wal {
@@ -122,6 +133,16 @@ impl Wal {
     /// Of the segment that is written to.
     pub(super) fn segment_number(&self) -> u64 {
         self.header.number
+    }
+
+    /// The work of making the next segment, if it is to be done; beside this.
+    pub(super) fn make_ahead(&self) -> Option<MakeAhead> {
+        self.ahead.work(&self.files, &self.dir, self.segment_bytes)
+    }
+
+    /// Segments that were made while something waited for them.
+    pub(super) fn late(&self) -> u64 {
+        self.late
     }
 
     /// Makes the batch durable: one write, one fdatasync. Returns the bytes written. After an error the log must not be
@@ -150,9 +171,14 @@ impl Wal {
         let number = full + 1;
         let header =
             Header { number, salt: (self.entropy)(), first_lsn: self.lsn + 1, previous: self.checksum, ..self.header };
-        let capacity = capacity(&*self.files, &self.dir, self.segment_bytes, SECTOR + len);
-        let made = make_segment(&*self.files, &self.dir, &header, capacity);
-        self.segment = made.map_err(|(action, error)| failure(action, number)(error))?;
+        let needed = SECTOR + len;
+        let ahead = self.ahead.take(needed as u64);
+        self.late += u64::from(ahead.is_none());
+        let (segment, capacity) = ahead
+            .map_or_else(|| short_segment(&*self.files, &self.dir, self.segment_bytes, number, needed), Ok)
+            .and_then(|empty| begin_segment(&*self.files, &self.dir, &header, empty))
+            .map_err(|(action, error)| failure(action, number)(error))?;
+        self.segment = segment;
         self.header = header;
         self.capacity = capacity;
         self.offset = SECTOR as u64;
@@ -179,20 +205,31 @@ fn capacity(files: &dyn Files, dir: &Path, wanted: u64, needed: usize) -> u64 {
     wanted.min(most).max(needed as u64)
 }
 
-/// A segment that is durable, header and name included.
-fn make_segment(
+/// What could not be done, and why.
+type Failed = (&'static str, io::Error);
+
+/// An empty segment of the least size that will do, filled on the spot.
+fn short_segment(
     files: &dyn Files,
     dir: &Path,
-    header: &Header,
-    capacity: u64,
-) -> Result<Box<dyn File>, (&'static str, io::Error)> {
-    let name = dir.join(segment_name(header.number));
-    let new = name.with_extension("new");
-    let file = files.create(&new).map_err(|error| ("create", error))?;
+    segment_bytes: u64,
+    number: u64,
+    needed: usize,
+) -> Result<Empty, Failed> {
+    let capacity = capacity(files, dir, segment_bytes.min(SHORT_BYTES), needed);
+    let path = dir.join(segment_name(number)).with_extension("new");
+    let file = files.create(&path).map_err(|error| ("create", error))?;
     file.allocate(capacity).map_err(|error| ("allocate", error))?;
+    ahead::fill(&*file, capacity).map_err(|error| ("fill", error))?;
+    Ok(Empty { file, path, capacity })
+}
+
+/// Makes an empty segment the next one, durably, header and name included. Its capacity comes with it.
+fn begin_segment(files: &dyn Files, dir: &Path, header: &Header, empty: Empty) -> Result<(Box<dyn File>, u64), Failed> {
+    let Empty { file, path, capacity } = empty;
     file.write_at(&header.encode(), 0).map_err(|error| ("write", error))?;
     file.sync_data().map_err(|error| ("sync", error))?;
-    files.rename(&new, &name).map_err(|error| ("rename", error))?;
+    files.rename(&path, &dir.join(segment_name(header.number))).map_err(|error| ("rename", error))?;
     files.sync_dir(dir).map_err(|error| ("sync the directory of", error))?;
-    Ok(file)
+    Ok((file, capacity))
 }

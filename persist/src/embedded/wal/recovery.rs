@@ -2,7 +2,7 @@
 
 use super::batch::{self, Batch};
 use super::segment::{Header, segment_name, segment_number};
-use super::{Entropy, OpenError, Wal, make_segment};
+use super::{Entropy, OpenError, Wal, begin_segment, short_segment};
 use crate::files::{File, Files, SECTOR};
 use crate::record::RecordError;
 use std::path::{Path, PathBuf};
@@ -115,8 +115,8 @@ impl Wal {
         let Read { last, lsn, checksum, end, found } = read;
         let number = last.as_ref().map_or(0, |(number, _)| *number) + 1;
         let header = Header { incarnation, number, salt: entropy(), first_lsn: lsn + 1, previous: checksum };
-        let capacity = super::capacity(&*files, &dir, segment_bytes, SECTOR);
-        let segment = make_segment(&*files, &dir, &header, capacity)
+        let (segment, capacity) = short_segment(&*files, &dir, segment_bytes, number, SECTOR)
+            .and_then(|empty| begin_segment(&*files, &dir, &header, empty))
             .map_err(|(action, source)| OpenError::io(action, &dir.join(segment_name(number)))(source))?;
         if let Some((number, file)) = last {
             // The torn end and what was reserved; the new header says that the log does not go on there.
@@ -128,6 +128,7 @@ impl Wal {
             files,
             dir,
             segment_bytes,
+            ahead: Default::default(),
             entropy,
             batch,
             segment,
@@ -137,6 +138,7 @@ impl Wal {
             lsn,
             checksum,
             found_end: end,
+            late: 1,
         };
         Ok((wal, found))
     }
