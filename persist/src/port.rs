@@ -147,9 +147,34 @@ impl StorePort {
 
     /// The next answer that has arrived: pages after all others, so that a message that was committed waits for none of them.
     pub fn poll(&mut self) -> Option<StoreAnswer> {
-        let answer = self.queues.answers.pop().or_else(|| self.queues.answered_pages.pop())?;
-        self.outstanding = self.outstanding.saturating_sub(1);
-        Some(answer)
+        self.poll_short().or_else(|| self.poll_page())
+    }
+
+    /// The next answer that is no page.
+    pub fn poll_short(&mut self) -> Option<StoreAnswer> {
+        let answer = self.queues.answers.pop();
+        self.polled(answer)
+    }
+
+    /// The next page: for callers that take only so many in a row, for each is as much work as many other answers.
+    pub fn poll_page(&mut self) -> Option<StoreAnswer> {
+        let answer = self.queues.answered_pages.pop();
+        self.polled(answer)
+    }
+
+    fn polled(&mut self, answer: Option<StoreAnswer>) -> Option<StoreAnswer> {
+        self.outstanding = self.outstanding.saturating_sub(usize::from(answer.is_some()));
+        answer
+    }
+
+    /// Whether an answer waits that is no page. What this does not see is announced by the waker later.
+    pub fn has_short(&self) -> bool {
+        !self.queues.answers.is_empty()
+    }
+
+    /// The same of pages.
+    pub fn has_pages(&self) -> bool {
+        !self.queues.answered_pages.is_empty()
     }
 
     /// Called on a store thread once per batch of answers for this port, after they are in the queue. It must not block.

@@ -17,6 +17,7 @@ mod lifecycle;
 pub mod listen;
 mod moving;
 mod outbox;
+mod pages;
 mod preamble;
 mod renewal;
 pub mod run;
@@ -37,7 +38,7 @@ use conn::Slab;
 use edge::{EdgePort, EdgeQueue};
 use hashbrown::HashMap;
 use moving::Meetings;
-use ringpost_persist::StoreAnswer;
+use pages::Pace;
 use ringpost_persist::embedded::StorePort;
 use ringpost_router::wheel::Wheel;
 use ringpost_router::{Input, Now, Router, ShardId};
@@ -101,8 +102,7 @@ pub struct Shard {
     inputs: VecDeque<Input>,
     deciding: bool,
     store: StorePort,
-    /// An answer that was found while going to sleep.
-    early: Option<StoreAnswer>,
+    pace: Pace,
     port: Arc<EdgePort>,
     /// Requests with the control plane.
     edge_in_flight: usize,

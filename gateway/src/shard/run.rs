@@ -3,6 +3,7 @@
 use super::conn::{Slab, State};
 use super::edge::EdgePort;
 use super::moving::Meetings;
+use super::pages::Pace;
 use super::stats::{Board, Snapshot, Stat};
 use super::{Setup, Shard};
 use crate::config::Retention;
@@ -61,7 +62,7 @@ impl Shard {
             inputs: VecDeque::new(),
             deciding: false,
             store,
-            early: None,
+            pace: Pace::default(),
             mesh: Mesh::new(id, inboxes, &mut ring),
             ring,
             bell,
@@ -120,18 +121,24 @@ impl Shard {
     /// Submits what the last turn asked for and waits for the next event, in one system call.
     fn sleep(&mut self) -> io::Result<()> {
         self.bell.park();
-        self.early = self.early.take().or_else(|| self.store.poll());
-        let busy = self.early.is_some()
+        let busy = self.store.has_short()
             || !self.dirty.is_empty()
             || !self.resume.is_empty()
             || self.mesh.has_mail()
             || !self.port.is_empty()
             || self.board.wanted() != self.answered
             || (!self.held.is_empty() && !self.mesh.is_congested());
-        let timeout = if busy { Duration::ZERO } else { self.until_next_deadline() };
+        let timeout = if busy { Duration::ZERO } else { self.until_next_pages().min(self.until_next_deadline()) };
         let turned = self.ring.turn(Some(timeout));
         self.bell.unpark();
         turned
+    }
+
+    fn until_next_pages(&self) -> Duration {
+        if !self.store.has_pages() {
+            return Duration::MAX;
+        }
+        Duration::from_millis(self.pace.wait_ms(self.setup.clock.now().mono_ms))
     }
 
     fn until_next_deadline(&self) -> Duration {
