@@ -220,5 +220,7 @@ fn open_store(config: &Config) -> Result<Opened, OpenError> {
         Retention::History => embedded::Retention::History,
         Retention::Relay => embedded::Retention::Relay { days: config.retention_days },
     };
+    // Refused at worst, and then a commit waits for a tick where the processors are busy.
+    options.waited_for = Arc::new(|| drop(crate::ring::ask_for_short_slices()));
     embedded::open(Arc::new(RealFiles), options)
 }

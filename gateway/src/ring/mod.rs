@@ -47,6 +47,7 @@ mod files;
 mod peer_name;
 mod sends;
 mod setup;
+mod slice;
 mod sockets;
 mod turn;
 mod user_data;
@@ -57,6 +58,7 @@ pub use errors::SetupError;
 pub use files::Handle;
 pub use rustix::io::Errno;
 pub use sends::Payload;
+pub use slice::ask_for_short_slices;
 pub use wake::Waker;
 
 use accept::Listener;

@@ -67,6 +67,9 @@ pub struct Options {
     pub fatal: Fatal,
     /// The default asks the operating system.
     pub entropy: Entropy,
+    /// Called first on each thread that a message on its way waits for, and on that thread: the place to ask the scheduler for
+    /// what such threads need.
+    pub waited_for: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Options {
@@ -90,6 +93,7 @@ impl Options {
                 std::process::abort();
             }),
             entropy: Box::new(system_entropy),
+            waited_for: Arc::new(|| {}),
         }
     }
 }
@@ -131,6 +135,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let (segments, wanted) = mpsc::channel();
     let (fatal, fatal_too) = (Arc::clone(&options.fatal), options.fatal);
     let of_committer = Arc::clone(&shared);
+    let of_commits = Arc::clone(&options.waited_for);
     store.spawn("store-commit", &options.dir, move || {
         of_commits();
         threads::commit(committer, &of_committer, &checkpoints, &segments, &fatal);
@@ -139,7 +144,13 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     for (name, reads) in [("store-look", Reads::Looks), ("store-read", Reads::Pages)] {
         for _ in 0..readers {
             let (trees, of_reader) = (Arc::clone(&trees), Arc::clone(&shared));
-            store.spawn(name, &options.dir, move || threads::read(reads, &trees, &of_reader))?;
+            let waited_for = Arc::clone(&options.waited_for);
+            store.spawn(name, &options.dir, move || {
+                if matches!(reads, Reads::Looks) {
+                    waited_for();
+                }
+                threads::read(reads, &trees, &of_reader);
+            })?;
         }
     }
     let readers_end = store.threads.len();
