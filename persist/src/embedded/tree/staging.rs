@@ -3,21 +3,20 @@
 //! Owns: the only right to write to the trees. Guarantees: a request that cannot be decided (a row cannot be read) changes
 //! nothing; the rows of a batch are written once each, after its records.
 
+mod registers;
+
 use super::bucket::{Bucket, Class, Retention};
 use super::checkpoint::Sealed;
 use super::keys::{self, Key};
 use super::rosters::Rosters;
 use super::rows::{Lookups, Rows};
-use super::state::{self, CheckpointRow, Device, Group, Head, MemberRow, Progress, Span};
+use super::state::{self, CheckpointRow, Group, Head, MemberRow, Span};
 use super::{Reached, TreeError, Trees, record_key};
 use crate::embedded::stored::Stored;
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
-use crate::ranges;
 use crate::record::RecordError;
-use crate::{
-    ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, MISSED_RANGES, Outcome, Raise, Record, RegisterKey, Roster,
-};
+use crate::{ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Outcome, Record, Roster};
 use bytes::Bytes;
 use lsm_tree::{AbstractTree, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
@@ -318,49 +317,6 @@ impl Staging {
         Ok(found)
     }
 
-    /// Whether the register is higher with this batch.
-    pub(in crate::embedded) fn raise(&mut self, raise: &Raise) -> Result<bool, TreeError> {
-        let conversation = raise.key.conversation();
-        let value = raise.value;
-        Ok(match &raise.key {
-            RegisterKey::Read(_, user)
-            | RegisterKey::ReadCounted(_, user)
-            | RegisterKey::ReadShown(_, user)
-            | RegisterKey::ToldDelivered(_, user)
-            | RegisterKey::ToldRead(_, user) => {
-                let key = keys::progress_key(&conversation, user);
-                let mut row = self.rows.read(&key, Progress::decode)?;
-                let register = match &raise.key {
-                    RegisterKey::ReadCounted(..) => &mut row.counted,
-                    RegisterKey::ReadShown(..) => &mut row.shown,
-                    RegisterKey::ToldDelivered(..) => &mut row.told_delivered,
-                    RegisterKey::ToldRead(..) => &mut row.told_read,
-                    _ => &mut row.read,
-                };
-                grow(register, value) && self.rows.write(key, row.encode())
-            }
-            RegisterKey::Missed(_, user, from) => {
-                let key = keys::missed_key(&conversation, user);
-                let mut missed = self.rows.read(&key, state::decode_missed)?;
-                let grows = ranges::add(&mut missed, *from, value);
-                ranges::settle(&mut missed, MISSED_RANGES);
-                grows && self.rows.write(key, state::encode_missed(&missed))
-            }
-            RegisterKey::Delivered(_, user, device)
-            | RegisterKey::TickDelivered(_, user, device)
-            | RegisterKey::TickRead(_, user, device) => {
-                let key = keys::device_key(&conversation, user, device);
-                let mut row = self.rows.read(&key, Device::decode)?;
-                let register = match &raise.key {
-                    RegisterKey::TickDelivered(..) => &mut row.tick_delivered,
-                    RegisterKey::TickRead(..) => &mut row.tick_read,
-                    _ => &mut row.delivered,
-                };
-                grow(register, value) && self.rows.write(key, row.encode())
-            }
-        })
-    }
-
     /// Writes the batch into the memory tables, where every read sees it. The log has made it durable.
     pub(in crate::embedded) fn apply(&mut self, lsn: u64) -> Result<(), OpenError> {
         let mut last: Option<(Bucket, lsm_tree::AnyTree)> = None;
@@ -412,14 +368,6 @@ impl Staging {
         let logs = self.trees.logs.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         logs.keys().any(|bucket| bucket.is_expired(now_ms, days))
     }
-}
-
-fn grow(register: &mut Seq, value: Seq) -> bool {
-    let grows = value > *register;
-    if grows {
-        *register = value;
-    }
-    grows
 }
 
 /// Where the seq of a client message id is: beside the records of its conversation, so that it goes with them. The rest of
