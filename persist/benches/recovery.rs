@@ -11,6 +11,7 @@ use ringpost_persist::embedded::committer::Committer;
 use ringpost_persist::embedded::{Options, Stats};
 use ringpost_persist::files::{File, Files, RealFiles, Space};
 use ringpost_persist::{Outcome, Raise, RegisterKey, StoreRequest};
+use ringpost_proto::id::DeviceId;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,10 +75,13 @@ fn write(dir: &Path, conversations: usize) -> Result<(), Box<dyn Error>> {
     let (mut written, mut sent) = (0, 0);
     while written < LOG_BYTES {
         for _ in 0..PER_COMMIT {
-            committer.stage(0, pairs.send());
+            let message = pairs.send();
             sent += 1;
-            if sent % ACK_EVERY == 0 {
-                committer.stage(0, ack(&pairs, sent % READ_EVERY == 0));
+            let acked = sent % ACK_EVERY == 0;
+            let ack = if acked { ack(&message, pairs.phone, sent % READ_EVERY == 0) } else { None };
+            committer.stage(0, message);
+            if let Some(ack) = ack {
+                committer.stage(0, ack);
             }
         }
         written += committer.commit(&mut answers)?.bytes;
@@ -89,17 +93,17 @@ fn write(dir: &Path, conversations: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn ack(pairs: &Pairs, is_read: bool) -> StoreRequest {
-    let (conversation, receiver, head) = pairs.last();
-    let mut keys = vec![RegisterKey::Delivered(conversation, receiver.clone(), pairs.phone)];
+/// What the second of a pair, who received it, says of a message.
+fn ack(message: &StoreRequest, device: DeviceId, is_read: bool) -> Option<StoreRequest> {
+    let StoreRequest::Append { conversation, kind, records, .. } = message else { return None };
+    let (receiver, head) = (kind.members().last()?, records.last()?.seq);
+    let mut keys = vec![RegisterKey::Delivered(*conversation, receiver.clone(), device)];
     if is_read {
-        keys.push(RegisterKey::Read(conversation, receiver.clone()));
-        keys.push(RegisterKey::ReadCounted(conversation, receiver.clone()));
+        keys.push(RegisterKey::Read(*conversation, receiver.clone()));
+        keys.push(RegisterKey::ReadCounted(*conversation, receiver.clone()));
     }
-    StoreRequest::Raise {
-        tag: 0,
-        raises: keys.into_iter().map(|key| Raise { key, value: head, stamp: head }).collect(),
-    }
+    let raises = keys.into_iter().map(|key| Raise { key, value: head, stamp: head }).collect();
+    Some(StoreRequest::Raise { tag: 0, raises })
 }
 
 fn open(dir: &Path) -> Result<(), Box<dyn Error>> {

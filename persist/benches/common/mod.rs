@@ -47,12 +47,6 @@ impl Pairs {
             records: vec![Arc::new(Record { seq, id: seq, us: seq, ordinal: seq, ..record })],
         }
     }
-
-    /// The conversation that was written to last, who receives in it, and its head.
-    #[allow(dead_code)] // of one bench
-    pub fn last(&self) -> (ConversationId, &UserKey, Seq) {
-        (id(self.next), &self.users[self.next + 1], self.heads[self.next])
-    }
 }
 
 fn id(n: usize) -> ConversationId {
