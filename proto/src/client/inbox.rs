@@ -6,6 +6,7 @@
 //! one of our own sends fills it. Never does: remember bodies that the app has.
 
 mod conversations;
+mod excluded;
 mod requests;
 
 use super::Event;
@@ -241,14 +242,18 @@ impl Inbox {
         let peer = tick.conversation.as_ref().and_then(|peer| peer.peer.as_ref()).ok_or(Violation)?;
         let slot = self.conversations.slot(peer);
         let c = self.conversations.get_mut(slot).ok_or(Violation)?;
-        let moved = tick.delivered_seq > c.delivered_tick || tick.read_seq > c.read_tick;
+        let mut moved = tick.delivered_seq > c.delivered_tick || tick.read_seq > c.read_tick;
+        // A tick that is behind another names only what it covers itself: what was named before stays so.
+        for skip in &tick.excluded {
+            moved |= c.excluded.add(skip.from_seq, skip.to_seq);
+        }
         c.delivered_tick = c.delivered_tick.max(tick.delivered_seq);
         c.read_tick = c.read_tick.max(tick.read_seq);
         if !moved {
             return Ok(Until::Delivery(0));
         }
         let (delivered, read) = (c.delivered_tick, c.read_tick);
-        let excluded = tick.excluded.iter().map(|skip| (skip.from_seq, skip.to_seq)).collect();
+        let excluded = c.excluded.ranges().to_vec();
         self.delivery += 1;
         events.push_back(Event::Tick { delivery: self.delivery, peer: c.peer.clone(), delivered, read, excluded });
         Ok(Until::Delivery(self.delivery))

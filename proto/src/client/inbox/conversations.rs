@@ -1,5 +1,6 @@
 //! The conversations that something was heard of, and how far each was received.
 
+use super::excluded::Excluded;
 use crate::id::Seq;
 use crate::v1::{self, peer::Peer};
 use std::cmp::Ordering;
@@ -23,6 +24,8 @@ pub(super) struct Conversation {
     pub(super) stored: Seq,
     pub(super) delivered_tick: Seq,
     pub(super) read_tick: Seq,
+    /// What ticks have named as not delivered, all of them together.
+    pub(super) excluded: Excluded,
     pub(super) read_mark: Seq,
     pub(super) moved_in: u32,
     pub(super) gap: Option<Box<Gap>>,
@@ -80,7 +83,9 @@ impl Conversations {
 
 impl Conversation {
     pub(super) fn new(peer: Peer) -> Self {
-        Self { peer, received: None, stored: 0, delivered_tick: 0, read_tick: 0, read_mark: 0, moved_in: 0, gap: None }
+        let (stored, delivered_tick, read_tick, read_mark, moved_in) = Default::default();
+        let (received, excluded, gap) = (None, Excluded::default(), None);
+        Self { peer, received, stored, delivered_tick, read_tick, excluded, read_mark, moved_in, gap }
     }
 
     /// Whether something was pushed that lies beyond a gap.

@@ -257,3 +257,37 @@ fn a_tick_names_what_was_not_delivered() {
     let event = Event::Tick { delivery: 1, peer: bob(), delivered: 5, read: 0, excluded: vec![(2, 4)] };
     assert_eq!(bench.events(), [event]);
 }
+
+#[test]
+fn ticks_take_back_nothing_of_what_others_have_said_was_not_delivered() {
+    let mut bench = Bench::online(true);
+    let mut n = 0;
+    let mut told = |bench: &mut Bench, delivered_seq, read_seq, excluded: &[(u64, u64)]| {
+        n += 1;
+        let excluded = excluded.iter().map(|&(from_seq, to_seq)| v1::Skip { from_seq, to_seq }).collect();
+        let tick = v1::Tick { conversation: to_bob(), delivered_seq, read_seq, excluded, ..Default::default() };
+        bench.answer(0, Answer::Push(v1::Push { n, item: Some(v1::push::Item::Tick(tick)) }));
+        let tick = |event| match event {
+            Event::Tick { delivered, read, excluded, .. } => Some((delivered, read, excluded)),
+            _ => None,
+        };
+        bench.events().into_iter().filter_map(tick).collect::<Vec<_>>()
+    };
+    let bench = &mut bench;
+    assert_eq!(told(bench, 9, 0, &[(2, 3), (7, 8)]), [(9, 0, vec![(2, 3), (7, 8)])]);
+    // One of before, which covers less, brings a read.
+    assert_eq!(told(bench, 5, 4, &[(2, 3)]), [(9, 4, vec![(2, 3), (7, 8)])]);
+    // One that names nothing.
+    assert_eq!(told(bench, 10, 0, &[]), [(10, 4, vec![(2, 3), (7, 8)])]);
+    // One that goes no further, and names what none did; the same again is no news.
+    assert_eq!(told(bench, 4, 0, &[(4, 4)]), [(10, 4, vec![(2, 4), (7, 8)])]);
+    assert_eq!(told(bench, 4, 0, &[(3, 4)]), []);
+    // What a restored store says counts alone.
+    let reset = vec![v1::Reset { conversation: to_bob(), head_seq: 1 }];
+    bench.cut(ABNORMAL);
+    bench.open(v1::Welcome { reset, ..Default::default() });
+    let tick = v1::Tick { conversation: to_bob(), delivered_seq: 1, ..Default::default() };
+    bench.answer(0, Answer::Push(v1::Push { n: 1, item: Some(v1::push::Item::Tick(tick)) }));
+    let last = bench.events().pop();
+    assert!(matches!(last, Some(Event::Tick { delivered: 1, excluded, .. }) if excluded.is_empty()));
+}
