@@ -18,6 +18,7 @@ mod scenario;
 mod schedule;
 mod sent;
 mod text;
+mod upkeep;
 mod verify;
 mod who;
 

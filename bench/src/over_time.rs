@@ -1,8 +1,8 @@
 //! A run over time: latencies by when a message was scheduled, beside what the gateway said of its memory then.
 //!
-//! Owns: the slices of one worker, and how those of all workers become the points of a report. Guarantees: a bounded number of
-//! slices; a latency belongs to the slice of its scheduled time, so that a stall shows when it began. Never does: reading a
-//! clock.
+//! Owns: the slices of one worker, how those of all workers become the points of a report, and eight bytes for each SENT.
+//! Guarantees: a bounded number of slices; a latency belongs to the slice of its scheduled time, so that a stall shows when it
+//! began. Never does: reading a clock.
 
 use crate::report::Latencies;
 use serde::Serialize;
@@ -49,6 +49,8 @@ pub struct Slices {
     /// Nanoseconds; 0: nothing is kept.
     width: u64,
     slices: Vec<(Latencies, Latencies)>,
+    /// Of each SENT when its message was scheduled, in milliseconds since the beginning, and how long it took, in microseconds.
+    each: Vec<(u32, u32)>,
 }
 
 impl Slices {
@@ -60,9 +62,16 @@ impl Slices {
     }
 
     pub fn sent(&mut self, scheduled: u64, now: u64) {
-        if let Some((sent, _)) = self.at(scheduled) {
-            sent.record(scheduled, now);
-        }
+        let Some((sent, _)) = self.at(scheduled) else { return };
+        sent.record(scheduled, now);
+        let narrow = |long: u64| u32::try_from(long).unwrap_or(u32::MAX);
+        let (at_ms, took_us) = ((scheduled - self.began) / 1_000_000, now.saturating_sub(scheduled) / 1_000);
+        self.each.push((narrow(at_ms), narrow(took_us)));
+    }
+
+    /// When each message was scheduled that was acknowledged, to a millisecond, and how long that took; nanoseconds.
+    pub fn each(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.each.iter().map(|&(ms, us)| (self.began + u64::from(ms) * 1_000_000, u64::from(us) * 1_000))
     }
 
     pub fn push(&mut self, scheduled: u64, now: u64) {
@@ -133,6 +142,7 @@ mod tests {
             worker.push(12 * SECOND - 1, 15 * SECOND);
         }
         let samples = [Sample::new(0.1, 1 << 20, None), Sample::new(1.5, 3 << 20, Some(1_048_576.0))];
+        assert_eq!(workers[0].each().collect::<Vec<_>>(), [(10 * SECOND, MS)]);
         let points = points(workers.iter(), &samples);
         assert_eq!(points.iter().map(|p| (p.seconds, p.sent)).collect::<Vec<_>>(), [(1.0, 2), (2.0, 0)]);
         assert!(points[0].sent_p99_us.unwrap().abs_diff(1_000) <= 10 && points[0].push_p99_us.is_none());

@@ -20,6 +20,8 @@ pub struct Counters {
     pub established: AtomicU64,
     pub failed: AtomicU64,
     pub sent: AtomicU64,
+    /// What is to be sent in all; 0: not known.
+    pub wanted: AtomicU64,
     pub acknowledged: AtomicU64,
     pub delivered: AtomicU64,
     pub ponged: AtomicU64,
@@ -48,6 +50,9 @@ impl Counters {
         ] {
             if count > 0 {
                 line.push_str(&format!(", {count} {what}"));
+            }
+            if what == "sent" && get(&self.wanted) > 0 {
+                line.push_str(&format!(" of {}", get(&self.wanted)));
             }
         }
         match get(&self.server_rss) >> 20 {
@@ -118,5 +123,7 @@ mod tests {
         assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent");
         counters.server_rss.store(200 << 20, Relaxed);
         assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent, server 200 MiB");
+        counters.wanted.store(7, Relaxed);
+        assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent of 7, server 200 MiB");
     }
 }

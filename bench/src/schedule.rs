@@ -15,6 +15,8 @@ pub struct Schedule {
     rate_milli: u64,
     workers: u64,
     next: u64,
+    /// Sends of the whole schedule at most.
+    most: u64,
 }
 
 impl Schedule {
@@ -22,14 +24,26 @@ impl Schedule {
     /// without `start + duration` (nanoseconds). A rate of 0 sends nothing.
     pub fn new(rate: f64, start: u64, duration: u64, worker: u64, workers: u64) -> Self {
         let rate_milli = (rate.clamp(0.0, 1e9) * 1_000.0).round() as u64;
-        Self { start, end: start.saturating_add(duration), rate_milli, workers: workers.max(1), next: worker }
+        Self {
+            start,
+            end: start.saturating_add(duration),
+            rate_milli,
+            workers: workers.max(1),
+            next: worker,
+            most: u64::MAX,
+        }
+    }
+
+    /// The same, with so many sends of the whole schedule at most.
+    pub fn up_to(self, most: u64) -> Self {
+        Self { most, ..self }
     }
 
     /// When the next send is scheduled; `None` when all were taken.
     pub fn peek(&self) -> Option<u64> {
         let nanos = (u128::from(self.next) * NANOS_PER_SECOND * 1_000).checked_div(u128::from(self.rate_milli))?;
         let at = self.start.saturating_add(u64::try_from(nanos).unwrap_or(u64::MAX));
-        (at < self.end).then_some(at)
+        (at < self.end && self.next < self.most).then_some(at)
     }
 
     /// Takes the next send if it is due at `now`, and gives the time it was scheduled for, which may long have passed.
@@ -64,6 +78,12 @@ mod tests {
             (0..3).flat_map(|worker| all(Schedule::new(1_000.0, 0, SECOND, worker, 3), u64::MAX)).collect();
         shared.sort_unstable();
         assert_eq!(shared, all(Schedule::new(1_000.0, 0, SECOND, 0, 1), u64::MAX));
+    }
+
+    #[test]
+    fn workers_share_a_number_of_sends_exactly() {
+        let sends = |worker| all(Schedule::new(1_000.0, 0, 60 * SECOND, worker, 3).up_to(100), u64::MAX).len();
+        assert_eq!((0..3).map(sends).collect::<Vec<_>>(), [34, 33, 33]);
     }
 
     #[test]

@@ -64,6 +64,31 @@ fn every_message_of_a_chat_is_acknowledged_delivered_and_on_file() {
 }
 
 #[test]
+fn a_number_of_messages_is_sent_as_fast_as_the_gateway_answers_and_fewer_are_a_failure() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    let admin = server.ready().admin;
+    let fill = format!("chat --users 20 --bytes 32000 --rate 100000 --unanswered 8 --admin {admin}");
+    let (status, report) = flood(&dir, &url, &format!("{fill} --messages 300 --duration 1m --prefix fill"));
+    assert_eq!(status, 0, "{report}");
+    assert_eq!((&report["messages"]["sent"], &report["messages"]["delivered"]), (&300.into(), &300.into()));
+    assert!(figure(&report, "checkpoints") >= 0.0, "the gateway was asked for its upkeep");
+    // All of them lie outside of any upkeep, or the store was busy meanwhile; none is left out.
+    let of = |name: &str| report["latencies"][name]["count"].as_u64().unwrap_or(0);
+    let beside: u64 =
+        ["checkpoints", "merges", "neither"].map(|what| of(&format!("send_to_sent_in_{what}"))).iter().sum();
+    assert!(beside >= 300, "{report}");
+    let (status, report) = flood(&dir, &url, &format!("{fill} --messages 1000000 --duration 200ms --prefix short"));
+    assert_eq!(status, 1);
+    let sent = report["messages"]["sent"].as_u64().unwrap();
+    assert!(sent > 0 && sent < 1_000_000 && report["messages"]["delivered"] == sent, "{report}");
+    assert_eq!(report["missed"][0], format!("only {sent} of 1000000 messages were sent in time"));
+    assert_eq!(report["missed"].as_array().unwrap().len(), 1);
+    server.stop();
+}
+
+#[test]
 fn a_mix_of_pairs_and_groups_is_whole_though_users_come_and_go() {
     let dir = Dir::new();
     let server = gateway(&dir);

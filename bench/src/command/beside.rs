@@ -112,6 +112,8 @@ fn write<'r>(run: &'r Run, rate: f64, others: &Others<'_>) -> Result<(Vec<Scene<
         let settings = Settings {
             rate,
             duration: Duration::MAX,
+            messages: u64::MAX,
+            unanswered: None,
             group_share: 0.0,
             group_size: 2,
             offline: 0.0,

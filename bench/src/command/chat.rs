@@ -4,6 +4,7 @@ use super::aims::Aims;
 use super::memory;
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError, Speak};
+use super::upkeep as upkeep_watch;
 use crate::load::Stage;
 use crate::over_time;
 use crate::report::{Latencies, Report};
@@ -11,8 +12,10 @@ use crate::scenario::chat::{Chat as Lead, Settings};
 use crate::scenario::crowd::{self, Crowd, Scene};
 use crate::sent::SentFile;
 use crate::text::Texts;
+use crate::upkeep;
 use crate::who::Names;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const EXAMPLES: &str = "Examples:
@@ -22,12 +25,14 @@ const EXAMPLES: &str = "Examples:
   flood chat --users 2000 --rate 5000 --admin 127.0.0.1:7601 --aim-server-p99 5ms
   flood chat --users 400 --rate 200 --duration 30s --groups 50% --group-size 100 --offline 10% --away 5s
   flood chat --users 200 --rate 500 --duration 60s --sent sent.jsonl --reconnect
+  flood chat --users 2000 --bytes 32000 --rate 100000 --unanswered 256 --messages 30000 --duration 1h --prefix fill
   flood chat --users 2000 --rate 20000 --duration 30s --server-pid 4711 --admin 127.0.0.1:7601";
 
 /// Users write to each other on a fixed schedule that no answer and no stall moves: in random pairs and, if asked for, in
 /// random groups, while some of them leave and come back. Every message is verified at every receiver, and latencies count
 /// from the scheduled time, where both sides are there from then on. With --admin also tells what a message took inside the
-/// gateway and whether its memory grows (the slope of the second half, by least squares); --json has both over time.
+/// gateway, whether its memory grows (the slope of the second half, by least squares), and what SENT took while the store wrote
+/// checkpoints or merged tables, each half a second too long at both ends; --json has latencies and memory over time.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Chat {
@@ -42,6 +47,13 @@ pub struct Chat {
     /// How long to send.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
+    /// Messages in all: sending ends with the last of them. A run whose --duration is over before it fails.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: Option<u64>,
+    /// Messages that may be without an answer: what is due beyond them waits for answers, and its latency counts from when it is
+    /// sent. With a high --rate this fills a store as fast as it keeps up; as a measure of latency it is worth little.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub unanswered: Option<u64>,
     /// The usual mix: --bytes 200 --groups 30% --group-size 20 --offline 5%.
     #[arg(long, conflicts_with_all = ["bytes", "groups", "group_size", "offline"])]
     pub mix: bool,
@@ -142,6 +154,8 @@ impl Chat {
             Settings {
                 rate: self.rate,
                 duration: self.duration,
+                messages: self.messages.unwrap_or(u64::MAX),
+                unanswered: self.unanswered,
                 group_share,
                 group_size: self.group_size,
                 offline,
@@ -159,22 +173,25 @@ impl Chat {
         let file_error = |error| RunError::File { path: self.sent.clone().unwrap_or_default(), error };
         let sent_file = self.sent.as_deref().map(SentFile::create).transpose().map_err(file_error)?;
         let (groups, offline) = self.shares();
-        let (mut load, mut samples, mut settled) = (Vec::new(), Vec::new(), true);
+        let (mut load, mut samples, mut looks, mut settled) = (Vec::new(), Vec::new(), Vec::new(), true);
+        run.shared.counters.wanted.store(self.messages.unwrap_or(0), Ordering::Relaxed);
         let make = |worker, names| self.scene(run, worker, names, sent_file.as_ref());
         let (mut scenes, connections) = run.go(make, |shared, progress| {
             settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
             if groups > 0.0 {
                 shared.run(Stage::Groups, self.connect_within, progress, "groups");
             }
-            load.push(Moment::of(run));
-            memory::watch(run, memory::interval(self.duration), &mut samples, || {
-                shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
+            upkeep_watch::watch(run, &mut looks, || {
+                load.push(Moment::of(run));
+                memory::watch(run, memory::interval(self.duration), &mut samples, || {
+                    shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
+                });
+                load.push(Moment::of(run));
+                if offline > 0.0 {
+                    shared.run(Stage::Return, self.settle, progress, "return");
+                }
+                shared.run(Stage::Settle, self.settle, progress, "settle");
             });
-            load.push(Moment::of(run));
-            if offline > 0.0 {
-                shared.run(Stage::Return, self.settle, progress, "return");
-            }
-            shared.run(Stage::Settle, self.settle, progress, "settle");
         })?;
         let mut report = run.report("chat");
         report.connections = connections;
@@ -185,8 +202,11 @@ impl Chat {
             after.figures(before, &mut report);
         }
         memory::figures(&samples, &mut report);
+        upkeep::figures(crowds().flat_map(|crowd| crowd.slices.each()), &looks, &mut report);
         report.over_time = over_time::points(crowds().map(|crowd| &crowd.slices), &samples);
         report.target(settled, || "not all users were told that they are synced".to_owned());
+        let (sent, wanted) = (report.messages.map_or(0, |totals| totals.sent), self.messages.unwrap_or(0));
+        report.target(sent >= wanted, || format!("only {sent} of {wanted} messages were sent in time"));
         messages::targets(crowds(), self.users, self.reconnect, &mut report);
         report.target(100.0 * within >= self.percent, || {
             let limit = humantime::format_duration(self.within);

@@ -3,16 +3,15 @@
 //! Owns: samples of its resident memory and of its store, about two hundred over a run and at most one a second. Never does:
 //! judging; a slope is a figure, and what it may be an aim.
 
+use super::meanwhile::meanwhile;
 use super::run::Run;
 use crate::over_time::Sample;
 use crate::report::Report;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const OFTEN: Duration = Duration::from_secs(1);
 const SAMPLES: u32 = 200;
-/// How soon the end is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The end of a long run that has a slope of its own, in seconds.
 const END: f64 = 600.0;
 
@@ -23,28 +22,15 @@ pub fn interval(duration: Duration) -> Duration {
 
 /// Runs `load` and samples meanwhile. Nothing where neither --server-pid nor --admin tells the memory.
 pub fn watch<T>(run: &Run, every: Duration, samples: &mut Vec<Sample>, load: impl FnOnce() -> T) -> T {
-    let (start, over) = (Instant::now(), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            loop {
-                // One that did not answer once may answer the next time.
-                if let Some((rss, store)) = run.server_memory() {
-                    run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
-                    samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store));
-                }
-                let next = Instant::now() + every;
-                while Instant::now() < next {
-                    if over.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    std::thread::sleep(LOOK_EVERY);
-                }
-            }
-        });
-        let result = load();
-        over.store(true, Ordering::Relaxed);
-        result
-    })
+    let start = Instant::now();
+    let look = || {
+        // One that did not answer once may answer the next time.
+        if let Some((rss, store)) = run.server_memory() {
+            run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
+            samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store));
+        }
+    };
+    meanwhile(every, look, load)
 }
 
 /// Enters what was sampled: memory before and after, and how fast it grew in the second half, when buffers, caches and

@@ -6,6 +6,7 @@ mod beside;
 mod chat;
 mod connect;
 mod fanout;
+mod meanwhile;
 mod memory;
 mod messages;
 mod ping;
@@ -14,6 +15,7 @@ mod search;
 mod slow;
 mod slow_watch;
 mod storm;
+mod upkeep;
 
 use clap::{Parser, Subcommand};
 use run::RunError;

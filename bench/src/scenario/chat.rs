@@ -21,6 +21,11 @@ pub struct Settings {
     /// Messages per second of all workers.
     pub rate: f64,
     pub duration: Duration,
+    /// Messages of all workers at most.
+    pub messages: u64,
+    /// Messages of all workers that may be without an answer. What is due beyond them waits, and is scheduled for when it is
+    /// sent; without it nothing waits.
+    pub unanswered: Option<u64>,
     /// Share of the messages that go to groups, 0 to 1.
     pub group_share: f64,
     /// Members of a group; every user is in one, but for those that are left over.
@@ -86,16 +91,22 @@ impl Chat {
     fn send_due(&mut self, crowd: &mut Crowd<'_>, began: u64) -> (bool, u64) {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let (rate, duration) = (self.settings.rate, nanos(self.settings.duration));
-        let (worker, workers) = (self.settings.worker, crowd.shared.workers());
+        let (worker, workers, messages) = (self.settings.worker, crowd.shared.workers(), self.settings.messages);
         crowd.slices.begin(began, nanos(self.settings.slice));
-        let schedule = self.schedule.get_or_insert_with(|| Schedule::new(rate, began, duration, worker, workers));
-        let mut schedule = schedule.clone();
-        while let Some(at) = schedule.take_due(crowd.shared.clock.now()) {
-            self.say(crowd, at);
+        let new = || Schedule::new(rate, began, duration, worker, workers).up_to(messages);
+        let mut schedule = self.schedule.take().unwrap_or_else(new);
+        let own = self.settings.unanswered.map(|all| all.div_ceil(workers).max(1));
+        let has_room = |crowd: &Crowd<'_>| own.is_none_or(|own| crowd.ledger.unanswered() < own);
+        while has_room(crowd)
+            && let Some(at) = schedule.take_due(crowd.shared.clock.now())
+        {
+            self.say(crowd, if own.is_some() { crowd.shared.clock.now() } else { at });
         }
         let next = schedule.peek();
         self.schedule = Some(schedule);
-        (next.is_none(), next.unwrap_or(u64::MAX))
+        // What waits for answers is behind its schedule, which says nothing of the end then.
+        let is_over = own.is_some() && crowd.shared.clock.now() >= began.saturating_add(duration);
+        (next.is_none() || is_over, next.filter(|_| has_room(crowd)).unwrap_or(u64::MAX))
     }
 
     fn say(&mut self, crowd: &mut Crowd<'_>, at: u64) {
