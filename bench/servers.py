@@ -21,6 +21,15 @@ def build(profile):
     return {"ringpost": output / "ringpost", "flood": output / "flood"}
 
 
+def built(folder):
+    """The same programs where they have been built already."""
+    programs = {name: pathlib.Path(folder).resolve() / name for name in ("ringpost", "flood")}
+    missing = [str(path) for path in programs.values() if not os.access(path, os.X_OK)]
+    if missing:
+        sys.exit(f"no program at {' and '.join(missing)}")
+    return programs
+
+
 def build_baseline(name):
     folder = BASELINES / name
     environment = dict(os.environ, CARGO_TARGET_DIR=str(TARGET / "baselines"))
@@ -39,28 +48,30 @@ def package(folder, name):
 
 
 class Server:
-    """A process that prints `ready listen=ADDRESS ...` when it serves."""
+    """A process that prints `ready listen=ADDRESS ...` when it serves. `log`: a file for what it says on stderr."""
 
-    def __init__(self, command):
+    def __init__(self, command, log=subprocess.DEVNULL):
         command = [str(part) for part in command]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.process.stdout.readline()
         words = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if "listen" not in words:
             sys.exit(f"{command[0]} did not start: {line!r}")
         self.address, self.admin = words["listen"], words.get("admin")
 
-    def stop(self):
+    def stop(self, patience=10):
+        """Whether it ended by itself, as it should, within so many seconds."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(10)
+            self.process.wait(patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+        return self.process.returncode == 0
 
 
-def gateway(programs, data):
+def gateway(programs, data, log=subprocess.DEVNULL):
     """`ringpost serve --dev` on free ports."""
     free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    return Server([programs["ringpost"], "serve", "--dev", *free, "--data", data])
+    return Server([programs["ringpost"], "serve", "--dev", *free, "--data", data], log)
