@@ -281,8 +281,8 @@ pub struct ConversationState {
     pub last: LastRecord,
     /// The latest time that a client message id of the whole log names (UUIDv7), Unix milliseconds; 0: none does.
     pub latest_cmid_ms: u64,
-    /// The newest records in seq order: at least the last 256 and at least those of the last [`TAIL_MS`] up to 4,096
-    /// (or all there are); not many more, since all of them are read.
+    /// The newest records in seq order: the last 256, and those of the last [`TAIL_MS`] up to 4,096 (or all there are); of
+    /// them the newest, and before it as many as cost 8 MiB together.
     pub tail: Vec<Arc<Record>>,
     /// As of the head.
     pub roster: Roster,

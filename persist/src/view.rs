@@ -9,9 +9,11 @@ use ringpost_proto::id::{Seq, UserKey};
 use std::sync::Arc;
 
 /// The tail that a room is given: at least so many records ...
-pub(crate) const TAIL: usize = 256;
-/// ... and those of the last [`TAIL_MS`], up to so many.
-pub(crate) const TAIL_MOST: usize = 4_096;
+const TAIL: usize = 256;
+/// ... and those of the last [`TAIL_MS`], up to so many ...
+const TAIL_MOST: usize = 4_096;
+/// ... but of all of them beyond the newest no more than cost so much: a record may be long, and a load is held whole.
+const TAIL_BYTES: usize = 8 << 20;
 /// Of the records of this time a room knows the client message ids, so that a new one need not be looked for; an older one is,
 /// with `FindCmid`.
 pub const TAIL_MS: u64 = 120_000;
@@ -35,15 +37,38 @@ pub(crate) fn gone_of(gone: &[(Seq, Seq)], range: ReadRange, reached: Seq) -> Ra
     }
 }
 
-/// Whether a room's tail, which holds `taken` records so far, newest first, takes this one as well. The last
-/// minutes end at the newest record (`newest_us`), not now: never fewer records than by the clock, and no clock here.
-pub(crate) fn in_tail(taken: usize, record: &Record, newest_us: u64) -> bool {
-    taken < TAIL || (taken < TAIL_MOST && record.us >= newest_us.saturating_sub(TAIL_MS * 1_000))
-}
-
 /// Whether the record is one of those that a member has to read.
 pub(crate) fn is_unread(record: &Record, member: &Member) -> bool {
     record.counts() && record.sender != member.user && member.sees(record)
+}
+
+/// How much of a log a room is given when it is loaded.
+pub(crate) struct Tail {
+    /// However many there are, those from here on are wanted.
+    from_us: u64,
+    taken: usize,
+    room: usize,
+}
+
+impl Tail {
+    /// The last minutes end at the newest record (`newest_us`), not now: never fewer records than by the clock, and no clock
+    /// here.
+    pub(crate) fn new(newest_us: u64) -> Self {
+        Self { from_us: newest_us.saturating_sub(TAIL_MS * 1_000), taken: 0, room: TAIL_BYTES }
+    }
+
+    /// Whether the next record, from the newest to the oldest, is part of it; `false`: nor is any after it.
+    pub(crate) fn take(&mut self, us: u64, cost: usize) -> bool {
+        let wanted = self.taken < TAIL || (self.taken < TAIL_MOST && us >= self.from_us);
+        // The newest one always is: what comes next holds its hash.
+        let beyond = if self.taken == 0 { 0 } else { cost };
+        if !wanted || beyond > self.room {
+            return false;
+        }
+        self.room -= beyond;
+        self.taken += 1;
+        true
+    }
 }
 
 /// One read of a log, within its limits.

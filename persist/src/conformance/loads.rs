@@ -2,8 +2,9 @@
 
 use super::Driver;
 use super::samples::*;
-use crate::{LastRecord, Record, RegisterKey};
+use crate::{Body, LastRecord, Record, RegisterKey};
 use ringpost_proto::id::{ClientMessageId, ConversationId, RecordId};
+use ringpost_proto::v1::kind::Value;
 use std::sync::Arc;
 
 pub(super) fn tail(store: &mut dyn Driver) {
@@ -46,6 +47,28 @@ pub(super) fn tail_of_minutes(store: &mut dyn Driver) {
         assert_eq!((tail.len(), tail.last()), (expected, Some(&head)), "{apart} ms apart");
         assert!(tail.windows(2).all(|pair| pair[1] == pair[0] + 1));
     }
+}
+
+pub(super) fn tail_of_bytes(store: &mut dyn Driver) {
+    let room = room("ann", "bob");
+    let long = |seq: u64| {
+        let body = Body::Payload(vec![seq as u8; 64 << 10].into());
+        Arc::new(Record { us: 1_764_000_000_000_000 + seq, body, ..text("ann", seq) })
+    };
+    for head in (0..144).step_by(16) {
+        appended(store, append(&room, head, (head + 1..=head + 16).map(long).collect()), head + 16);
+    }
+    let tail = load(store, &room).map(|state| state.tail).unwrap_or_default();
+    // Of 64 KiB and 160 B each, beside the newest.
+    assert_eq!(seqs(&tail), (144 - 127..=144).collect::<Vec<_>>());
+    assert_same(&tail, &(144 - 127..=144).map(long).collect::<Vec<_>>());
+    // What is no part of it is as easily found as before.
+    assert_eq!(find(store, &room, "ann", "phone", cmid(1)).map(|record| record.seq), Some(1));
+    // Short ones do not bring the long ones back, and one that was taken back is short.
+    let erasure = Record { kind: Value::Erase, ref_seq: 144, body: Body::Text("".into()), ..text("ann", 145) };
+    appended(store, append(&room, 144, vec![Arc::new(Record { us: long(145).us, ..erasure })]), 145);
+    let tail = load(store, &room).map(|state| seqs(&state.tail)).unwrap_or_default();
+    assert_eq!(tail, (145 - 128..=145).collect::<Vec<_>>());
 }
 
 pub(super) fn latest_cmid(store: &mut dyn Driver) {

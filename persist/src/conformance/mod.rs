@@ -48,6 +48,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("a client message id is found within its scope only", appends::cmid_scope),
     ("a conversation's tail holds the last 256 records", loads::tail),
     ("a conversation's tail holds the last two minutes, 256 to 4,096 records", loads::tail_of_minutes),
+    ("a conversation's tail holds 8 MiB beyond its newest record", loads::tail_of_bytes),
     ("the latest time that a client message id names is known of the whole log", loads::latest_cmid),
     ("what nobody wrote to is empty", loads::nothing),
     ("a user's conversations come newest first, in pages", loads::user_pages),

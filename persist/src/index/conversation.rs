@@ -1,7 +1,7 @@
 //! One conversation: its log, its roster, its registers, and where a client message id is found.
 
 use crate::ranges::{self, Ranges};
-use crate::view::{self, LOOKED, TAIL, TAIL_MOST, TAIL_MS};
+use crate::view::{self, LOOKED};
 use crate::{
     ConversationKind, ConversationState, LastRecord, MISSED_RANGES, Member, ReadRange, Record, RegisterKey, Roster,
     Shown, UserEntry,
@@ -268,20 +268,18 @@ impl Conversation {
     pub(super) fn state(&self, id: ConversationId) -> Option<ConversationState> {
         let kind = Arc::clone(self.kind.as_ref()?);
         let last = self.last()?;
-        let newest = last.us;
-        // The last minutes end at the newest record, not now: never fewer records than by the clock, and no clock here.
-        let late = self.log.partition_point(|record| record.us < newest.saturating_sub(TAIL_MS * 1_000));
-        let head = self.log.len();
-        let first = late.min(head.saturating_sub(TAIL)).max(head.saturating_sub(TAIL_MOST)).max(self.gone as usize);
+        let kept = self.log.get(self.gone as usize..).unwrap_or_default();
+        let mut limits = view::Tail::new(last.us);
+        let taken = kept.iter().rev().take_while(|record| limits.take(record.us, record.cost())).count();
         let registers = self.registers.iter().filter_map(|(register, value)| Some((register.key(id)?, *value)));
         let missed = self.missed.iter().flat_map(|(user, missed)| missed.iter().map(move |range| (user, range)));
         let missed = missed.map(|(user, (from, to))| (RegisterKey::Missed(id, user.clone(), *from), *to));
         Some(ConversationState {
             kind,
-            head: head as Seq,
+            head: self.log.len() as Seq,
             last: LastRecord { id: last.id, us: last.us, ordinal: last.ordinal },
             latest_cmid_ms: self.latest_cmid_ms,
-            tail: self.log[first..].to_vec(),
+            tail: kept[kept.len() - taken..].to_vec(),
             roster: self.roster.clone(),
             registers: registers.chain(missed).collect(),
         })

@@ -94,10 +94,11 @@ impl Db {
     pub(super) async fn load(self: Arc<Self>, id: ConversationId) -> Result<Option<ConversationState>, Failed> {
         let registers = self.registers(&id).await?;
         let Some(prefix) = self.prefix(id).await? else { return Ok(None) };
-        let mut rows = Vec::new();
+        let (mut rows, mut limits) = (Vec::new(), view::Tail::new(prefix.us));
         let range = Range { from: 1, to: prefix.head, upwards: false, page: MANY };
         self.scan(&id, range, |row| {
-            let wanted = view::in_tail(rows.len(), &row.shell()?, prefix.us);
+            let shell = row.shell()?;
+            let wanted = limits.take(shell.us, row.cost(&shell));
             if wanted {
                 rows.push(row);
             }

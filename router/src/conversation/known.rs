@@ -2,8 +2,8 @@
 //!
 //! Owns: the ids of the newest records, in the order of the log, and what their senders were told. Guarantees: an id is
 //! known while its record is one of the newest [`MANY`] and no older than [`REMEMBERED_MS`] before the newest, or one of the
-//! newest [`FEW`]; [`Known::covers`] is true only of ids that no older record carries. About 110 bytes an id. Never does:
-//! say that an id was not used; whoever is not covered asks the log.
+//! newest [`FEW`], or fewer after a load of long records; [`Known::covers`] is true only of ids that no older record carries.
+//! About 110 bytes an id. Never does: say that an id was not used; whoever is not covered asks the log.
 
 use crate::frozen::{Frozen, Read, Reader, frozen};
 use hashbrown::HashTable;

@@ -3,6 +3,7 @@
 use crate::world::{World, read, text, user, v7, wire};
 use bytes::Bytes;
 use ringpost_persist::faulty::Faults;
+use ringpost_persist::{Outcome, StoreRequest};
 use ringpost_proto::v1;
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::details::Details;
@@ -287,6 +288,32 @@ fn a_retry_from_a_clock_that_is_ahead_is_known_a_day_later_and_by_a_conversation
     let alice = world.open("alice", "phone");
     let again = world.sent(alice, text("bob", id, "hi")).unwrap();
     assert_eq!((again, log_len(&world)), (v1::Sent { duplicate: true, ..first }, 302));
+}
+
+#[test]
+fn a_retry_is_known_by_a_conversation_that_was_read_anew_without_its_many_long_records() {
+    let (mut world, alice, _) = pair(Faults::none());
+    let long = |id: [u8; 16]| {
+        let body = Some(v1::send::Body::Payload(vec![id[15]; 64 << 10].into()));
+        v1::Send { body, kind: Kind::Data as i32, ..text("bob", id, "") }
+    };
+    // The first from a clock that is ahead: what is in memory names no later time.
+    let ids: Vec<_> = (0..200).map(|n| v7(world.unix_ms() + if n == 0 { 3_600_000 } else { 0 }, n)).collect();
+    let first: Vec<_> = ids.iter().map(|id| world.sent(alice, long(*id)).unwrap()).collect();
+    world.advance(700_000);
+    let conversation = user("alice").direct_with(&user("bob"));
+    let loaded = world.store.read(&StoreRequest::LoadConversation { tag: 0, conversation });
+    let Some(Outcome::Conversation(Some(state))) = loaded else { panic!("{loaded:?}") };
+    assert!(state.tail.len() < 150, "{} records of 64 KiB", state.tail.len());
+    let alice = world.open("alice", "phone");
+    for n in [0, 1, 100, 199] {
+        let again = world.sent(alice, long(ids[n])).unwrap();
+        assert_eq!((again, log_len(&world)), (v1::Sent { duplicate: true, ..first[n] }, 200));
+    }
+    // Nor does what comes next hide it.
+    let next = v7(world.unix_ms(), 7);
+    assert_eq!(world.sent(alice, long(next)).unwrap().seq, 201);
+    assert_eq!(world.sent(alice, long(ids[0])).unwrap(), v1::Sent { duplicate: true, ..first[0] });
 }
 
 #[test]

@@ -246,9 +246,9 @@ impl Reading<'_> {
     }
 
     fn tail(&self, id: &ConversationId, head: &Head) -> Found<Vec<Arc<Record>>> {
-        let mut tail = Vec::new();
+        let (mut tail, mut limits) = (Vec::new(), view::Tail::new(head.us));
         self.scan(id, head, 1, head.seq, false, |record| {
-            let wanted = view::in_tail(tail.len(), &record, head.us);
+            let wanted = limits.take(record.us, record.cost());
             if wanted {
                 tail.push(Arc::new(record));
             }
