@@ -1,15 +1,17 @@
 //! What becomes of a send: once, whatever is retried, and whatever the store does.
 
-use crate::world::{World, read, text, user, v7, wire};
+use crate::world::{World, cmid, read, text, user, v7, wire};
 use bytes::Bytes;
 use ringpost_persist::faulty::Faults;
-use ringpost_persist::{Outcome, StoreRequest};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest};
+use ringpost_proto::id::{ClientMessageId, DeviceId};
 use ringpost_proto::v1;
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::details::Details;
 use ringpost_proto::v1::kind::Value as Kind;
 use ringpost_proto::v1::server_frame::Answer;
 use ringpost_router::{ConnRef, Request};
+use std::sync::Arc;
 
 fn pair(faults: Faults) -> (World, ConnRef, ConnRef) {
     let mut world = World::new(2);
@@ -314,6 +316,52 @@ fn a_retry_is_known_by_a_conversation_that_was_read_anew_without_its_many_long_r
     let next = v7(world.unix_ms(), 7);
     assert_eq!(world.sent(alice, long(next)).unwrap().seq, 201);
     assert_eq!(world.sent(alice, long(ids[0])).unwrap(), v1::Sent { duplicate: true, ..first[0] });
+}
+
+/// A record of the store's own, as another process would have written it after the last one.
+fn written_elsewhere(world: &mut World, records: Vec<Record>) {
+    let (alice, bob) = (user("alice"), user("bob"));
+    let conversation = alice.direct_with(&bob);
+    let kind = Arc::new(ConversationKind::Direct([alice, bob]));
+    for record in records {
+        let last = world.store.log(&conversation).last().unwrap();
+        let (seq, id, us, ordinal) = (last.seq + 1, last.id + 1, last.us + 1_000_000, last.ordinal + 1);
+        let request = StoreRequest::Append {
+            tag: 0,
+            conversation,
+            kind: Arc::clone(&kind),
+            expected_head: last.seq,
+            records: vec![Arc::new(Record { seq, id, us, ordinal, ..record })],
+        };
+        assert!(matches!(world.store.set_up(&request), Outcome::Appended { .. }));
+    }
+}
+
+#[test]
+fn that_an_id_is_not_in_the_log_is_asked_again_after_others_have_written_to_it() {
+    let (mut world, _, bob) = pair(Faults::none());
+    for n in 0..300_u32 {
+        world.sent(bob, text("alice", cmid(n), "x")).unwrap();
+        world.advance(1_000);
+    }
+    let alice = world.open("alice", "phone");
+    // It names no time, so the whole log is asked, 2 ms; then it is to be appended, which another process is quicker to do.
+    world.store.set_faults(Faults { latency_us: (1_000, 1_000), ..Faults::none() });
+    let id = world.send(alice, text("bob", [0x33; 16], "hi"));
+    world.advance(2);
+    assert_eq!((world.outcome(alice, id), log_len(&world)), (None, 300));
+    let record = |name, id, text: &'static str| {
+        let phone = DeviceId::new("phone").unwrap();
+        Record::new(user(name), phone, ClientMessageId(id), Kind::Text, Body::Text(text.into()))
+    };
+    // And so much comes after it that it is no longer in memory when the new records have been read.
+    let more = (300..600).map(|n| record("bob", cmid(n), "x"));
+    let records = std::iter::once(record("alice", [0x33; 16], "hi")).chain(more).collect();
+    written_elsewhere(&mut world, records);
+    world.settle();
+    let sent = world.outcome(alice, id).unwrap().unwrap();
+    assert_eq!((sent.seq, sent.duplicate, log_len(&world)), (301, true, 601));
+    assert!(world.routers.iter().any(|router| router.counters().append_conflicts > 0), "it was to be appended");
 }
 
 #[test]
