@@ -12,4 +12,5 @@ mod expiry;
 mod failures;
 mod golden;
 mod looks;
+mod recovery;
 mod relay;
