@@ -136,7 +136,8 @@ where
     Ok(done.into_iter().flatten().collect())
 }
 
-fn rows<R>(result: QueryResult) -> Result<Vec<R>, Failed>
+/// All rows of an answer.
+pub(super) fn rows<R>(result: QueryResult) -> Result<Vec<R>, Failed>
 where
     R: for<'f> DeserializeRow<'f, 'f>,
 {

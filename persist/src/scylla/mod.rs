@@ -105,6 +105,9 @@ pub enum OpenError {
     DataCenter(String),
     #[error("cannot connect to {nodes}: {reason}")]
     Connect { nodes: String, reason: String },
+    /// Nothing of it was changed.
+    #[error("keyspace {keyspace} was made by an earlier version and lacks what this one needs: {lacking}")]
+    Earlier { keyspace: String, lacking: String },
     #[error("cannot prepare the keyspace: {0}")]
     Schema(String),
     #[error("cannot start the thread of the store: {0}")]

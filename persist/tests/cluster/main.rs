@@ -8,6 +8,7 @@ mod common;
 mod kill;
 mod log;
 mod races;
+mod schema;
 mod support;
 
 use ringpost_persist::conformance;

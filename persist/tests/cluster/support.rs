@@ -67,6 +67,14 @@ impl Admin {
     }
 }
 
+/// Of a store with one port.
+pub fn options(keyspace: &str) -> Options {
+    let mut options = Options::new(vec![variable("RINGPOST_TEST_CQL")], 1);
+    options.keyspace = keyspace.to_owned();
+    options.replication = vec![("datacenter1".into(), replication())];
+    options
+}
+
 /// One port, and the thread that opened it woken by it.
 pub struct Cluster {
     keyspace: String,
@@ -173,10 +181,7 @@ impl Driver for Cluster {
 
     fn reopen(&mut self) {
         self.opened = None;
-        let mut options = Options::new(vec![variable("RINGPOST_TEST_CQL")], 1);
-        options.keyspace = self.keyspace.clone();
-        options.replication = vec![("datacenter1".into(), replication())];
-        self.opened = Some(open(options).unwrap());
+        self.opened = Some(open(options(&self.keyspace)).unwrap());
         let waiting = std::thread::current();
         self.port().set_waker(Arc::new(move || waiting.unpark()));
     }
