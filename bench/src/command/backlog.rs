@@ -1,8 +1,7 @@
 //! `flood backlog`: devices that were away while much was written, and all come back.
 
-use super::aims::Aims;
-use super::beside::Beside;
-use super::run::{Common, RunError};
+use super::measuring::{Measuring, Returning};
+use super::run::RunError;
 use super::storm::{Shape, Storming};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ const WRITERS: u32 = 20;
 #[command(after_help = EXAMPLES)]
 pub struct Backlog {
     #[command(flatten)]
-    common: Common,
+    measuring: Measuring,
     /// Devices that are away, each of a user of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     devices: u32,
@@ -40,16 +39,8 @@ pub struct Backlog {
     /// Records per second while the devices are away.
     #[arg(long, default_value_t = 5_000.0)]
     rate: f64,
-    /// All must have synced within this time.
-    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
-    within: Duration,
-    /// How long opening all sessions may take at first, and creating the groups, each.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    connect_within: Duration,
     #[command(flatten)]
-    beside: Beside,
-    #[command(flatten)]
-    aims: Aims,
+    returning: Returning,
 }
 
 impl Backlog {
@@ -58,17 +49,14 @@ impl Backlog {
         let sets = self.devices.div_ceil(leavers);
         Storming {
             command: "backlog",
-            common: &self.common,
+            measuring: &self.measuring,
             shape: Shape { leavers, writers, groups: self.conversations, users: self.devices + sets * writers },
             messages: self.records.saturating_mul(u64::from(sets)),
             rate: self.rate,
             away: Duration::ZERO,
             spread: Duration::ZERO,
-            within: self.within,
-            connect_within: self.connect_within,
+            within: self.returning.within,
             in_order: true,
-            beside: &self.beside,
-            aims: &self.aims,
         }
         .run()
     }

@@ -4,7 +4,7 @@ use super::aims::Aims;
 use super::memory;
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError, Speak};
-use super::upkeep as upkeep_watch;
+use super::upkeep_watch;
 use crate::load::Stage;
 use crate::over_time;
 use crate::report::{Latencies, Report};

@@ -1,9 +1,9 @@
 //! `flood fanout`: large groups, every online member of which must be pushed every message.
 
-use super::aims::Aims;
-use super::beside::{Beside, Others};
+use super::beside::Others;
+use super::measuring::Measuring;
 use super::messages::{self, Moment, Span};
-use super::run::{Common, Run, RunError, Speak};
+use super::run::{Run, RunError};
 use crate::load::Stage;
 use crate::report::{Latencies, Report};
 use crate::scenario::crowd::{self, Crowd, Scene};
@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Fanout {
     #[command(flatten)]
-    common: Common,
+    measuring: Measuring,
     /// Members of a group, its writer included.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(2..=1_024))]
     members: u32,
@@ -50,13 +50,6 @@ pub struct Fanout {
     /// How long to wait for what is outstanding at the end.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     settle: Duration,
-    /// How long opening all sessions may take, and creating the groups, each.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    connect_within: Duration,
-    #[command(flatten)]
-    beside: Beside,
-    #[command(flatten)]
-    aims: Aims,
 }
 
 impl Fanout {
@@ -67,19 +60,15 @@ impl Fanout {
         let sharing = if self.shared { self.groups } else { 1 };
         let unit = self.online - 1 + sharing;
         let users = unit * (self.groups / sharing);
-        self.aims.check(&self.common)?;
-        let run = Run::prepare(&self.common, users, unit, &Speak::Sessions)?;
-        let mut report = self.beside.run(&self.common, |others| self.measure(&run, users, sharing, others))?;
-        self.aims.judge(&mut report);
-        run.conclude(&report)
+        self.measuring.run(users, unit, |run, others| self.measure(run, users, sharing, others))
     }
 
     fn measure(&self, run: &Run, users: u32, sharing: u32, others: &Others<'_>) -> Result<Report, RunError> {
         let make = |worker, names| self.scene(run, worker, names, sharing);
-        let (mut settled, mut moments) = (true, Vec::new());
+        let (mut settled, mut moments, connect_within) = (true, Vec::new(), self.measuring.connect_within);
         let (scenes, connections) = run.go(make, |shared, progress| {
-            settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
-            shared.run(Stage::Groups, self.connect_within, progress, "groups");
+            settled = shared.run(Stage::Connect, connect_within, progress, "connect");
+            shared.run(Stage::Groups, connect_within, progress, "groups");
             others.measure();
             moments.push(Moment::of(run));
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "fanout");

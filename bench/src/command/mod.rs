@@ -7,6 +7,7 @@ mod chat;
 mod connect;
 mod fanout;
 mod meanwhile;
+mod measuring;
 mod memory;
 mod messages;
 mod ping;
@@ -15,7 +16,7 @@ mod search;
 mod slow;
 mod slow_watch;
 mod storm;
-mod upkeep;
+mod upkeep_watch;
 
 use clap::{Parser, Subcommand};
 use run::RunError;

@@ -1,9 +1,9 @@
 //! `flood slow`: readers that stop reading, that read a byte a second, or that never acknowledge, beside those who behave.
 
-use super::aims::Aims;
-use super::beside::{Beside, Others};
+use super::beside::Others;
+use super::measuring::{Measuring, Returning};
 use super::messages::{self, Moment};
-use super::run::{Common, Run, RunError, Speak};
+use super::run::{Run, RunError};
 use super::slow_watch::{Reading, Seen, watch};
 use crate::load::Stage;
 use crate::load::slow::{Got, Pace, Slow as Session};
@@ -41,7 +41,7 @@ const SLACK: f64 = 1.1;
     mut_arg("beside_users", |arg| arg.default_value("16")))]
 pub struct Slow {
     #[command(flatten)]
-    common: Common,
+    measuring: Measuring,
     /// Readers that stop reading after the handshake.
     #[arg(long, default_value_t = 200)]
     readers: u32,
@@ -76,16 +76,8 @@ pub struct Slow {
     /// The gateway's memory must be back within this time of the last close.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     recover_within: Duration,
-    /// All must have synced within this time of their return.
-    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
-    within: Duration,
-    /// How long opening all sessions may take at first, and creating the groups, each.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    connect_within: Duration,
     #[command(flatten)]
-    beside: Beside,
-    #[command(flatten)]
-    aims: Aims,
+    returning: Returning,
 }
 
 /// What was seen of the gateway, and of the sessions that did not read.
@@ -104,14 +96,10 @@ struct Story {
 
 impl Slow {
     pub fn run(self) -> Result<bool, RunError> {
-        if self.common.admin.is_none() {
+        if self.measuring.common.admin.is_none() {
             return Err(RunError::Usage("what is demanded is told by --admin".to_owned()));
         }
-        self.aims.check(&self.common)?;
-        let run = Run::prepare(&self.common, self.users(), self.together + 1, &Speak::Sessions)?;
-        let mut report = self.beside.run(&self.common, |others| self.measure(&run, others))?;
-        self.aims.judge(&mut report);
-        run.conclude(&report)
+        self.measuring.run(self.users(), self.together + 1, |run, others| self.measure(run, others))
     }
 
     fn slow(&self) -> u32 {
@@ -135,10 +123,11 @@ impl Slow {
     fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {
         let make = |worker, names| self.scene(run, worker, names);
         let (mut story, mut failed, mut moments) = (Story::default(), None, Vec::new());
+        let connect_within = self.measuring.connect_within;
         let (scenes, connections) = run.go(make, |shared, progress| {
-            story.is_settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
+            story.is_settled = shared.run(Stage::Connect, connect_within, progress, "connect");
             if self.grouped {
-                shared.run(Stage::Groups, self.connect_within, progress, "groups");
+                shared.run(Stage::Groups, connect_within, progress, "groups");
             }
             let limit = 10 * self.duration + PATIENCE;
             let control = watch(run, &mut [], |_| shared.run(Stage::Load, limit, progress, "all read"));
@@ -165,7 +154,7 @@ impl Slow {
             others.measured();
             story.got = drain(sessions);
             story.after = self.recover(run, &story);
-            shared.run(Stage::Return, self.within, progress, "return");
+            shared.run(Stage::Return, self.returning.within, progress, "return");
             shared.run(Stage::Settle, PATIENCE, progress, "settle");
         })?;
         if let Some(error) = failed {

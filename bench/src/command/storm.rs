@@ -1,9 +1,9 @@
 //! `flood storm`: all sessions drop at once and come back.
 
-use super::aims::Aims;
-use super::beside::{Beside, Others};
+use super::beside::Others;
+use super::measuring::{Measuring, Returning};
 use super::messages::{self, Moment};
-use super::run::{Common, Run, RunError, Speak};
+use super::run::{Run, RunError};
 use crate::load::Stage;
 use crate::report::Report;
 use crate::scenario::crowd::{self, Crowd, Scene};
@@ -22,10 +22,10 @@ const EXAMPLES: &str = "Examples:
 /// brings them back at once or spread over a time. Reports how long it took until each was welcome and synced, and verifies
 /// that nothing was lost, doubled or out of order, and that no sync was called done too early.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_arg("within", |arg| arg.default_value("60s")))]
 pub struct Storm {
     #[command(flatten)]
-    common: Common,
+    measuring: Measuring,
     /// Users who drop and come back, one session each.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
@@ -45,16 +45,8 @@ pub struct Storm {
     /// They come back evenly spread over this time. A ring opens at most --at-once at a time.
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
     spread: Duration,
-    /// All must have synced within this time of the first one's return.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    within: Duration,
-    /// How long opening all sessions may take at first, and creating the groups, each.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    connect_within: Duration,
     #[command(flatten)]
-    beside: Beside,
-    #[command(flatten)]
-    aims: Aims,
+    returning: Returning,
 }
 
 impl Storm {
@@ -68,17 +60,14 @@ impl Storm {
         };
         Storming {
             command: "storm",
-            common: &self.common,
+            measuring: &self.measuring,
             shape,
             messages: self.messages,
             rate: self.rate,
             away: self.away,
             spread: self.spread,
-            within: self.within,
-            connect_within: self.connect_within,
+            within: self.returning.within,
             in_order: false,
-            beside: &self.beside,
-            aims: &self.aims,
         }
         .run()
     }
@@ -97,37 +86,31 @@ pub struct Shape {
 /// What `storm` and `backlog` do alike.
 pub struct Storming<'a> {
     pub command: &'static str,
-    pub common: &'a Common,
+    pub measuring: &'a Measuring,
     pub shape: Shape,
     pub messages: u64,
     pub rate: f64,
     pub away: Duration,
     pub spread: Duration,
     pub within: Duration,
-    pub connect_within: Duration,
     pub in_order: bool,
-    pub beside: &'a Beside,
-    pub aims: &'a Aims,
 }
 
 impl Storming<'_> {
     pub fn run(&self) -> Result<bool, RunError> {
         let unit = self.shape.leavers + self.shape.writers;
-        self.aims.check(self.common)?;
-        let run = Run::prepare(self.common, self.shape.users, unit, &Speak::Sessions)?;
-        let mut report = self.beside.run(self.common, |others| self.measure(&run, others))?;
-        self.aims.judge(&mut report);
-        run.conclude(&report)
+        self.measuring.run(self.shape.users, unit, |run, others| self.measure(run, others))
     }
 
     fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {
         let writing = Duration::from_secs_f64((self.messages as f64 / self.rate.max(0.001)).min(1e9));
         let (mut settled, mut written, mut moments) = (true, true, Vec::new());
+        let connect_within = self.measuring.connect_within;
         let make = |worker, names| self.scene(run, worker, names);
         let (scenes, connections) = run.go(make, |shared, progress| {
-            settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
+            settled = shared.run(Stage::Connect, connect_within, progress, "connect");
             if self.messages > 0 {
-                shared.run(Stage::Groups, self.connect_within, progress, "groups");
+                shared.run(Stage::Groups, connect_within, progress, "groups");
             }
             let limit = self.away + 2 * writing + Duration::from_secs(30);
             written = shared.run(Stage::Away, limit, progress, "away");

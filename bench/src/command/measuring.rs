@@ -1,0 +1,45 @@
+//! What `storm`, `backlog`, `fanout` and `slow` have in common: a load that is measured while others write beside it.
+
+use super::aims::Aims;
+use super::beside::{Beside, Others};
+use super::run::{Common, Run, RunError, Speak};
+use crate::report::Report;
+use std::time::Duration;
+
+/// Where to, how long beginning may take, who else writes meanwhile, and what is demanded.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Measuring {
+    #[command(flatten)]
+    pub common: Common,
+    /// How long opening all sessions may take at first, and creating the groups, each.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub connect_within: Duration,
+    #[command(flatten)]
+    pub beside: Beside,
+    #[command(flatten)]
+    pub aims: Aims,
+}
+
+impl Measuring {
+    /// Prepares `users` in units of `unit`, has `measure` run while others write, and tells whether every target was reached.
+    pub fn run(
+        &self,
+        users: u32,
+        unit: u32,
+        measure: impl FnOnce(&Run, &Others<'_>) -> Result<Report, RunError>,
+    ) -> Result<bool, RunError> {
+        self.aims.check(&self.common)?;
+        let run = Run::prepare(&self.common, users, unit, &Speak::Sessions)?;
+        let mut report = self.beside.run(&self.common, |others| measure(&run, others))?;
+        self.aims.judge(&mut report);
+        run.conclude(&report)
+    }
+}
+
+/// By when those who come back must have everything.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Returning {
+    /// All must have synced within this time of the first one's return.
+    #[arg(long, default_value = "5m", value_parser = humantime::parse_duration)]
+    pub within: Duration,
+}
