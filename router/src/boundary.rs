@@ -260,7 +260,8 @@ pub struct Counters {
     pub devices_unreadable: u64,
     /// New conversations of users who were never answered, beyond a day's worth.
     pub beginnings_refused: u64,
-    /// Records that had expired before any device of a member was given them, each time a member's device passed over one.
+    /// Records that had expired before any device of a member was given them, or had a slice for none of them, each time a
+    /// member's device passed over one.
     pub expired_undelivered: u64,
 }
 

@@ -111,7 +111,7 @@ pub enum Envelope {
         user: UserKey,
         device: DeviceId,
         seq: Seq,
-        /// What of that had expired before it could be given to the device.
+        /// What of that had expired before it could be given to the device, or has a slice for none of its user's.
         gone: Ranges,
         /// Whom the user shows what it reads, if that is known.
         receipts: Option<Audience>,
@@ -152,7 +152,7 @@ pub enum Envelope {
         user: UserKey,
         delivered: Seq,
         read: Seq,
-        /// Of the user's records up to there, those that are kept from the other side, or expired before it got them.
+        /// Of the user's records up to there, those that are kept from the other side, or that it missed.
         excluded: Ranges,
         opened_since_ms: u64,
     },

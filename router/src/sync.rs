@@ -148,6 +148,9 @@ impl Router {
                 *records += 1;
             }
             self.push_record(key, conversation, kind, view);
+        } else if session.is_for_none(record) {
+            // As with what has expired: it is passed, and nobody is told that it was received.
+            ranges::add(session.work().gone.entry(conversation).or_default(), record.seq, record.seq);
         }
         true
     }

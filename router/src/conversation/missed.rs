@@ -1,15 +1,19 @@
-//! What members missed: records that had expired before any device of theirs was given them.
+//! What members missed: records that had expired before any device of theirs was given them, or have a slice for none of
+//! their devices, because they had none when it was sent, or not those that they have now.
 //!
 //! Guarantees: positions move on over what has expired, and nobody is told that it was received: ticks say what is excluded,
 //! questions about a record are answered with SENT. It is a register, written before the Delivered register that is beyond
 //! it, so no restart makes a miss a delivery. Never does: ask the store what is kept. The session that read the log for a
 //! device says what was gone when it did: later, whoever was given a record would seem to have missed it, and earlier the
-//! other way round.
+//! other way round. It says as well for which devices of those there are a record has no slice; of the newest records, whom
+//! they were not for at all is known here.
 
 use super::Conversation;
+use super::tail::Brief;
 use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{MISSED_RANGES, MemberAt, Raise, RegisterKey};
 use ringpost_proto::id::{Seq, UserKey};
+use ringpost_proto::v1::kind::Value as Kind;
 
 impl Conversation {
     fn missed(&self, member: MemberAt) -> &[(Seq, Seq)] {
@@ -25,7 +29,15 @@ impl Conversation {
     /// now; those that the member sent itself meanwhile are among them.
     pub(super) fn miss(&mut self, member: MemberAt, gone: &Ranges, before: Seq, after: Seq) -> u64 {
         let Some(it) = self.roster.get(member) else { return 0 };
-        let fresh = ranges::within(gone, before.max(it.join.saturating_sub(1)) + 1, after);
+        let mut gone = gone.clone();
+        let left_out = |record: &&Brief| {
+            let meant = record.kind != Kind::KeyDistribution && record.sender != it.user;
+            meant && record.is_for(it) && record.leaves_out(member)
+        };
+        self.tail.between(before, after).filter(left_out).for_each(|record| {
+            ranges::add(&mut gone, record.seq, record.seq);
+        });
+        let fresh = ranges::within(&gone, before.max(it.join.saturating_sub(1)) + 1, after);
         // What was hidden from it was not for it: of a group, others had it while this one was away.
         let fresh = ranges::without(&fresh, &it.hidden);
         self.restore_missed(member, &fresh);

@@ -25,7 +25,7 @@ pub(crate) use ask::InfoRead;
 pub(crate) use begin::Beginning;
 pub(crate) use fan_out::FanOut;
 pub(crate) use progress::ReadBy;
-pub(crate) use slices::Lists;
+pub(crate) use slices::{Lists, slices_of};
 
 use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};

@@ -32,7 +32,7 @@ pub(super) struct Progress {
     /// How far the member says to have read; beyond what was delivered it counts when that is.
     pub read_asked: Seq,
     pub read_dirty: bool,
-    /// What had expired before any of its devices was given it, and whether that is to be written.
+    /// What none of its devices was given and none will be, and whether that is to be written.
     pub missed: Ranges,
     pub missed_dirty: bool,
     /// What others are shown of it, and whether the member wants to show more with the next that it reads.
@@ -165,9 +165,11 @@ impl Conversation {
         let delivered = self.device(member, device).delivered;
         let skipped = self.skip_unsent(member, device, delivered);
         if skipped > delivered {
+            let before = self.delivered_to(member);
             let progress = self.device(member, device);
             (progress.delivered, progress.dirty) = (skipped, true);
             self.dirty = true;
+            self.miss(member, &Ranges::new(), before, skipped);
             self.advance_read(member, 0);
         }
     }

@@ -92,7 +92,7 @@ impl Conversation {
     }
 }
 
-pub(super) fn slices_of(bytes: &Bytes) -> Vec<v1::Slice> {
+pub(crate) fn slices_of(bytes: &Bytes) -> Vec<v1::Slice> {
     <v1::Slices as prost::Message>::decode(bytes.clone()).map(|it| it.slices).unwrap_or_default()
 }
 

@@ -172,8 +172,9 @@ impl Router {
         session.floor_ms = list.floor_of(device);
         let seen_ms = list.find(device).map_or(unix_ms, |it| it.seen_ms);
         session.seen_ms = now_ms.saturating_sub(unix_ms.saturating_sub(seen_ms));
-        if let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) {
-            loading.link = Link::Linked;
+        if let Some(work) = session.work.as_mut() {
+            work.others = Some(list.devices().iter().map(|it| it.device).filter(|it| *it != device).collect());
+            work.loading.iter_mut().for_each(|loading| loading.link = Link::Linked);
         }
         self.welcome_if_loaded(key);
     }

@@ -24,12 +24,14 @@ pub(crate) use watch::Watching;
 
 use crate::acked::LateAcks;
 use crate::boundary::{ConnRef, Identity};
+use crate::conversation::slices_of;
 use crate::frozen::{frozen, frozen_enum};
 use crate::rate::Used;
 use crate::sync::Behind;
 use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{Body, ConversationKind, Record};
-use ringpost_proto::id::{ConversationId, Seq};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq};
+use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -102,8 +104,11 @@ pub(crate) struct Work {
     pub told: BTreeMap<ConversationId, ((Seq, Seq), u64)>,
     /// What the device has acknowledged lately.
     pub acked: LateAcks,
-    /// What of a conversation had expired before the device was given it, until it acknowledges what comes after.
+    /// What of a conversation had expired before the device was given it, or was for no device that its user has, until it
+    /// acknowledges what comes after.
     pub gone: BTreeMap<ConversationId, Ranges>,
+    /// The other devices of its user, as they were at hello; `None`: that is not at hand any more.
+    pub others: Option<Vec<DeviceId>>,
     /// When to write what was heard, and when to forget what is no longer recent.
     pub write_ms: Option<u64>,
     pub forget_ms: Option<u64>,
@@ -117,7 +122,7 @@ pub(crate) struct TickPush {
     pub kind: Arc<ConversationKind>,
     pub delivered: Seq,
     pub read: Seq,
-    /// Of the user's records, those that are kept from the other side, or expired before it got them.
+    /// Of the user's records, those that are kept from the other side, or that it missed.
     pub excluded: Ranges,
 }
 
@@ -164,7 +169,7 @@ impl Work {
             && self.gone.is_empty()
     }
 
-    /// What of a conversation up to `seq` had expired before the device was given it; each is said once.
+    /// What of a conversation up to `seq` the device passes and its user never gets; each is said once.
     pub fn take_gone(&mut self, conversation: ConversationId, seq: Seq) -> Ranges {
         let Some(gone) = self.gone.remove(&conversation) else { return Ranges::new() };
         let rest = ranges::within(&gone, seq.saturating_add(1), Seq::MAX);
@@ -200,6 +205,18 @@ impl Session {
             return Some(record.clone());
         }
         record.sliced(user, device).map(Arc::new)
+    }
+
+    /// Whether this record, of which there is no slice for this device, is for none of its user's: when it was sent, the user
+    /// had none, or those that it had are unlinked. Who distributes a key leaves out whom it likes.
+    pub fn is_for_none(&self, record: &Record) -> bool {
+        let Body::Slices(bytes) = &record.body else { return false };
+        let user = &self.identity.user;
+        let others = self.work.as_ref().and_then(|work| work.others.as_deref());
+        let may_get = |name: &str| others.is_none_or(|them| them.iter().any(|it| it.as_str() == name));
+        record.kind != Kind::KeyDistribution
+            && record.sender != *user
+            && !slices_of(bytes).iter().any(|slice| slice.user == user.user() && may_get(&slice.device))
     }
 
     pub fn work(&mut self) -> &mut Work {
@@ -316,6 +333,7 @@ frozen!(Work {
     told,
     acked,
     gone,
+    others,
     write_ms,
     forget_ms,
 });

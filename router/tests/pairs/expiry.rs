@@ -17,7 +17,7 @@ fn direct() -> ConversationId {
 }
 
 /// The last tick since the last call: delivered, and what is excluded.
-fn told(world: &mut World, conn: ConnRef) -> Option<(Seq, Vec<(Seq, Seq)>)> {
+pub fn told(world: &mut World, conn: ConnRef) -> Option<(Seq, Vec<(Seq, Seq)>)> {
     let tick = world.wire_ticks(conn).pop()?;
     Some((tick.delivered_seq, tick.excluded.iter().map(|skip| (skip.from_seq, skip.to_seq)).collect()))
 }

@@ -8,6 +8,7 @@ mod devices;
 mod ephemera;
 mod expiry;
 mod groups;
+mod left_out;
 mod operator;
 mod presence;
 mod progress;

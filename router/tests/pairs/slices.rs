@@ -17,7 +17,7 @@ fn slice(user: &str, device: &str) -> v1::Slice {
     v1::Slice { user: user.into(), device: device.into(), registration_id: 0, bytes }
 }
 
-fn sliced(to: &str, n: u32, slices: &[(&str, &str)]) -> v1::Send {
+pub fn sliced(to: &str, n: u32, slices: &[(&str, &str)]) -> v1::Send {
     let slices = slices.iter().map(|(user, device)| slice(user, device)).collect();
     v1::Send { body: None, slices, kind: Kind::Data as i32, ..text(to, cmid(n), "") }
 }
@@ -35,7 +35,7 @@ fn named(names: &[v1::DeviceName]) -> Vec<(&str, &str)> {
 }
 
 /// What was pushed to a device, each with its payload.
-fn payloads(world: &mut World, conn: ConnRef) -> Vec<(u64, String)> {
+pub fn payloads(world: &mut World, conn: ConnRef) -> Vec<(u64, String)> {
     let payload = |got| match got {
         Got::Record { record, .. } => match record.to_wire().body {
             Some(Body::Payload(bytes)) => Some((record.seq, String::from_utf8(bytes.to_vec()).unwrap())),

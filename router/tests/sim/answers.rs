@@ -103,9 +103,10 @@ impl World {
                 () => State::Read,
             };
             let (was_delivered, was_read) = question.marked[other];
+            let left_out = self.oracle.left_out(&self.store, other, user, of, seq);
             // Of what has expired nobody knows any more who had it and did not say so in time.
             let least = match () {
-                () if !seen || was_delivered < seq || seq <= self.gone(user, of) => State::Sent,
+                () if !seen || was_delivered < seq || seq <= self.gone(user, of) || left_out => State::Sent,
                 () if was_read < seq || hid => State::Delivered,
                 () => State::Read,
             };

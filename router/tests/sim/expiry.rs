@@ -6,8 +6,8 @@ use super::dice::Dice;
 use super::oracle::{Oracle, Verdict, ensure};
 use super::plan::{Action, Ask, MS, Plan, SECOND};
 use super::world::{Event, World};
-use ringpost_persist::RegisterKey;
 use ringpost_persist::faulty::FaultyStore;
+use ringpost_persist::{MISSED_RANGES, RegisterKey};
 use ringpost_proto::id::{ConversationId, Seq};
 use ringpost_proto::v1;
 
@@ -111,8 +111,15 @@ impl Oracle {
         let told = |seq: &Seq| tick.excluded.iter().any(|range| (range.from_seq..=range.to_seq).contains(seq));
         let silent = (since..=gone).find(|seq| own(seq) && self.misses(store, other, user, peer, *seq) && !told(seq));
         ensure(silent.is_none(), || format!("tick: u{user} hears {tick:?}, u{other} never got {silent:?}"))?;
-        // Nor is anything told to be lost that is not.
-        let kept = |seq: &Seq| own(seq) && self.folded(user, peer).may_see(other, *seq) && told(seq);
+        // Nor is anything told to be lost that is not. Of too many ranges the oldest are one.
+        let settled = tick.excluded.first().filter(|_| tick.excluded.len() >= MISSED_RANGES).map_or(0, |it| it.to_seq);
+        let kept = |seq: &Seq| {
+            let sent = own(seq) && *seq > settled && self.folded(user, peer).may_see(other, *seq) && told(seq);
+            let two = [other];
+            let all: Vec<usize> = (0..self.users.len()).collect();
+            let others = if self.is_group(peer) { &all[..] } else { &two[..] };
+            sent && !others.iter().any(|other| self.left_out(store, *other, user, peer, *seq))
+        };
         let lost = (gone + 1..=tick.delivered_seq).find(kept);
         ensure(lost.is_none(), || format!("tick: u{user} hears {tick:?}, {lost:?} is kept for u{other}"))
     }

@@ -213,6 +213,21 @@ impl Oracle {
         matches!(self.slice_for(device, record), Ok(None))
     }
 
+    /// Whether a message was not for all devices that a user has or had, and no app of it has it, but as one that was taken
+    /// back: it may be told that the user will not get it. Of a key its sender leaves out whom it likes.
+    pub fn left_out(&self, store: &FaultyStore, other: usize, user: usize, peer: usize, seq: Seq) -> bool {
+        let log = store.log(&self.conversation(user, peer));
+        let record = log.get(seq as usize - 1).filter(|record| record.kind != Kind::KeyDistribution);
+        let devices = self.devices.iter().enumerate().filter(|(_, (of, _))| *of == other);
+        record.is_some_and(|record| {
+            let mut devices = devices.map(|(device, _)| device);
+            let lacks = devices.any(|device| self.has_no_slice(device, record));
+            let taken_back = matches!(record.body, Body::Erased(_));
+            let has = !taken_back && self.received[self.room(user, peer)][other].contains(&seq);
+            record.sender != self.users[other] && lacks && !has
+        })
+    }
+
     /// One user's part of what is wrong with slices, were its devices these; `None`: it is no member.
     fn part(&self, sending: &Sending, user: &str, devices: Option<&[(DeviceId, u32)]>) -> Part {
         let (from, own) = self.devices[sending.device];

@@ -58,7 +58,8 @@ const HELP: &[(&str, &str)] = &[
     ),
     (
         "ringpost_expired_undelivered_total",
-        "Records that had expired before any device of a member was given them, counted when one passes over them.",
+        "Records that had expired before any device of a member was given them, or had a slice for none of them, counted when \
+         one passes over them.",
     ),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),

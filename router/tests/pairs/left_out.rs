@@ -1,0 +1,140 @@
+//! Messages with a ciphertext for each device that have none for any device of a receiver: nobody is told that it has them.
+
+use crate::expiry::told;
+use crate::groups::{leave, three, to};
+use crate::slices::{payloads, sliced};
+use crate::world::{World, cmid, text, wire};
+use ringpost_persist::faulty::Faults;
+use ringpost_proto::id::DeviceId;
+use ringpost_proto::v1;
+use ringpost_proto::v1::client_frame::Request as Wire;
+use ringpost_proto::v1::member_state::state::Value as State;
+use ringpost_proto::v1::server_frame::Answer;
+use ringpost_router::{ConnRef, Request};
+
+/// How far bob is with a record of alice's.
+fn state(world: &mut World, conn: ConnRef, seq: u64) -> State {
+    let info = v1::RecordInfo { conversation: wire("bob"), seq };
+    match world.answer(conn, Request::More(Box::new(Wire::RecordInfo(info)))) {
+        Answer::RecordInfo(info) => info.members[0].state(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_sent_before_its_receiver_had_a_device_is_not_shown_as_delivered() {
+    for swap in [0, 1] {
+        let mut world = World::new(2);
+        world.swap = swap;
+        world.link("alice", &["phone", "laptop"]);
+        let alice = world.open("alice", "phone");
+        world.sent(alice, sliced("bob", 1, &[("alice", "laptop")])).unwrap();
+        world.sent(alice, text("bob", cmid(2), "hi")).unwrap();
+        world.sent(alice, sliced("bob", 3, &[("alice", "laptop")])).unwrap();
+        let bob = world.open("bob", "phone");
+        assert_eq!(world.pushed(bob), [2]);
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), None, "nothing is acknowledged yet");
+        world.ack(bob, 1);
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((3, vec![(1, 1), (3, 3)])));
+        let states = [1, 2, 3].map(|seq| state(&mut world, alice, seq));
+        assert_eq!(states, [State::Sent, State::Delivered, State::Sent]);
+        // The same from the registers, when everybody was gone for long.
+        [alice, bob].into_iter().for_each(|conn| world.close(conn));
+        world.advance(1_400_000);
+        let alice = world.open("alice", "phone");
+        let states = [1, 2, 3].map(|seq| state(&mut world, alice, seq));
+        assert_eq!(states, [State::Sent, State::Delivered, State::Sent]);
+        // From now on there is a device to encrypt for.
+        world.sent(alice, sliced("bob", 4, &[("alice", "laptop"), ("bob", "phone")])).unwrap();
+        let bob = world.open("bob", "phone");
+        assert_eq!(payloads(&mut world, bob), [(4, "for bob on phone".to_owned())]);
+        world.ack(bob, 1);
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((4, vec![(1, 1), (3, 3)])));
+    }
+}
+
+#[test]
+fn what_is_passed_while_its_receiver_is_here_is_not_shown_as_delivered() {
+    let mut world = World::with(2, Faults::none(), |settings| settings.window_pushes = 1);
+    world.link("alice", &["phone", "laptop"]);
+    let alice = world.open("alice", "phone");
+    world.sent(alice, text("bob", cmid(1), "hi")).unwrap();
+    world.sent(alice, sliced("bob", 2, &[("alice", "laptop")])).unwrap();
+    let bob = world.open("bob", "phone");
+    assert_eq!(world.pushed(bob), [1]);
+    // What is behind it was not read yet for want of room.
+    world.ack(bob, 1);
+    world.advance(3_000);
+    assert_eq!(told(&mut world, alice), Some((2, vec![(2, 2)])));
+    world.ack(alice, 1);
+    // His phone was unlinked, and its session has not ended yet.
+    let mut list = world.devices("bob");
+    list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
+    world.put_devices("bob", &list);
+    world.sent(alice, sliced("bob", 3, &[("alice", "laptop")])).unwrap();
+    world.advance(3_000);
+    assert!(world.pushed(bob).is_empty());
+    assert_eq!(told(&mut world, alice), Some((3, vec![(2, 3)])));
+    assert_eq!([1, 2, 3].map(|seq| state(&mut world, alice, seq)), [State::Delivered, State::Sent, State::Sent]);
+}
+
+#[test]
+fn who_has_left_a_group_misses_nothing_of_it() {
+    let mut world = World::new(2);
+    world.link("alice", &["phone"]);
+    let (group, [alice, bob, carl]) = three(&mut world);
+    assert!(matches!(world.answer(carl, leave(2, &group)), Answer::Group(_)));
+    // Her last ack comes after what was encrypted for the others.
+    let send = v1::Send { to: to(&group), ..sliced("", 3, &[("bob", "phone")]) };
+    assert_eq!(world.sent(alice, send).unwrap().seq, 3);
+    world.ack(carl, 1);
+    world.ack(bob, 3);
+    world.advance(3_000);
+    assert_eq!(told(&mut world, alice), Some((3, vec![])));
+}
+
+#[test]
+fn what_was_for_a_device_that_was_unlinked_before_it_had_it_is_not_shown_as_delivered() {
+    for swap in [0, 1] {
+        let mut world = World::new(2);
+        world.swap = swap;
+        world.link("alice", &["phone"]);
+        world.link("bob", &["phone"]);
+        let alice = world.open("alice", "phone");
+        world.sent(alice, sliced("bob", 1, &[("bob", "phone")])).unwrap();
+        world.sent(alice, text("bob", cmid(2), "hi")).unwrap();
+        let mut list = world.devices("bob");
+        list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
+        world.put_devices("bob", &list);
+        let tablet = world.open("bob", "tablet");
+        assert_eq!(world.pushed(tablet), [2]);
+        world.ack(tablet, 1);
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((2, vec![(1, 1)])));
+        assert_eq!([1, 2].map(|seq| state(&mut world, alice, seq)), [State::Sent, State::Delivered]);
+    }
+}
+
+#[test]
+fn what_another_device_of_the_user_has_or_will_get_is_not_told_to_be_lost() {
+    let mut world = World::new(2);
+    world.link("alice", &["phone"]);
+    world.link("bob", &["phone"]);
+    let alice = world.open("alice", "phone");
+    world.sent(alice, sliced("bob", 1, &[("bob", "phone")])).unwrap();
+    // Linked while the phone is away; the phone comes back, and is still one of bob's.
+    let tablet = world.open("bob", "tablet");
+    world.sent(alice, sliced("bob", 2, &[("bob", "phone"), ("bob", "tablet")])).unwrap();
+    assert_eq!(payloads(&mut world, tablet), [(2, "for bob on tablet".to_owned())]);
+    world.ack(tablet, 1);
+    world.advance(3_000);
+    let phone = world.open("bob", "phone");
+    assert_eq!(payloads(&mut world, phone), [(1, "for bob on phone".into()), (2, "for bob on phone".into())]);
+    world.ack(phone, 2);
+    world.advance(3_000);
+    assert!(world.wire_ticks(alice).iter().all(|tick| tick.excluded.is_empty()));
+    assert_eq!([1, 2].map(|seq| state(&mut world, alice, seq)), [State::Delivered; 2]);
+}
