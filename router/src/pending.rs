@@ -59,6 +59,11 @@ pub(crate) enum Pending {
         conversation: Key,
         ticket: u64,
     },
+    /// The edits of a message that is to be erased.
+    Edits {
+        conversation: Key,
+        ticket: u64,
+    },
     /// The record that a question is about.
     Info(Box<InfoRead>),
     /// The devices of a user whom a proposal has slices for.

@@ -250,6 +250,7 @@ impl Router {
             Pending::ReadSlot { conversation } => self.slot_read(conversation, outcome),
             Pending::FindCmid { conversation, ticket } => self.cmid_found(conversation, ticket, outcome),
             Pending::Look { conversation, ticket } => self.looked(conversation, ticket, outcome),
+            Pending::Edits { conversation, ticket } => self.edits_read(conversation, ticket, outcome),
             Pending::Info(read) => self.info_read(*read, outcome),
             Pending::CountRead { conversation, user, read, since_ms } => {
                 self.read_counted(conversation, user, read, since_ms, outcome);

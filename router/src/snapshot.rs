@@ -191,4 +191,5 @@ frozen_enum!(Pending {
     13 = ReadToEdit { 0: editing },
     14 = WriteEdited { 0: editing },
     36 = Info { 0: read },
+    37 = Edits { conversation: conversation, ticket: ticket },
 });

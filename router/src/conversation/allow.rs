@@ -153,8 +153,9 @@ impl Conversation {
             |record: &Brief| record.counts() || proposal.message_kind == Kind::Erase && record.kind == Kind::Edit;
         let about = self.about(waiting)?.filter(|record| record.is_for(sender) && names(record));
         let about = about.ok_or_else(|| refusal::not_found("refSeq", "names no message that you can see"));
-        let allowed =
-            about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), rules.now_ms));
+        // By the times in the log, so that they tell up to where a message can have edits.
+        let now_ms = rules.now_ms.max(if proposal.message_kind == Kind::Edit { self.last.us / 1_000 } else { 0 });
+        let allowed = about.and_then(|it| allows_about(proposal, &it, self.roster.is_admin(&sender.user), now_ms));
         // With that record it lands or does not; a refusal would be for good.
         let pending = self.batch.iter().any(|(_, record)| record.seq == proposal.ref_seq);
         allowed.map_err(|error| if pending { No::Wait } else { error.into() })?;
@@ -175,7 +176,7 @@ impl Conversation {
     }
 
     /// The record that an edit, erasure or reaction is about.
-    fn about(&self, waiting: &Waiting) -> Result<Option<Brief>, No> {
+    pub(super) fn about(&self, waiting: &Waiting) -> Result<Option<Brief>, No> {
         let seq = waiting.proposal.ref_seq;
         if let Some(record) = self.tail.get(seq) {
             return Ok(Some(record.clone()));

@@ -42,10 +42,11 @@ impl Conversation {
         })
     }
 
-    /// Puts the batch back to the front of the queue. That the log has not their ids was true of a shorter one: it is asked
-    /// again where what is in memory does not tell.
+    /// Puts the batch back to the front of the queue, but for what is made anew. That the log has not their ids was true of a
+    /// shorter one: it is asked again where what is in memory does not tell.
     fn decide_again(&mut self) {
-        for (mut waiting, _) in std::mem::take(&mut self.batch).into_iter().rev() {
+        let batch = std::mem::take(&mut self.batch);
+        for (mut waiting, _) in batch.into_iter().rev().filter(|(waiting, _)| !waiting.made) {
             waiting.search = Search::No;
             self.queue.push_front(waiting);
         }
@@ -110,7 +111,7 @@ impl Router {
     /// Nothing of the batch was stored, and nothing will be.
     fn refuse_batch(&mut self, key: Key, error: v1::Error) {
         let Some(room) = self.conversations.get_mut(key) else { return };
-        for (waiting, _) in std::mem::take(&mut room.batch) {
+        for (waiting, _) in std::mem::take(&mut room.batch).into_iter().filter(|(waiting, _)| !waiting.made) {
             self.refuse(&waiting, error.clone());
         }
     }
@@ -122,12 +123,12 @@ impl Router {
         for (waiting, record) in committed {
             self.counters.appends += 1;
             // SENT goes before what it sets off; a group is told as it is with the record.
-            let wants = waiting.proposal.wants;
-            if wants == Wants::Sent {
+            let (wants, told) = (waiting.proposal.wants, !waiting.made);
+            if told && wants == Wants::Sent {
                 self.tell_sent(key, &waiting, sent(&record, false));
             }
             self.take_in(key, record.clone());
-            if wants != Wants::Sent {
+            if told && wants != Wants::Sent {
                 self.tell_sent(key, &waiting, sent(&record, false));
             }
         }

@@ -1,7 +1,7 @@
 //! Deciding on a message, on the prefix of the log held in memory: new, sent before, or refused.
 
 use super::allow::{No, Rules};
-use super::{Beginning, Conversation, Lists, Phase, QUEUE, QUEUE_BYTES, Reference, Search, Waiting};
+use super::{Beginning, Conversation, Phase, QUEUE, QUEUE_BYTES, Reference, Search, Waiting};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
@@ -29,6 +29,8 @@ pub(super) enum Decision {
     Search,
     /// What it is about is older than what is in memory: read it.
     Look(Seq),
+    /// It takes back a message that is older than what is in memory: ask the log for its edits, from there on.
+    Edits(Seq),
     /// It begins the conversation: ask its sender's home.
     Begin,
     /// It has a slice for each device: read the lists of these users.
@@ -65,7 +67,8 @@ impl Conversation {
             Search::No if !self.known.covers(made_ms, self.head) => Decision::Search,
             _ if expired => Decision::Refuse(refusal::expired()),
             _ => match self.allows(waiting, rules) {
-                Ok(()) => Decision::Append,
+                Ok(()) if waiting.edits.are_asked() => Decision::Wait,
+                Ok(()) => self.edits_of(waiting).map_or_else(Decision::Edits, |_| Decision::Append),
                 Err(No::Refuse(error)) => Decision::Refuse(*error),
                 Err(No::Already) => Decision::Already,
                 Err(No::Wait) => Decision::Wait,
@@ -79,13 +82,22 @@ impl Conversation {
         }
     }
 
-    /// What was read of a record is no longer so.
+    /// What was read of a record is no longer so, nor may what is being read of it be.
     pub(super) fn forget_read(&mut self, seq: Seq) {
-        for waiting in self.queue.iter_mut().filter(|waiting| waiting.proposal.ref_seq == seq) {
-            if matches!(waiting.reference, Reference::Read(_)) {
+        for waiting in &mut self.queue {
+            waiting.edits.forget(seq);
+            if waiting.proposal.ref_seq == seq {
                 waiting.reference = Reference::No;
             }
         }
+    }
+}
+
+impl Waiting {
+    pub fn new(from: SessionRef, re: u64, proposal: Proposal) -> Self {
+        let (search, reference, beginning) = (Search::No, Reference::No, Beginning::No);
+        let (lists, edits, made) = Default::default();
+        Self { from, re, proposal, search, reference, lists, beginning, edits, made }
     }
 }
 
@@ -94,15 +106,7 @@ impl Router {
         let key = self.conversation(id, &proposal.kind);
         let now_ms = self.now.mono_ms;
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let waiting = Waiting {
-            from,
-            re,
-            proposal,
-            search: Search::No,
-            reference: Reference::No,
-            lists: Lists::default(),
-            beginning: Beginning::No,
-        };
+        let waiting = Waiting::new(from, re, proposal);
         let bytes = |waiting: &Waiting| waiting.proposal.body.bytes().len();
         // Few are long, and where none is, the number bounds them.
         let full = bytes(&waiting) > QUEUE_BYTES / QUEUE && room.queue.iter().map(bytes).sum::<usize>() >= QUEUE_BYTES;
@@ -128,6 +132,7 @@ impl Router {
         let mut later = std::collections::VecDeque::new();
         let mut decided = Vec::new();
         let (mut searches, mut looks, mut lists, mut begins) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut edits, searched) = (None, room.queue.iter().any(|waiting| waiting.edits.are_asked()));
         // Messages of one session keep their order: none overtakes one that has to wait.
         let mut held: SmallVec<[SessionRef; 4]> = SmallVec::new();
         while let Some(mut waiting) = next_in_turn(room) {
@@ -144,6 +149,11 @@ impl Router {
                 waiting.reference = Reference::Asked(room.tickets);
                 looks.push((room.tickets, seq));
             }
+            if let (Decision::Edits(from), false) = (&decision, searched || edits.is_some()) {
+                room.tickets += 1;
+                waiting.edits.ask(room.tickets);
+                edits = Some((room.tickets, *from));
+            }
             if let Decision::Begin = decision {
                 room.tickets += 1;
                 waiting.beginning = Beginning::Asked(room.tickets);
@@ -156,13 +166,14 @@ impl Router {
             }
             match decision {
                 Decision::Append if !held.contains(&waiting.from) => {
-                    let record = room.place(&waiting.proposal, self.now.unix_us, self.settings.worker);
-                    room.batch.push((waiting, record));
+                    let edits = room.edits_of(&waiting).unwrap_or_default();
+                    later.extend(room.take_back(waiting, &edits, self.now.unix_us, self.settings.worker));
                 }
                 Decision::Append
                 | Decision::Wait
                 | Decision::Search
                 | Decision::Look(_)
+                | Decision::Edits(_)
                 | Decision::Begin
                 | Decision::Lists(_) => {
                     if !held.contains(&waiting.from) {
@@ -191,6 +202,9 @@ impl Router {
                 (ReadRange::From { from: seq, to: seq }, Pending::Look { conversation: key, ticket });
             let request = |tag| StoreRequest::ReadLog { tag, conversation, viewer: None, range, records: 1, bytes: 0 };
             self.ask(pending, request);
+        }
+        if let Some((ticket, from)) = edits {
+            self.ask_edits(key, ticket, from);
         }
         for (ticket, user) in begins {
             self.ask_beginning(conversation, ticket, user);
@@ -222,6 +236,7 @@ impl Router {
             | Decision::Wait
             | Decision::Search
             | Decision::Look(_)
+            | Decision::Edits(_)
             | Decision::Begin
             | Decision::Lists(_) => {}
         }

@@ -8,6 +8,7 @@ mod append;
 mod ask;
 mod begin;
 mod decide;
+mod edits;
 mod fan_out;
 mod frozen;
 mod known;
@@ -30,6 +31,7 @@ pub(crate) use slices::{Lists, slices_of};
 use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};
 use crate::user::settings::Audience;
+use edits::Edits;
 use fan_out::Fans;
 use known::{Known, Sent};
 use progress::Progress;
@@ -130,6 +132,9 @@ pub(crate) struct Waiting {
     pub reference: Reference,
     pub lists: Lists,
     pub beginning: Beginning,
+    pub edits: Edits,
+    /// It goes with another one that its sender asked for: nobody waits for its outcome.
+    pub made: bool,
 }
 
 /// The record that an edit, erasure or reaction is about, where it is no longer in memory.

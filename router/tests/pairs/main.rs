@@ -19,4 +19,5 @@ mod sessions;
 mod settings;
 mod slices;
 mod snapshots;
+mod taken_back;
 mod world;

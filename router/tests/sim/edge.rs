@@ -266,6 +266,7 @@ impl World {
                 let (to, cmid) = found.ok_or("SENT for what was never asked")?;
                 self.oracle.sent_leaves(&self.store, device, to, cmid, sent)?;
                 self.oracle.knows(self.devices[device].user, to, self.now, sent.seq);
+                self.oracle.fold(&self.store, self.devices[device].user, to);
                 self.oracle.erasure_is_known(cmid, self.now);
                 Ok(())
             }

@@ -104,7 +104,13 @@ impl Fold {
         }
         let Some(change) = change else {
             let meant = Meant { kind: record.kind, ref_seq: record.ref_seq, epoch: 0 };
-            let no = self.forbids(sender, meant, before, self.steady.then_some(record.us));
+            let us = self.steady.then_some(record.us);
+            let mut no = self.forbids(sender, meant, before, us);
+            if let Some(edited) = self.edited(record) {
+                // With a message its edits go, those too that whoever takes it back may not see.
+                let meant = Meant { ref_seq: edited, ..meant };
+                no.retain(|_| !self.forbids(sender, meant, before, us).is_empty());
+            }
             return ensure(no.is_empty(), || format!("{meant:?} of u{sender} is {no:?}"));
         };
         ensure(!self.group || self.is_member(sender, before), || format!("u{sender} is no member"))?;
@@ -219,6 +225,24 @@ impl Fold {
     /// Which record took this one back; 0: none.
     pub fn erased(&self, seq: Seq) -> Seq {
         self.fact(seq).map_or(0, |fact| fact.erased)
+    }
+
+    /// Of an erasure of an edit: the message that the edit is of.
+    pub fn edited(&self, record: &Record) -> Option<Seq> {
+        let edit = self.fact(record.ref_seq).filter(|fact| record.kind == Kind::Erase && fact.kind == Kind::Edit);
+        edit.map(|edit| edit.ref_seq)
+    }
+
+    /// The edits of a record.
+    pub fn edits_of(&self, seq: Seq) -> impl Iterator<Item = Seq> + '_ {
+        let edits = (1..).zip(&self.facts).filter(move |(_, fact)| fact.kind == Kind::Edit && fact.ref_seq == seq);
+        edits.map(|(edit, _)| edit)
+    }
+
+    /// An edit whose text is there though the message was taken back.
+    pub fn text_left(&self) -> Option<Seq> {
+        let edits = (1..).zip(&self.facts).filter(|(_, fact)| fact.kind == Kind::Edit && fact.erased == 0);
+        edits.into_iter().find(|(_, edit)| self.erased(edit.ref_seq) > 0).map(|(seq, _)| seq)
     }
 
     /// Whether the user sees nothing of what the other side sends.

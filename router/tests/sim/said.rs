@@ -59,8 +59,12 @@ impl Oracle {
     pub fn erasure_is_known(&mut self, cmid: ClientMessageId, now: u64) {
         let Some(sending) = self.sends.get(&cmid).filter(|sending| sending.meant.kind == Kind::Erase) else { return };
         let room = self.conversation(self.devices[sending.device].0, sending.to);
-        let ref_seq = sending.meant.ref_seq;
-        self.erasures.entry((room, ref_seq)).or_insert(now);
+        let (user, to, ref_seq) = (self.devices[sending.device].0, sending.to, sending.meant.ref_seq);
+        // With the message its edits went.
+        let gone: Vec<Seq> = self.folded(user, to).edits_of(ref_seq).chain([ref_seq]).collect();
+        for seq in gone {
+            self.erasures.entry((room, seq)).or_insert(now);
+        }
     }
 
     /// A body that was taken back may be on its way for a moment.

@@ -33,6 +33,8 @@ impl Oracle {
         for room in &mut self.rooms {
             store.log(&room.id)[room.fold.head as usize..].iter().for_each(|record| room.fold.apply(record));
             ensure(room.fold.wrong.is_none(), || format!("rules: {:?} of {:?}", room.fold.wrong, room.id))?;
+            let left = room.fold.text_left();
+            ensure(left.is_none(), || format!("I1: the text of edit {left:?} of {:?} is there", room.id))?;
             for record in store.log(&room.id) {
                 let (erased, by) = (matches!(record.body, Body::Erased(_)), room.fold.erased(record.seq));
                 ensure(erased == (by > 0), || {
@@ -69,6 +71,9 @@ impl Oracle {
                     self.change_was_asked(conversation, record)?;
                     continue;
                 }
+                if self.goes_with_a_message(conversation, record) {
+                    continue;
+                }
                 let refused = self.refused.get(&record.cmid);
                 let sending = self.sends.get(&record.cmid).or(refused);
                 let sending = sending.ok_or_else(|| format!("{:?} was never sent", record.cmid))?;
@@ -101,6 +106,20 @@ impl Oracle {
             ensure(there, || format!("I2: {cmid:?} was SENT at {seq} and is at {:?}", found.get(cmid)))?;
         }
         Ok(())
+    }
+
+    /// Whether a record that no app sent takes back an edit of what its device asked to take back.
+    fn goes_with_a_message(&self, conversation: ConversationId, record: &Record) -> bool {
+        if self.sends.contains_key(&record.cmid) || self.refused.contains_key(&record.cmid) {
+            return false;
+        }
+        let room = self.rooms.iter().find(|room| room.id == conversation);
+        let Some(edited) = room.and_then(|room| room.fold.edited(record)) else { return false };
+        self.sends.values().chain(self.refused.values()).any(|sending| {
+            let asked = (sending.meant.kind, sending.meant.ref_seq) == (v1::kind::Value::Erase, edited);
+            let here = self.conversation(self.devices[sending.device].0, sending.to) == conversation;
+            asked && here && self.is_own(sending.device, record)
+        })
     }
 
     /// I4: no register is ahead of what its device has stored, nor a read ahead of what was read.
