@@ -154,6 +154,55 @@ fn upgrades_are_metered_before_tokens_are_looked_at() {
     assert!(upgrade(&server, CLIENT, "again", "").is_ok());
 }
 
+/// Asks for a ticket on a connection, which stays open where the answer says so.
+fn ticket(http: &mut HttpClient, headers: &str) -> Response {
+    http.send(format!("POST /v1/ticket HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: 0\r\n\r\n").as_bytes());
+    http.response()
+}
+
+#[test]
+fn tickets_are_metered_before_tokens_are_looked_at() {
+    let server = Server::start(&[
+        "--exempt-addresses=127.99.0.1",
+        "--trusted-proxies=127.10.0.0/16",
+        "--address-upgrades-per-second=2",
+    ]);
+    // Whoever it says it is: good tokens and guesses cost the same.
+    let named = |n: usize| format!("X-Forwarded-For: 203.0.113.{n}\r\n");
+    let guess = |n: usize| authorization("guess") + &named(n);
+    let mut guesses: Vec<_> = (0..50).map(|_| from(&server, CLIENT)).collect();
+    let answers: Vec<Response> = guesses.iter_mut().enumerate().map(|(n, http)| ticket(http, &guess(n))).collect();
+    assert!(answers.iter().all(|answer| matches!(answer.status, 401 | 429)));
+    assert!(answers.iter().any(|answer| answer.status == 401), "the first is heard");
+    let limited: Vec<_> = answers.into_iter().filter(|answer| answer.status == 429).collect();
+    assert!(limited.len() > 10, "{}", limited.len());
+    let counted = server.metrics().sum("ringpost_refused_total", "reason=\"address_tickets\"");
+    assert_eq!(counted, limited.len() as f64);
+    for answer in limited {
+        assert_eq!((answer.header("retry-after"), &answer.json()["code"]), (Some("1"), &"RATE_LIMITED".into()));
+    }
+    // What asks for no token to be looked at costs nothing.
+    for _ in 0..10 {
+        let mut http = from(&server, CLIENT);
+        http.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(http.response().status, 200);
+    }
+    drop(guesses);
+    forgotten(&server);
+    let good = authorization(&token("alice", "one"));
+    // A proxy asks for many on one connection: each client has its own, and the connection is none's.
+    let mut proxy = from(&server, PROXY);
+    for n in 0..20 {
+        let answer = ticket(&mut proxy, &(named(n) + &good));
+        assert_eq!(answer.status, 200, "{n}");
+    }
+    let statuses: Vec<u16> = (0..10).map(|_| ticket(&mut from(&server, PROXY), &(named(99) + &good)).status).collect();
+    assert!(statuses[..2] == [200; 2] && statuses.contains(&429), "{statuses:?}");
+    let exempt = (0..10).map(|_| ticket(&mut from(&server, "127.99.0.1"), &good).status);
+    assert!(exempt.into_iter().all(|status| status == 200));
+    forgotten(&server);
+}
+
 #[test]
 fn development_does_not_limit_loopback() {
     let server = Server::start(&["--address-connections=1", "--address-upgrades-per-second=1"]);

@@ -1,8 +1,8 @@
-//! How many connections and upgrades one address may have: the rule, with time as an argument, and the memory of it.
+//! How many connections, upgrades and tickets one address may have: the rule, with time as an argument, and the memory of it.
 //!
-//! Upgrades are metered by the generic cell rate algorithm (ITU-T I.371): one number for each address, the time at which all
-//! that it has used is paid for. Guarantees: an entry that says nothing any more is forgotten; those without a connection
-//! are at most [`DEBTORS`] (beyond, the oldest is forgiven); a refused attempt costs nothing.
+//! Upgrades and tickets are metered together by the generic cell rate algorithm (ITU-T I.371): one number for each address,
+//! the time at which all that it has used is paid for. Guarantees: an entry that says nothing any more is forgotten; those
+//! without a connection are at most [`DEBTORS`] (beyond, the oldest is forgiven); a refused attempt costs nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -80,6 +80,15 @@ impl Book {
                 self.forgive_oldest();
             }
         }
+    }
+
+    /// Charges an address with one ticket, as with an upgrade, whether it has a connection or not: behind a proxy those who ask
+    /// share connections that are nobody's.
+    pub fn charge_apart(&mut self, key: Key, limits: &Limits, now_us: u64) -> bool {
+        self.entries.entry(key).or_default().open += 1;
+        let fits = self.charge(key, limits, now_us);
+        self.close(key, now_us);
+        fits
     }
 
     /// Charges an address that has a connection with one upgrade, unless it has used what it may.
@@ -168,6 +177,7 @@ mod tests {
         Open(u32),
         Close(u32),
         Charge(u32),
+        ChargeApart(u32),
         Wait(u64),
         Purge,
     }
@@ -177,6 +187,7 @@ mod tests {
             3 => (0..3_u32).prop_map(Step::Open),
             2 => (0..3_u32).prop_map(Step::Close),
             6 => (0..3_u32).prop_map(Step::Charge),
+            3 => (0..3_u32).prop_map(Step::ChargeApart),
             2 => (0..400_000_u64).prop_map(Step::Wait),
             1 => Just(Step::Purge),
         ]
@@ -202,6 +213,11 @@ mod tests {
                     Step::Charge(n) if model[n as usize].0 > 0 => {
                         let fits = model[n as usize].1 >= SECOND_US / 4;
                         prop_assert_eq!(book.charge(Key::V4(n), &LIMITS, now), fits);
+                        model[n as usize].1 -= u64::from(fits) * SECOND_US / 4;
+                    }
+                    Step::ChargeApart(n) => {
+                        let fits = model[n as usize].1 >= SECOND_US / 4;
+                        prop_assert_eq!(book.charge_apart(Key::V4(n), &LIMITS, now), fits);
                         model[n as usize].1 -= u64::from(fits) * SECOND_US / 4;
                     }
                     Step::Close(_) | Step::Charge(_) => {}

@@ -1,7 +1,7 @@
 //! The limits of all addresses: one table for each process, whichever shard a connection is on.
 //!
 //! Guarantees: a [`Lease`] counts one connection until it is dropped, wherever that happens; a lock is held for a few
-//! look-ups, once at accept, upgrade and close.
+//! look-ups, once at accept, upgrade, ticket and close.
 
 use super::quota::{Book, Key, Limits};
 use super::{forwarded, range::Range};
@@ -46,6 +46,7 @@ pub enum Origin {
 pub enum Exceeded {
     Connections,
     Upgrades,
+    Tickets,
 }
 
 impl Table {
@@ -91,6 +92,30 @@ impl Table {
         }
     }
 
+    /// A connection asks for a ticket, which is charged as an upgrade is; `lines` are those of X-Forwarded-For. What else it asks
+    /// for may be somebody else's: it stays whose it is.
+    pub fn ticket<'a, L>(&self, origin: &Origin, lines: L) -> Result<(), Exceeded>
+    where
+        L: IntoIterator<Item = &'a [u8]>,
+        L::IntoIter: DoubleEndedIterator,
+    {
+        let key = match *origin {
+            Origin::Client(ref lease) => lease.key,
+            Origin::Proxy(peer) => {
+                let client = forwarded::client(peer, lines, |address| self.is_trusted(address));
+                if self.is_free(client) {
+                    return Ok(());
+                }
+                Key::of(client)
+            }
+        };
+        let now_us = self.now_us();
+        match self.with(key, |book| book.charge_apart(key, &self.limits, now_us)) {
+            true => Ok(()),
+            false => Err(Exceeded::Tickets),
+        }
+    }
+
     /// Addresses that are remembered; those that owe nothing any more are forgotten first.
     pub fn addresses(&self) -> usize {
         let now_us = self.now_us();
@@ -103,8 +128,7 @@ impl Table {
     }
 
     fn lease(self: &Arc<Self>, address: IpAddr) -> Result<Option<Lease>, Exceeded> {
-        let free = self.limits.connections == 0 && self.limits.upgrades_per_second == 0;
-        if free || self.exempt.iter().any(|range| range.contains(address)) {
+        if self.is_free(address) {
             return Ok(None);
         }
         let key = Key::of(address);
@@ -112,6 +136,11 @@ impl Table {
             true => Ok(Some(Lease { table: Arc::clone(self), key })),
             false => Err(Exceeded::Connections),
         }
+    }
+
+    fn is_free(&self, address: IpAddr) -> bool {
+        let free = self.limits.connections == 0 && self.limits.upgrades_per_second == 0;
+        free || self.exempt.iter().any(|range| range.contains(address))
     }
 
     /// Whether what this peer says about addresses is believed.

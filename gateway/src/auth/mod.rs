@@ -24,7 +24,7 @@ pub use keyring::Keyring;
 pub use keys::KeySet;
 pub use mint::{MintError, Minter};
 pub use ringpost_router::Identity;
-pub use tickets::{TicketRefused, Tickets};
+pub use tickets::{TICKET_PATH, TicketRefused, Tickets};
 pub use verify::Verifier;
 
 /// The tenant of a token without a `ten` claim.

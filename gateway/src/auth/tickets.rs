@@ -12,6 +12,8 @@ use ringpost_proto::id::UserKey;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Where a token is exchanged for a ticket; how often one address may ask there is limited before it is looked at.
+pub const TICKET_PATH: &str = "/v1/ticket";
 /// For how long a ticket is good, milliseconds.
 pub const TICKET_MS: u64 = 60_000;
 /// Tickets outstanding in all: about 200 B each.

@@ -119,7 +119,7 @@ settings! {
     new_conversations_per_day: u32 = 20, Bounds::Range(0, 10_000);
     /// Connections that one address may have open (IPv6: a network of /64). Beyond: 429. Many people can share one address. 0: not limited.
     address_connections: u32 = 100, Bounds::Range(0, 16_000_000);
-    /// Upgrades to WebSocket of one address each second, and as many at once. Beyond: 429. 0: not limited.
+    /// Upgrades to WebSocket and tickets of one address each second, together, and as many at once. Beyond: 429. 0: not limited.
     address_upgrades_per_second: u32 = 20, Bounds::Range(0, 100_000);
     /// Proxies whose X-Forwarded-For, and at listen_proxied whose PROXY header, is believed: addresses or ranges (separated by commas outside a file). Their own connections are not limited, those for whom they speak are, from the upgrade on.
     trusted_proxies: Vec<Range> = "", RANGES;

@@ -51,6 +51,9 @@ impl Shard {
 
     fn ask_edge(&mut self, handle: Handle, head: RequestHead) {
         let head_only = head.method() == "HEAD";
+        if let Err(exceeded) = self.charge_ticket(handle, &head) {
+            return self.refuse_address(handle, exceeded, head_only);
+        }
         if self.edge_in_flight >= edge::IN_FLIGHT {
             return self.refuse(handle, &BUSY, Stat::RefusedOverloaded, head_only);
         }

@@ -57,6 +57,7 @@ stats! {
     RefusedDevices: Counter "ringpost_refused_total" "reason=\"devices\"",
     RefusedAddressConnections: Counter "ringpost_refused_total" "reason=\"address_connections\"",
     RefusedAddressUpgrades: Counter "ringpost_refused_total" "reason=\"address_upgrades\"",
+    RefusedAddressTickets: Counter "ringpost_refused_total" "reason=\"address_tickets\"",
     /// On the listener for proxies: from somebody who is none, and without a header that can be read.
     RefusedProxyUntrusted: Counter "ringpost_refused_total" "reason=\"proxy_untrusted\"",
     RefusedProxyHeader: Counter "ringpost_refused_total" "reason=\"proxy_header\"",

@@ -4,7 +4,7 @@ use super::Shard;
 use super::conn::State;
 use super::stats::Stat;
 use crate::address::table::Exceeded;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, TICKET_PATH};
 use crate::mesh::{Claim, Errand};
 use crate::ring::Handle;
 use crate::transport::http::upgrade::{self, Credential, Endpoint};
@@ -26,6 +26,7 @@ const TOO_MANY_DEVICES: Refusal = Refusal::new(StatusCode::CONFLICT, "the user h
 
 const TOO_MANY_CONNECTIONS: Refusal = Refusal::too_many("this address has too many connections", "10");
 const TOO_MANY_UPGRADES: Refusal = Refusal::too_many("this address connects too often", "1");
+const TOO_MANY_TICKETS: Refusal = Refusal::too_many("this address asks for tickets too often", "1");
 
 impl Shard {
     pub(super) fn upgrade(&mut self, handle: Handle, endpoint: Endpoint, head: &RequestHead) {
@@ -83,10 +84,18 @@ impl Shard {
         self.setup.addresses.upgrade(origin, lines)
     }
 
+    /// The same for what is no upgrade: of that, who asks for a ticket has a token looked at.
+    pub(super) fn charge_ticket(&self, handle: Handle, head: &RequestHead) -> Result<(), Exceeded> {
+        let Some(origin) = self.origins.get(&handle.slot).filter(|_| head.path() == TICKET_PATH) else { return Ok(()) };
+        let lines: Vec<&[u8]> = head.raw_values("x-forwarded-for").collect();
+        self.setup.addresses.ticket(origin, lines)
+    }
+
     pub(super) fn refuse_address(&mut self, handle: Handle, exceeded: Exceeded, head_only: bool) {
         let (refusal, why) = match exceeded {
             Exceeded::Connections => (&TOO_MANY_CONNECTIONS, Stat::RefusedAddressConnections),
             Exceeded::Upgrades => (&TOO_MANY_UPGRADES, Stat::RefusedAddressUpgrades),
+            Exceeded::Tickets => (&TOO_MANY_TICKETS, Stat::RefusedAddressTickets),
         };
         self.refuse(handle, refusal, why, head_only);
     }
