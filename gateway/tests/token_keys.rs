@@ -250,6 +250,37 @@ fn a_node_is_ready_once_it_has_a_key() {
 }
 
 #[test]
+fn a_node_that_never_got_the_keys_of_a_url_is_ready_with_others_and_names_it() {
+    let (dir, issuer) = (Dir::new(), Issuer::start(Answer::Close));
+    std::fs::write(dir.0.join("ec"), pem("ec.pub")).unwrap();
+    let key = "[[keys]]\nid = \"2\"\nalg = \"ES256\"\npublic_key_pem_file = \"ec\"\n";
+    let url = format!("http://{}/jwks.json", issuer.address);
+    let source = format!("[[jwks]]\nurl = \"{url}?secret\"\n");
+    let keys = dir.file("keys.toml", &(key.to_owned() + &source));
+    let mut command = ringpost();
+    command.args(["serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--data", &dir.path("data"), "--token-keys"]);
+    command.arg(keys).args(["--jwks-refresh-ms=1000", "--token-issuer=idp"]);
+    let gateway = Gateway::spawn(command);
+    let ready = |port| http(port, "GET", "/readyz", &[], "");
+    let warnings = || ready(gateway.admin).json()["warnings"].clone();
+    eventually(|| warnings() == json!([format!("the keys of {url} were never fetched")]));
+    assert_eq!([gateway.admin, gateway.listen].map(|port| ready(port).status), [200; 2]);
+    assert!(!ready(gateway.listen).json().to_string().contains("jwks.json"), "clients do not learn of it");
+    assert_eq!(gateway.metric("ringpost_token_keys_unanswered"), 1.0);
+    // The one issuer's users come in, the other's are told to come back.
+    assert_eq!(status(&gateway, &token(&minter(Alg::Es256, "2"), "alice")), 101);
+    assert_eq!(status(&gateway, &token(&minter(Alg::Rs256, "1"), "bob")), 503);
+    issuer.set(Answer::Keys(vec![jwk("rsa", "1")]));
+    eventually(|| warnings() == json!([]));
+    assert_eq!(gateway.metric("ringpost_token_keys_unanswered"), 0.0);
+    assert_eq!(status(&gateway, &token(&minter(Alg::Rs256, "1"), "bob")), 101);
+    // From now on it is a source that fails: its keys stay.
+    issuer.set(Answer::Close);
+    gateway.await_metric(FAILING, 1.0);
+    assert_eq!(warnings(), json!([]));
+}
+
+#[test]
 fn a_changed_key_file_is_taken_up_and_a_spoiled_one_is_not() {
     let dir = Dir::new();
     std::fs::write(dir.0.join("rsa"), pem("rsa.pub")).unwrap();

@@ -190,7 +190,8 @@ impl Keyring {
         counters.fresh_ms.store(oldest.unwrap_or(0), Relaxed);
         self.verifier.replace(set);
         // After the keys: whoever sees this sees them.
-        self.verifier.set_unready(self.remotes.iter().any(|remote| !remote.answered));
+        let unanswered = self.remotes.iter().filter(|remote| !remote.answered);
+        self.verifier.set_unanswered(unanswered.map(|it| shown(&it.source.url.to_string()).to_owned()).collect());
     }
 }
 

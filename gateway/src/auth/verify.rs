@@ -25,8 +25,9 @@ pub struct Verifier {
     counters: Counters,
     /// A token named a key that nobody knows: a source may have a new one.
     wanted: AtomicBool,
-    /// A source of keys has not answered yet.
+    /// A source of keys has not answered yet; and which, as far as logs may name them.
     unready: AtomicBool,
+    unanswered: ArcSwap<Vec<String>>,
 }
 
 /// The claims of RFC 7519 that we read and our own; others are ignored.
@@ -59,6 +60,7 @@ impl Verifier {
             counters: Counters::default(),
             wanted: AtomicBool::new(false),
             unready: AtomicBool::new(false),
+            unanswered: ArcSwap::default(),
         };
         verifier.replace(keys);
         verifier
@@ -79,9 +81,15 @@ impl Verifier {
         self.keys.load().is_empty()
     }
 
-    /// Whether a source of keys has not answered for the first time, so that an unknown key may be a good one.
-    pub(super) fn set_unready(&self, unready: bool) {
-        self.unready.store(unready, Relaxed);
+    /// The sources of keys that have not answered for the first time: until all have, an unknown key may be a good one.
+    pub(super) fn set_unanswered(&self, sources: Vec<String>) {
+        self.unready.store(!sources.is_empty(), Relaxed);
+        self.unanswered.store(Arc::new(sources));
+    }
+
+    /// The urls of the sources of keys that have never answered, without what may be a secret.
+    pub fn unanswered(&self) -> Arc<Vec<String>> {
+        self.unanswered.load_full()
     }
 
     /// Whether a token named an unknown key since this was asked last.

@@ -4,7 +4,7 @@
 use super::health::Health;
 use super::metrics::{self, Sources};
 use super::operator::{self, Operator};
-use super::routes::{health_routes, with_fallbacks};
+use super::routes::{admin_health, with_fallbacks};
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub fn routes(health: Arc<Health>, sources: Arc<Sources>, operator: Option<Operator>) -> Router {
     let metrics = Router::new().route("/metrics", get(exposition)).with_state(sources);
     let users = operator.map(|operator| operator::routes::routes(operator, Arc::clone(&health)));
-    with_fallbacks(metrics.merge(users.unwrap_or_default()).merge(health_routes(health)))
+    with_fallbacks(metrics.merge(users.unwrap_or_default()).merge(admin_health(health)))
 }
 
 /// Serves until told to stop.

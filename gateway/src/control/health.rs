@@ -1,6 +1,8 @@
 //! Whether this process lives, and whether a load balancer should send it new sessions.
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 /// Where a process is in its life. Only ever moves forward.
@@ -25,6 +27,8 @@ pub struct Health {
     storage_full: AtomicBool,
     /// No key can check a token: nobody can come in.
     no_keys: AtomicBool,
+    /// Sources of keys that never answered: their users cannot come in, all others can.
+    unanswered: ArcSwap<Vec<String>>,
 }
 
 /// What /readyz answers.
@@ -77,6 +81,16 @@ impl Health {
 
     pub fn set_no_keys(&self, none: bool) {
         self.no_keys.store(none, Ordering::Release);
+    }
+
+    pub fn set_unanswered(&self, sources: Arc<Vec<String>>) {
+        self.unanswered.store(sources);
+    }
+
+    /// What is wrong with a node that may be ready all the same. It names hosts: for operators, not for clients.
+    pub fn warnings(&self) -> Vec<String> {
+        let sources = self.unanswered.load();
+        sources.iter().map(|url| format!("the keys of {url} were never fetched")).collect()
     }
 
     pub fn readiness(&self) -> Readiness {

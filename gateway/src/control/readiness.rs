@@ -22,7 +22,10 @@ fn look(health: &Health, sources: &Sources, max_sessions: u64) {
     let sessions: u64 = sources.shards.iter().map(|shard| shard.board.read().value(Stat::ConnOpen)).sum();
     health.set_reached(sessions >= max_sessions);
     health.set_storage_full(sources.store.as_ref().is_some_and(|store| store.is_full.load(Relaxed)));
-    health.set_no_keys(sources.tokens.as_ref().is_some_and(|tokens| tokens.verifier.is_empty()));
+    if let Some(tokens) = &sources.tokens {
+        health.set_no_keys(tokens.verifier.is_empty());
+        health.set_unanswered(tokens.verifier.unanswered());
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What the public port serves besides upgrades.
 
-use super::health::{Health, Phase};
+use super::health::{Health, Phase, Readiness};
 use super::problem::Problem;
 use super::{Shared, assets};
-use crate::auth::{self, AuthError, Identity, TicketRefused, dev};
+use crate::auth::{self, AuthError, Identity, TICKET_PATH, TicketRefused, dev};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,16 +24,25 @@ const DEV_TOKEN_SECONDS: u64 = 24 * 3_600;
 
 pub fn public(shared: Shared) -> Router {
     let health = Arc::clone(&shared.health);
-    let mut router = Router::new().route("/v1/ticket", post(ticket));
+    let mut router = Router::new().route(TICKET_PATH, post(ticket));
     if shared.dev {
         router = router.route("/v1/dev/token", post(dev_token));
     }
-    let router = router.with_state(shared).merge(health_routes(health)).merge(assets::routes());
+    let router = router.with_state(shared).merge(health_routes(health, readyz)).merge(assets::routes());
     with_fallbacks(router)
 }
 
+/// The same for the admin port, which tells operators more.
+pub fn admin_health(health: Arc<Health>) -> Router {
+    health_routes(health, readyz_with_warnings)
+}
+
 /// /healthz and /readyz, which both ports have.
-pub fn health_routes(health: Arc<Health>) -> Router {
+fn health_routes<H, T>(health: Arc<Health>, readyz: H) -> Router
+where
+    H: Handler<T, Arc<Health>>,
+    T: 'static,
+{
     Router::new()
         .route("/healthz", get(|| async { ([(header::CACHE_CONTROL, "no-store")], "ok\n") }))
         .route("/readyz", get(readyz))
@@ -50,8 +60,24 @@ pub fn with_fallbacks(router: Router) -> Router {
 
 async fn readyz(State(health): State<Arc<Health>>) -> Response {
     let readiness = health.readiness();
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
+    ready_or_not(readiness.ready, readiness)
+}
+
+#[derive(Serialize)]
+struct Warned {
+    #[serde(flatten)]
+    readiness: Readiness,
+    warnings: Vec<String>,
+}
+
+async fn readyz_with_warnings(State(health): State<Arc<Health>>) -> Response {
+    let warned = Warned { readiness: health.readiness(), warnings: health.warnings() };
+    ready_or_not(warned.readiness.ready, warned)
+}
+
+fn ready_or_not(ready: bool, body: impl Serialize) -> Response {
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
 #[derive(Serialize)]

@@ -89,6 +89,7 @@ const HELP: &[(&str, &str)] = &[
         "Failed readings of the key file and failed fetches of sets of keys.",
     ),
     ("ringpost_token_keys_failing", "Whether the key file, and how many sets of keys, failed when last asked for."),
+    ("ringpost_token_keys_unanswered", "Sets of keys that were never fetched since the start."),
     ("ringpost_jwks_age_seconds", "Time since the last successful fetch, of the set of keys that has waited longest."),
     ("ringpost_store_requests_total", "Requests that the store answered, by kind."),
     ("ringpost_store_records_total", "Records made durable."),

@@ -32,6 +32,8 @@ pub fn add(text: &mut Text, tokens: &Tokens) {
     text.sample(Kind::Counter, failures, jwks, value(&counters.jwks_failures));
     text.sample(Kind::Gauge, "ringpost_token_keys_failing", file, value(&counters.file_failing));
     text.sample(Kind::Gauge, "ringpost_token_keys_failing", jwks, value(&counters.jwks_failing));
+    let unanswered = tokens.verifier.unanswered().len();
+    text.sample(Kind::Gauge, "ringpost_token_keys_unanswered", "", unanswered as f64);
     let now_ms = tokens.started.elapsed().as_millis() as u64;
     let age_ms = match counters.sources.load(Relaxed) {
         0 => 0,
