@@ -17,6 +17,7 @@ mod report;
 mod scenario;
 mod schedule;
 mod sent;
+mod series;
 mod text;
 mod upkeep;
 mod verify;

@@ -1,9 +1,11 @@
 //! What the gateway says of itself: counters of its admin listener's /metrics.
 //!
-//! Owns: one HTTP/1.1 request, the sum of a metric's samples, and percentiles of what a histogram has counted between two
-//! pages. Guarantees: a percentile is the upper end of the bucket that it falls into, so never less than what was. Never does:
-//! more than the text exposition format needs.
+//! Owns: one HTTP/1.1 request, the sum of a series' samples, and percentiles of what a histogram has counted between two
+//! pages. Guarantees: a page that lacks one of the series that this tool relies on is an error, so that what is not there never
+//! passes for 0; a percentile is the upper end of the bucket that it falls into, so never less than what was. Never does: more
+//! than the text exposition format needs.
 
+use crate::series::Series;
 use serde::Serialize;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,23 +26,27 @@ impl Metrics {
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.take(MOST_BYTES).read_to_string(&mut text)?;
-        Ok(Self(text))
+        Self::whole(text)
     }
 
-    /// The sum of all samples of `name`, whatever their labels. 0 if there is none.
-    pub fn sum(&self, name: &str) -> f64 {
-        self.sum_where(name, "")
+    /// A page with all series that are relied on.
+    fn whole(text: String) -> io::Result<Self> {
+        let page = Self(text);
+        match Series::ALL.iter().find(|&&series| page.samples(series).next().is_none()) {
+            Some(series) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("its /metrics has no {series}"))),
+            None => Ok(page),
+        }
     }
 
-    /// The sum of the samples of `name` whose labels hold this text, such as `direction="out"`.
-    pub fn sum_where(&self, name: &str, label: &str) -> f64 {
-        self.samples(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).sum()
+    /// The sum of all samples of a series.
+    pub fn sum(&self, series: Series) -> f64 {
+        self.samples(series).map(|(_, value)| value).sum()
     }
 
-    /// What the histogram `name` has counted, over all series whose labels hold `label`.
-    pub fn buckets(&self, name: &str, label: &str) -> Buckets {
+    /// What a histogram has counted, whose buckets are this series.
+    pub fn buckets(&self, series: Series) -> Buckets {
         let mut buckets = Buckets::default();
-        for (labels, count) in self.samples(&format!("{name}_bucket")).filter(|(labels, _)| labels.contains(label)) {
+        for (labels, count) in self.samples(series) {
             let bound = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"'));
             match bound.map(|(bound, _)| bound) {
                 Some("+Inf") => buckets.all += count,
@@ -51,15 +57,16 @@ impl Metrics {
         buckets
     }
 
-    /// The samples of a metric: labels as they stand, and the value.
-    fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+    /// The samples of a series: labels as they stand, and the value.
+    fn samples(&self, series: Series) -> impl Iterator<Item = (&str, f64)> {
         self.0.lines().filter_map(move |line| {
-            let rest = line.strip_prefix(name)?;
+            let rest = line.strip_prefix(series.name)?;
             let (labels, rest) = match rest.strip_prefix('{') {
                 Some(rest) => rest.rsplit_once('}')?,
                 None => ("", rest.strip_prefix(' ')?),
             };
-            Some((labels, rest.split_ascii_whitespace().next()?.parse().ok()?))
+            let value = rest.split_ascii_whitespace().next()?.parse().ok()?;
+            labels.contains(series.label).then_some((labels, value))
         })
     }
 }
@@ -123,11 +130,30 @@ mod tests {
     fn samples_of_one_name_are_summed_and_others_left_out() {
         let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE a_total counter\na_total{x=\"} 9\"} 2\na_total{x=\"b\"} 3.5\na_total_more 7\na 1\n";
         let metrics = Metrics(text.to_owned());
-        assert_eq!(metrics.sum("a_total"), 5.5);
-        assert_eq!(metrics.sum_where("a_total", "x=\"b\""), 3.5);
-        assert_eq!(metrics.sum("a"), 1.0);
-        assert_eq!(metrics.sum("b"), 0.0);
+        let sum = |name, label| metrics.sum(Series { name, label });
+        assert_eq!((sum("a_total", ""), sum("a_total", "x=\"b\""), sum("a", "")), (5.5, 3.5, 1.0));
     }
+
+    #[test]
+    fn a_page_without_one_of_the_series_that_are_relied_on_is_an_error_that_names_it() {
+        let line = |series: &Series| match series.label {
+            "" => format!("{} 0\n", series.name),
+            label => format!("{}{{{label},le=\"1\"}} 0\n", series.name),
+        };
+        let without = |left_out: usize| {
+            let lines = Series::ALL.iter().enumerate().filter(|(index, _)| *index != left_out);
+            Metrics::whole(lines.map(|(_, series)| line(series)).collect())
+        };
+        assert!(without(usize::MAX).is_ok());
+        for (index, series) in Series::ALL.iter().enumerate() {
+            let error = without(index).map(|_| ()).unwrap_err().to_string();
+            assert_eq!(error, format!("its /metrics has no {series}"));
+        }
+        assert!(Metrics::whole("HTTP/1.1 404 Not Found\r\n\r\n".to_owned()).is_err());
+    }
+
+    const ALL: Series = Series { name: "t_seconds_bucket", label: "" };
+    const TO_USER: Series = Series { label: "to=\"user\"", ..ALL };
 
     fn page(counts: [(&str, u32); 4], label: &str) -> String {
         counts.iter().map(|(bound, count)| format!("t_seconds_bucket{{{label}le=\"{bound}\"}} {count}\n")).collect()
@@ -140,20 +166,20 @@ mod tests {
         let after = page([("0.001", 1_500), ("0.005", 1_990), ("0.01", 1_998), ("+Inf", 2_000)], "to=\"user\",");
         let other = page([("0.001", 0), ("0.005", 0), ("0.01", 0), ("+Inf", 500)], "to=\"group\",");
         let after = Metrics(after + &other);
-        let user = after.buckets("t_seconds", "to=\"user\"").since(&before.buckets("t_seconds", "to=\"user\""));
+        let user = after.buckets(TO_USER).since(&before.buckets(TO_USER));
         let expected = Bounds { count: 1_000, p50_us: Some(1_000), p99_us: Some(5_000), p999_us: None };
         assert_eq!(user.percentiles(), Some(expected));
         // Of both series.
-        let all = after.buckets("t_seconds", "").since(&before.buckets("t_seconds", ""));
+        let all = after.buckets(ALL).since(&before.buckets(ALL));
         assert_eq!(all.percentiles().map(|p| (p.count, p.p50_us, p.p99_us)), Some((1_500, Some(5_000), None)));
     }
 
     #[test]
     fn a_value_on_a_bound_is_in_its_bucket_and_nothing_has_no_percentile() {
         let page = Metrics(page([("0.001", 99), ("0.005", 100), ("0.01", 100), ("+Inf", 100)], ""));
-        let buckets = page.buckets("t_seconds", "");
+        let buckets = page.buckets(ALL);
         assert_eq!(buckets.percentiles().map(|p| (p.p99_us, p.p999_us)), Some((Some(1_000), Some(5_000))));
         assert_eq!(buckets.since(&buckets).percentiles(), None);
-        assert_eq!(page.buckets("other_seconds", "").percentiles(), None);
+        assert_eq!(page.buckets(Series { name: "other_seconds_bucket", label: "" }).percentiles(), None);
     }
 }

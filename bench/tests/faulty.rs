@@ -89,6 +89,24 @@ fn a_target_beyond_the_ports_is_refused_before_anything_is_opened() {
 }
 
 #[test]
+fn a_gateway_whose_metrics_lack_what_is_relied_on_is_refused_before_anything_is_opened() {
+    let run = |page: &'static str| {
+        let admin = plain_server(move |mut stream| {
+            let _ = stream.read(&mut [0; 4_096]);
+            let _ = stream.write_all(page.as_bytes());
+        });
+        let arguments = ["storm", "--users", "10", "--url", "ws://127.0.0.1:1", "--admin", &admin.to_string()];
+        let output = Command::new(env!("CARGO_BIN_EXE_flood")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let stderr = run("HTTP/1.1 200 OK\r\n\r\nprocess_resident_memory_bytes 1\n");
+    assert!(stderr.contains("its /metrics has no process_cpu_seconds_total"), "{stderr}");
+    let stderr = run("HTTP/1.1 404 Not Found\r\n\r\n");
+    assert!(stderr.contains("its /metrics has no process_resident_memory_bytes"), "{stderr}");
+}
+
+#[test]
 fn users_who_cannot_be_paired_are_refused_before_anything_is_opened() {
     for users in ["0", "1", "3", "2001"] {
         let arguments = ["chat", "--url", "ws://127.0.0.1:1", "--users", users];

@@ -1,7 +1,7 @@
 //! `flood backlog`: devices that were away while much was written, and all come back.
 
 use super::measuring::{Measuring, Returning};
-use super::run::RunError;
+use super::run::{Common, RunError};
 use super::storm::{Shape, Storming};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const WRITERS: u32 = 20;
 #[command(after_help = EXAMPLES)]
 pub struct Backlog {
     #[command(flatten)]
-    measuring: Measuring,
+    common: Common,
     /// Devices that are away, each of a user of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     devices: u32,
@@ -41,6 +41,8 @@ pub struct Backlog {
     rate: f64,
     #[command(flatten)]
     returning: Returning,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 impl Backlog {
@@ -49,6 +51,7 @@ impl Backlog {
         let sets = self.devices.div_ceil(leavers);
         Storming {
             command: "backlog",
+            common: &self.common,
             measuring: &self.measuring,
             shape: Shape { leavers, writers, groups: self.conversations, users: self.devices + sets * writers },
             messages: self.records.saturating_mul(u64::from(sets)),

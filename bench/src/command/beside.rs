@@ -96,6 +96,8 @@ impl Beside {
         let mut own = Report { connections, ..Report::default() };
         messages::add(crowds.clone(), &mut own);
         messages::targets(crowds, self.beside_users, false, &mut own);
+        let sent = own.messages.map_or(0, |totals| totals.sent);
+        own.target(sent > 0, || "nothing was written".to_owned());
         for (name, told) in [("send_to_sent", "beside_send_to_sent"), ("send_to_push", "beside_send_to_push")] {
             report.latencies.extend(own.latencies.get(name).map(|percentiles| (told, *percentiles)));
         }

@@ -206,6 +206,7 @@ impl Chat {
         report.over_time = over_time::points(crowds().map(|crowd| &crowd.slices), &samples);
         report.target(settled, || "not all users were told that they are synced".to_owned());
         let (sent, wanted) = (report.messages.map_or(0, |totals| totals.sent), self.messages.unwrap_or(0));
+        report.target(sent > 0, || "nothing was sent".to_owned());
         report.target(sent >= wanted, || format!("only {sent} of {wanted} messages were sent in time"));
         messages::targets(crowds(), self.users, self.reconnect, &mut report);
         report.target(100.0 * within >= self.percent, || {

@@ -3,11 +3,12 @@
 use super::beside::Others;
 use super::measuring::Measuring;
 use super::messages::{self, Moment, Span};
-use super::run::{Run, RunError};
+use super::run::{Common, Run, RunError};
 use crate::load::Stage;
 use crate::report::{Latencies, Report};
 use crate::scenario::crowd::{self, Crowd, Scene};
 use crate::scenario::fanout::{Fanout as Lead, Settings};
+use crate::series::Series;
 use crate::text::Texts;
 use crate::who::Names;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Fanout {
     #[command(flatten)]
-    measuring: Measuring,
+    common: Common,
     /// Members of a group, its writer included.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(2..=1_024))]
     members: u32,
@@ -50,6 +51,8 @@ pub struct Fanout {
     /// How long to wait for what is outstanding at the end.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     settle: Duration,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 impl Fanout {
@@ -60,7 +63,7 @@ impl Fanout {
         let sharing = if self.shared { self.groups } else { 1 };
         let unit = self.online - 1 + sharing;
         let users = unit * (self.groups / sharing);
-        self.measuring.run(users, unit, |run, others| self.measure(run, users, sharing, others))
+        self.measuring.run(&self.common, users, unit, |run, others| self.measure(run, users, sharing, others))
     }
 
     fn measure(&self, run: &Run, users: u32, sharing: u32, others: &Others<'_>) -> Result<Report, RunError> {
@@ -122,11 +125,10 @@ fn add_costs(span: &Span, are_others_there: bool, report: &mut Report) {
     }
     report.figure_if_known("server_cpu_per_recipient", span.server_micros.map(|us| us / pushes), "us");
     report.figure_if_known("server_cpu_per_message", span.server_micros.map(|us| us / messages), "us");
-    let grown = |counter, label| span.grown(counter, label);
-    let log = grown("ringpost_store_wal_bytes_total", "").map(|bytes| bytes / messages);
+    let log = span.grown(Series::LOG_BYTES).map(|bytes| bytes / messages);
     report.figure_if_known("log_bytes_per_message", log, "B");
-    let registers = grown("ringpost_store_registers_total", "").map(|registers| registers / messages);
+    let registers = span.grown(Series::REGISTERS).map(|registers| registers / messages);
     report.figure_if_known("registers_per_message", registers, "registers");
-    let socket = grown("ringpost_bytes_total", "direction=\"out\"").map(|bytes| bytes / pushes);
+    let socket = span.grown(Series::BYTES_OUT).map(|bytes| bytes / pushes);
     report.figure_if_known("socket_bytes_per_push", socket, "B");
 }

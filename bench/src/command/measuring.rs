@@ -6,11 +6,10 @@ use super::run::{Common, Run, RunError, Speak};
 use crate::report::Report;
 use std::time::Duration;
 
-/// Where to, how long beginning may take, who else writes meanwhile, and what is demanded.
+/// How long beginning may take, who else writes meanwhile, and what is demanded. Flattened last: the heading of the aims
+/// would take what follows them in --help.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Measuring {
-    #[command(flatten)]
-    pub common: Common,
     /// How long opening all sessions may take at first, and creating the groups, each.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub connect_within: Duration,
@@ -24,13 +23,14 @@ impl Measuring {
     /// Prepares `users` in units of `unit`, has `measure` run while others write, and tells whether every target was reached.
     pub fn run(
         &self,
+        common: &Common,
         users: u32,
         unit: u32,
         measure: impl FnOnce(&Run, &Others<'_>) -> Result<Report, RunError>,
     ) -> Result<bool, RunError> {
-        self.aims.check(&self.common)?;
-        let run = Run::prepare(&self.common, users, unit, &Speak::Sessions)?;
-        let mut report = self.beside.run(&self.common, |others| measure(&run, others))?;
+        self.aims.check(common)?;
+        let run = Run::prepare(common, users, unit, &Speak::Sessions)?;
+        let mut report = self.beside.run(common, |others| measure(&run, others))?;
         self.aims.judge(&mut report);
         run.conclude(&report)
     }

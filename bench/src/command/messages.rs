@@ -4,6 +4,7 @@ use super::run::{Cpu, Run};
 use crate::metrics::Metrics;
 use crate::report::{Latencies, Report};
 use crate::scenario::crowd::Crowd;
+use crate::series::Series;
 use crate::verify::Totals;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -134,9 +135,7 @@ impl Moment {
         let used = self.cpu.own.saturating_sub(before.cpu.own).as_secs_f64();
         report.figure("own_cpu", 100.0 * used / span.seconds, "% of one core");
         span.server_times(report);
-        if let (Some(syncs), Some(records)) =
-            (span.grown("ringpost_store_fdatasyncs_total", ""), span.grown("ringpost_store_records_total", ""))
-        {
+        if let (Some(syncs), Some(records)) = (span.grown(Series::FDATASYNCS), span.grown(Series::RECORDS)) {
             report.figure("records_per_fdatasync", records / syncs.max(1.0), "records");
             report.figure("fdatasyncs", syncs / span.seconds, "/s");
         }
@@ -147,20 +146,20 @@ impl Span {
     /// Enters what the gateway says that it took inside: direct messages and those to groups, commits, turns of its loops.
     pub fn server_times(&self, report: &mut Report) {
         let Some((now, then)) = &self.metrics else { return };
-        for (told, name, label) in [
-            ("server_send_direct", "ringpost_send_seconds", "to=\"user\""),
-            ("server_send_group", "ringpost_send_seconds", "to=\"group\""),
-            ("server_commit", "ringpost_commit_seconds", ""),
-            ("server_turn", "ringpost_turn_seconds", ""),
+        for (told, series) in [
+            ("server_send_direct", Series::SEND_DIRECT),
+            ("server_send_group", Series::SEND_GROUP),
+            ("server_commit", Series::COMMIT),
+            ("server_turn", Series::TURN),
         ] {
-            let counted = now.buckets(name, label).since(&then.buckets(name, label));
+            let counted = now.buckets(series).since(&then.buckets(series));
             report.server.extend(counted.percentiles().map(|bounds| (told, bounds)));
         }
     }
 
-    /// How much a counter of the gateway has grown, where it can be asked; of the samples whose labels hold `label`.
-    pub fn grown(&self, name: &str, label: &str) -> Option<f64> {
-        self.metrics.as_ref().map(|(now, then)| now.sum_where(name, label) - then.sum_where(name, label))
+    /// How much a counter of the gateway has grown, where it can be asked.
+    pub fn grown(&self, series: Series) -> Option<f64> {
+        self.metrics.as_ref().map(|(now, then)| now.sum(series) - then.sum(series))
     }
 }
 

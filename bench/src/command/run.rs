@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::plan::{Impossible, Plan, Wanted, plan};
 use crate::progress::Progress;
 use crate::report::{Connections, Report};
+use crate::series::Series;
 use crate::who::{Names, TokenError, Tokens};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -143,7 +144,11 @@ impl Run {
             Speak::Echo => None,
         };
         let names = Names::split(&common.prefix, connections, plan.rings as u32, unit, seed);
-        Ok(Self { common: common.clone(), shared, names, seed, plan, address, host, dialect, tokens })
+        let run = Self { common: common.clone(), shared, names, seed, plan, address, host, dialect, tokens };
+        // What a run relies on is there before it begins: an address that nobody answers, or another gateway's page, would only
+        // show at its end, or as figures of 0.
+        run.metrics()?;
+        Ok(run)
     }
 
     /// A report of `command` with nothing in it.
@@ -229,12 +234,12 @@ impl Run {
 
     /// Processor time of the gateway and of this process so far.
     pub fn cpu(&self) -> Cpu {
-        let told = || Some(Duration::from_secs_f64(self.metrics().ok()??.sum("process_cpu_seconds_total").max(0.0)));
+        let told = || Some(Duration::from_secs_f64(self.metrics().ok()??.sum(Series::CPU).max(0.0)));
         let server = self.common.server_pid.map_or_else(told, limits::cpu);
         Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default() }
     }
 
-    /// What the gateway counts; nothing where --admin was not given.
+    /// What the gateway counts, with every series that is relied on; nothing where --admin was not given.
     pub fn metrics(&self) -> Result<Option<Metrics>, RunError> {
         let Some(admin) = self.common.admin else { return Ok(None) };
         Metrics::read(admin).map(Some).map_err(|error| RunError::Admin { admin, error })
@@ -244,16 +249,14 @@ impl Run {
     /// where nobody tells it.
     pub fn server_memory(&self) -> Option<(u64, Option<f64>)> {
         let metrics = self.metrics().ok().flatten();
-        let store = metrics
-            .as_ref()
-            .map(|page| page.sum("ringpost_store_tree_bytes") + page.sum("ringpost_store_uncovered_bytes"));
-        let told = || Some(metrics?.sum("process_resident_memory_bytes") as u64);
+        let store = metrics.as_ref().map(|page| page.sum(Series::TREE_BYTES) + page.sum(Series::UNCOVERED_BYTES));
+        let told = || Some(metrics?.sum(Series::RESIDENT) as u64);
         self.common.server_pid.map_or_else(told, limits::rss).map(|rss| (rss, store))
     }
 
     /// Resident memory of the gateway in bytes; `None` where neither --server-pid nor --admin tells it.
     pub fn server_rss(&self) -> Option<u64> {
-        let told = || Some(self.metrics().ok()??.sum("process_resident_memory_bytes") as u64);
+        let told = || Some(self.metrics().ok()??.sum(Series::RESIDENT) as u64);
         self.common.server_pid.map_or_else(told, limits::rss)
     }
 }

@@ -3,7 +3,7 @@
 use super::beside::Others;
 use super::measuring::{Measuring, Returning};
 use super::messages::{self, Moment};
-use super::run::{Run, RunError};
+use super::run::{Common, Run, RunError};
 use super::slow_watch::{Reading, Seen, watch};
 use crate::load::Stage;
 use crate::load::slow::{Got, Pace, Slow as Session};
@@ -41,7 +41,7 @@ const SLACK: f64 = 1.1;
     mut_arg("beside_users", |arg| arg.default_value("16")))]
 pub struct Slow {
     #[command(flatten)]
-    measuring: Measuring,
+    common: Common,
     /// Readers that stop reading after the handshake.
     #[arg(long, default_value_t = 200)]
     readers: u32,
@@ -78,6 +78,8 @@ pub struct Slow {
     recover_within: Duration,
     #[command(flatten)]
     returning: Returning,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 /// What was seen of the gateway, and of the sessions that did not read.
@@ -96,10 +98,10 @@ struct Story {
 
 impl Slow {
     pub fn run(self) -> Result<bool, RunError> {
-        if self.measuring.common.admin.is_none() {
+        if self.common.admin.is_none() {
             return Err(RunError::Usage("what is demanded is told by --admin".to_owned()));
         }
-        self.measuring.run(self.users(), self.together + 1, |run, others| self.measure(run, others))
+        self.measuring.run(&self.common, self.users(), self.together + 1, |run, others| self.measure(run, others))
     }
 
     fn slow(&self) -> u32 {

@@ -2,6 +2,7 @@
 
 use super::run::Run;
 use crate::load::slow::{Pace, Slow as Session};
+use crate::series::Series;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,9 +29,9 @@ impl Reading {
         let page = run.metrics().ok().flatten()?;
         Some(Self {
             seconds: began.elapsed().as_secs_f64(),
-            rss: page.sum("process_resident_memory_bytes"),
-            outbound: page.sum("ringpost_outbound_bytes"),
-            closed: page.sum_where("ringpost_closed_total", "reason=\"slow_consumer\""),
+            rss: page.sum(Series::RESIDENT),
+            outbound: page.sum(Series::OUTBOUND),
+            closed: page.sum(Series::CLOSED_SLOW),
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::beside::Others;
 use super::measuring::{Measuring, Returning};
 use super::messages::{self, Moment};
-use super::run::{Run, RunError};
+use super::run::{Common, Run, RunError};
 use crate::load::Stage;
 use crate::report::Report;
 use crate::scenario::crowd::{self, Crowd, Scene};
@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
 #[command(after_help = EXAMPLES, mut_arg("within", |arg| arg.default_value("60s")))]
 pub struct Storm {
     #[command(flatten)]
-    measuring: Measuring,
+    common: Common,
     /// Users who drop and come back, one session each.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
@@ -47,6 +47,8 @@ pub struct Storm {
     spread: Duration,
     #[command(flatten)]
     returning: Returning,
+    #[command(flatten)]
+    measuring: Measuring,
 }
 
 impl Storm {
@@ -60,6 +62,7 @@ impl Storm {
         };
         Storming {
             command: "storm",
+            common: &self.common,
             measuring: &self.measuring,
             shape,
             messages: self.messages,
@@ -86,6 +89,7 @@ pub struct Shape {
 /// What `storm` and `backlog` do alike.
 pub struct Storming<'a> {
     pub command: &'static str,
+    pub common: &'a Common,
     pub measuring: &'a Measuring,
     pub shape: Shape,
     pub messages: u64,
@@ -99,7 +103,7 @@ pub struct Storming<'a> {
 impl Storming<'_> {
     pub fn run(&self) -> Result<bool, RunError> {
         let unit = self.shape.leavers + self.shape.writers;
-        self.measuring.run(self.shape.users, unit, |run, others| self.measure(run, others))
+        self.measuring.run(self.common, self.shape.users, unit, |run, others| self.measure(run, others))
     }
 
     fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {

@@ -2,6 +2,7 @@
 
 use super::meanwhile::meanwhile;
 use super::run::Run;
+use crate::series::Series;
 use crate::upkeep::{Look, Work};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn look(run: &Run) -> Option<Look> {
     let work = |count, seconds| Work { count: page.sum(count), seconds: page.sum(seconds) };
     Some(Look {
         at: run.shared.clock.now(),
-        checkpoints: work("ringpost_store_checkpoints_total", "ringpost_store_checkpoint_seconds_total"),
-        merges: work("ringpost_store_compactions_total", "ringpost_store_compaction_seconds_total"),
+        checkpoints: work(Series::CHECKPOINTS, Series::CHECKPOINT_SECONDS),
+        merges: work(Series::MERGES, Series::MERGE_SECONDS),
     })
 }
