@@ -52,6 +52,35 @@ fn parse_cpu_ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
+/// Processor time of all processors together, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processors {
+    pub used: u64,
+    /// What programs wanted and the host of a virtual machine gave to others.
+    pub stolen: u64,
+}
+
+/// Of this machine since its start; `None` where nobody tells it.
+pub fn processors() -> Option<Processors> {
+    parse_processors(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal, and guests, who are in user and nice.
+fn parse_processors(stat: &str) -> Option<Processors> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, stolen, ..] = ticks[..] else { return None };
+    Some(Processors { used: user + nice + system + irq + softirq, stolen })
+}
+
+impl Processors {
+    /// Of what was wanted since `before`, the share that was stolen, percent; `None` where nothing was wanted.
+    pub fn stolen_since(&self, before: &Self) -> Option<f64> {
+        let (used, stolen) = (self.used.saturating_sub(before.used), self.stolen.saturating_sub(before.stolen));
+        (used + stolen > 0).then(|| 100.0 * stolen as f64 / (used + stolen) as f64)
+    }
+}
+
 fn number(path: &str) -> Option<u64> {
     number_list(path).first().copied()
 }
@@ -75,6 +104,17 @@ mod tests {
     fn processor_time_survives_a_strange_process_name() {
         let stat = "42 (a b) c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 100 1000 10";
         assert_eq!(parse_cpu_ticks(stat), Some(300));
+    }
+
+    #[test]
+    fn what_the_host_took_is_a_share_of_what_was_wanted() {
+        let at = |text| parse_processors(text).unwrap();
+        let before = at("cpu  100 10 50 9000 70 1 4 20 33 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        assert_eq!(before, Processors { used: 165, stolen: 20 });
+        let after = at("cpu  160 10 80 9900 90 1 4 40 33 0\n");
+        assert_eq!(after.stolen_since(&before), Some(100.0 * 20.0 / 110.0));
+        assert_eq!((after.stolen_since(&after), parse_processors("cpu  1 2 3\n")), (None, None));
+        assert!(processors().is_some_and(|now| now.used > 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the commands that send messages report alike.
 
-use super::run::{Cpu, Run};
+use super::run::{Cpu, Run, STOLEN};
 use crate::metrics::Metrics;
 use crate::report::{Latencies, Report};
 use crate::scenario::crowd::Crowd;
@@ -103,6 +103,8 @@ pub struct Span {
     pub delivered: u64,
     /// Processor time of the gateway in microseconds, where it is told.
     pub server_micros: Option<f64>,
+    /// Percent of the processor time wanted on this machine that it was not given.
+    stolen: Option<f64>,
     metrics: Option<(Metrics, Metrics)>,
 }
 
@@ -123,6 +125,7 @@ impl Moment {
             acknowledged: self.acknowledged - before.acknowledged,
             delivered: self.delivered - before.delivered,
             server_micros: server.map(|used| used.as_secs_f64() * 1e6),
+            stolen: self.cpu.stolen_since(&before.cpu),
             metrics: self.metrics.clone().zip(before.metrics.clone()),
         }
     }
@@ -134,7 +137,7 @@ impl Moment {
         self.cpu.figures(&before.cpu, span.acknowledged, report);
         let used = self.cpu.own.saturating_sub(before.cpu.own).as_secs_f64();
         report.figure("own_cpu", 100.0 * used / span.seconds, "% of one core");
-        span.server_times(report);
+        span.percentiles(report);
         if let (Some(syncs), Some(records)) = (span.grown(Series::FDATASYNCS), span.grown(Series::RECORDS)) {
             report.figure("records_per_fdatasync", records / syncs.max(1.0), "records");
             report.figure("fdatasyncs", syncs / span.seconds, "/s");
@@ -143,8 +146,14 @@ impl Moment {
 }
 
 impl Span {
-    /// Enters what the gateway says that it took inside: direct messages and those to groups, commits, turns of its loops.
+    /// Enters what the gateway says that it took inside, and how far the host of this machine let it.
     pub fn server_times(&self, report: &mut Report) {
+        self.percentiles(report);
+        report.figure_if_known("stolen_cpu", self.stolen, STOLEN);
+    }
+
+    /// Of direct messages and those to groups, commits, turns of its loops.
+    fn percentiles(&self, report: &mut Report) {
         let Some((now, then)) = &self.metrics else { return };
         for (told, series) in [
             ("server_send_direct", Series::SEND_DIRECT),

@@ -236,7 +236,7 @@ impl Run {
     pub fn cpu(&self) -> Cpu {
         let told = || Some(Duration::from_secs_f64(self.metrics().ok()??.sum(Series::CPU).max(0.0)));
         let server = self.common.server_pid.map_or_else(told, limits::cpu);
-        Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default() }
+        Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default(), all: limits::processors() }
     }
 
     /// What the gateway counts, with every series that is relied on; nothing where --admin was not given.
@@ -261,11 +261,16 @@ impl Run {
     }
 }
 
+/// The unit of `stolen_cpu`.
+pub const STOLEN: &str = "% of the processor time wanted on this machine went to others on its host";
+
 /// Processor time at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     pub server: Option<Duration>,
     pub own: Duration,
+    /// Of everything on this machine, where that is told.
+    pub all: Option<limits::Processors>,
 }
 
 impl Cpu {
@@ -276,5 +281,12 @@ impl Cpu {
             report.figure("server_cpu_each", each(now.saturating_sub(then)), "us");
         }
         report.figure("own_cpu_each", each(self.own.saturating_sub(before.own)), "us");
+        report.figure_if_known("stolen_cpu", self.stolen_since(before), STOLEN);
+    }
+
+    /// Percent of the processor time wanted here since `before` that the host of this machine gave to others. Where that is much,
+    /// latencies say more about the host than about anything on it.
+    pub fn stolen_since(&self, before: &Cpu) -> Option<f64> {
+        self.all?.stolen_since(&before.all?)
     }
 }
