@@ -4,6 +4,7 @@
 //! Guarantees: a bounded number of slices; a latency belongs to the slice of its scheduled time, so that a stall shows when it
 //! began. Never does: reading a clock.
 
+use crate::limits::Processors;
 use crate::report::Latencies;
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 pub const MOST_SLICES: usize = 256;
 const MIB: f64 = 1_048_576.0;
 
-/// What the gateway said of itself at one moment.
+/// What the gateway said of itself at one moment, and what this machine had been given until then.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     /// Since the load began.
@@ -19,12 +20,13 @@ pub struct Sample {
     pub rss_mib: f64,
     /// The trees on disk, and the log that they do not hold; where it was told.
     pub store_mib: Option<f64>,
+    pub processors: Option<Processors>,
 }
 
 impl Sample {
     /// From bytes.
-    pub fn new(seconds: f64, rss: u64, store: Option<f64>) -> Self {
-        Self { seconds, rss_mib: rss as f64 / MIB, store_mib: store.map(|bytes| bytes / MIB) }
+    pub fn new(seconds: f64, rss: u64, store: Option<f64>, processors: Option<Processors>) -> Self {
+        Self { seconds, rss_mib: rss as f64 / MIB, store_mib: store.map(|bytes| bytes / MIB), processors }
     }
 }
 
@@ -40,6 +42,8 @@ pub struct Point {
     pub push_max_us: Option<u64>,
     pub rss_mib: Option<f64>,
     pub store_mib: Option<f64>,
+    /// Of the processor time wanted since the sample of the slice before, what the host of this machine gave to others.
+    pub stolen_percent: Option<f64>,
 }
 
 /// Latencies of one worker, by slice.
@@ -106,10 +110,13 @@ pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample])
             }
         }
     }
+    let mut before = samples.first();
     let point = |(index, (sent, push)): (usize, &(Latencies, Latencies))| {
         let (sent, push) = (sent.percentiles(), push.percentiles());
         let (start, end) = (index as f64 * width, (index + 1) as f64 * width);
         let sample = samples.iter().rfind(|sample| (start..end).contains(&sample.seconds));
+        let stolen = sample.zip(before).and_then(|(now, then)| now.processors?.stolen_since(&then.processors?));
+        before = sample.or(before);
         Point {
             seconds: end,
             sent: sent.map_or(0, |p| p.count),
@@ -119,6 +126,7 @@ pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample])
             push_max_us: push.map(|p| p.max_us),
             rss_mib: sample.map(|sample| sample.rss_mib),
             store_mib: sample.and_then(|sample| sample.store_mib),
+            stolen_percent: stolen,
         }
     };
     sums.iter().enumerate().map(point).collect()
@@ -141,12 +149,18 @@ mod tests {
             worker.sent(10 * SECOND, 10 * SECOND + MS);
             worker.push(12 * SECOND - 1, 15 * SECOND);
         }
-        let samples = [Sample::new(0.1, 1 << 20, None), Sample::new(1.5, 3 << 20, Some(1_048_576.0))];
+        let at = |used, stolen| Some(Processors { used, stolen });
+        let samples = [
+            Sample::new(0.1, 1 << 20, None, at(100, 20)),
+            Sample::new(0.9, 1 << 20, None, at(200, 20)),
+            Sample::new(1.5, 3 << 20, Some(1_048_576.0), at(275, 45)),
+        ];
         assert_eq!(workers[0].each().collect::<Vec<_>>(), [(10 * SECOND, MS)]);
         let points = points(workers.iter(), &samples);
         assert_eq!(points.iter().map(|p| (p.seconds, p.sent)).collect::<Vec<_>>(), [(1.0, 2), (2.0, 0)]);
         assert!(points[0].sent_p99_us.unwrap().abs_diff(1_000) <= 10 && points[0].push_p99_us.is_none());
         assert!(points[1].push_p99_us.unwrap() >= 2_900_000);
+        assert_eq!((points[0].stolen_percent, points[1].stolen_percent), (Some(0.0), Some(25.0)));
         assert_eq!((points[0].rss_mib, points[1].rss_mib, points[1].store_mib), (Some(1.0), Some(3.0), Some(1.0)));
     }
 

@@ -1,10 +1,11 @@
 //! Whether the gateway's memory grows under load.
 //!
-//! Owns: samples of its resident memory and of its store, about two hundred over a run and at most one a second. Never does:
+//! Owns: samples of its resident memory, of its store and of the processors, about two hundred over a run and at most one a second. Never does:
 //! judging; a slope is a figure, and what it may be an aim.
 
 use super::meanwhile::meanwhile;
 use super::run::Run;
+use crate::limits;
 use crate::over_time::Sample;
 use crate::report::Report;
 use std::sync::atomic::Ordering;
@@ -27,7 +28,7 @@ pub fn watch<T>(run: &Run, every: Duration, samples: &mut Vec<Sample>, load: imp
         // One that did not answer once may answer the next time.
         if let Some((rss, store)) = run.server_memory() {
             run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
-            samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store));
+            samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store, limits::processors()));
         }
     };
     meanwhile(every, look, load)
@@ -67,7 +68,8 @@ mod tests {
     use super::*;
 
     fn of(samples: impl Iterator<Item = (u32, f64)>) -> Vec<(&'static str, f64)> {
-        let sample = |(seconds, rss_mib)| Sample { seconds: f64::from(seconds), rss_mib, store_mib: None };
+        let sample =
+            |(seconds, rss_mib)| Sample { seconds: f64::from(seconds), rss_mib, store_mib: None, processors: None };
         let mut report = Report::default();
         figures(&samples.map(sample).collect::<Vec<_>>(), &mut report);
         report.figures.iter().map(|figure| (figure.name, figure.value)).collect()
