@@ -135,7 +135,7 @@ pub(super) fn make_segments(segments: &Receiver<MakeAhead>, shared: &Shared) {
     step_back();
     for work in segments {
         match work.run(&|| shared.closing.load(Relaxed)) {
-            Ok(()) => drop(shared.stats.segments_ahead.fetch_add(1, Relaxed)),
+            Ok(made) => drop(shared.stats.segments_ahead.fetch_add(u64::from(made), Relaxed)),
             Err(error) => {
                 eprintln!("store: cannot make a segment of the log ahead: {error}; a message will wait for it")
             }

@@ -76,13 +76,13 @@ pub struct MakeAhead {
 }
 
 impl MakeAhead {
-    /// Until it is made, or `stop` says so. An error is the disk's: nothing is lost by it.
-    pub fn run(self, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    /// Until it is made, or `stop` says so. Returns whether it was made. An error is the disk's: nothing is lost by it.
+    pub fn run(self, stop: &dyn Fn() -> bool) -> io::Result<bool> {
         let path = self.dir.join(NAME);
         let made = self.make(&path, stop);
         let (state, told) = match made {
-            Ok(Some(empty)) => (State::Made(empty), Ok(())),
-            Ok(None) => (State::Failed, Ok(())),
+            Ok(Some(empty)) => (State::Made(empty), Ok(true)),
+            Ok(None) => (State::Failed, Ok(false)),
             Err(error) => (State::Failed, Err(error)),
         };
         if matches!(state, State::Failed) {
