@@ -33,11 +33,15 @@ pub fn add_all(ranges: &mut Ranges, more: &[(Seq, Seq)]) {
     }
 }
 
-/// Of more than `most` the oldest two become one, with what lies between them, until there are no more than that.
-pub fn settle(ranges: &mut Ranges, most: usize) {
-    while ranges.len() > most.max(1) {
-        let (from, _) = ranges.remove(0);
-        ranges[0].0 = from;
+/// The end of a range that has none.
+pub const OPEN: Seq = i64::MAX as Seq;
+
+/// There are at most `most`, and the last one of so many has no end: whatever comes is in it. So nothing that was outside of them
+/// comes in later, but for what is newer than all of them.
+pub fn bound(ranges: &mut Ranges, most: usize) {
+    ranges.truncate(most);
+    if ranges.len() == most {
+        ranges.last_mut().into_iter().for_each(|last| last.1 = OPEN);
     }
 }
 
@@ -97,16 +101,24 @@ mod tests {
                 prop_assert_eq!(len(&below), model.range(15..).count() as u64);
                 prop_assert!((1..50).all(|seq| end_of(&ranges, seq).is_some() == model.contains(&seq)));
             }
-            settle(&mut ranges, 2);
+            let before = ranges.clone();
+            bound(&mut ranges, 2);
             prop_assert!(ranges.len() <= 2 && model.iter().all(|seq| end_of(&ranges, *seq).is_some()));
+            // What lies before the last of them is as it was.
+            let last = ranges.last().map_or(u64::MAX, |last| last.0);
+            prop_assert!((1..50).take_while(|seq| *seq < last).all(|seq| end_of(&ranges, seq) == end_of(&before, seq)));
         }
     }
 
     #[test]
-    fn of_too_many_the_oldest_become_one() {
-        let mut ranges: Ranges = [(1, 2), (5, 6), (9, 9), (20, 30)].into_iter().collect();
-        settle(&mut ranges, 3);
-        assert_eq!(ranges[..], [(1, 6), (9, 9), (20, 30)]);
+    fn the_last_of_as_many_as_there_may_be_has_no_end() {
+        let mut ranges: Ranges = [(1, 2), (5, 6)].into_iter().collect();
+        bound(&mut ranges, 3);
+        assert_eq!(ranges[..], [(1, 2), (5, 6)]);
         assert!(!add(&mut ranges, 7, 6), "no range");
+        add(&mut ranges, 9, 9);
+        bound(&mut ranges, 3);
+        assert_eq!(ranges[..], [(1, 2), (5, 6), (9, OPEN)]);
+        assert!(!add(&mut ranges, 20, 30), "it is in it");
     }
 }

@@ -21,12 +21,14 @@ pub enum RegisterKey {
     ToldRead(ConversationId, UserKey),
     /// From this position on, up to the value, records had expired before any device of the user had them: it was never
     /// given them, though its Delivered registers are beyond. They are one set of positions: a register reads as the end of
-    /// what it begins in the midst of. Beyond [`MISSED_RANGES`] ranges the two oldest become one, with what lies between.
+    /// what it begins in the midst of. The last of [`MISSED_RANGES`] ranges has no end ([`ranges::OPEN`](crate::ranges::OPEN)).
     Missed(ConversationId, UserKey, Seq),
 }
 
-/// Ranges that are kept apart for a user who missed something.
-pub const MISSED_RANGES: usize = 16;
+/// Ranges that are kept for a user who missed something. From the beginning of the last one on nothing of that conversation is
+/// shown as received by that user any more: were older ones made one instead, with what lies between them, messages that were
+/// shown as received or read would not be any longer.
+pub const MISSED_RANGES: usize = 32;
 
 impl RegisterKey {
     pub fn conversation(&self) -> ConversationId {

@@ -1,9 +1,11 @@
-//! What has expired: no answer shows it, and every answer says that it is gone.
+//! What has expired: no answer shows it, and every answer says that it is gone. And what members missed, of that or of what is
+//! kept.
 #![allow(clippy::panic)] // a suite of tests: whoever runs it wants the panic
 
 use super::samples::{append, appended, device, fill, load, load_user, raise, room, seqs, text, user};
 use super::{Driver, ask};
-use crate::{Outcome, Ranges, ReadRange, RegisterKey, StoreRequest};
+use crate::ranges::OPEN;
+use crate::{MISSED_RANGES, Outcome, Ranges, ReadRange, RegisterKey, StoreRequest};
 use ringpost_proto::id::{Seq, UserKey};
 use std::sync::Arc;
 
@@ -82,27 +84,59 @@ pub(super) fn unread(store: &mut dyn Driver) {
 /// What a member missed is a register as others are, and its senders are told of it.
 pub(super) fn missed(store: &mut dyn Driver) {
     let Some(room) = half_expired(store) else { return };
+    missed_of(store, &room);
+}
+
+/// Also where nothing has expired.
+pub(super) fn missed_and_kept(store: &mut dyn Driver) {
+    let room = room("ann", "bob");
+    fill(store, &room, "ann", 1, 6);
+    raise(store, vec![(RegisterKey::Delivered(room.id, user("bob"), device("phone")), 1)]);
+    missed_of(store, &room);
+}
+
+/// From the last of as many ranges as there may be nothing is shown as received.
+pub(super) fn missed_too_often(store: &mut dyn Driver) {
+    let room = room("ann", "bob");
+    let head = 2 * MISSED_RANGES as Seq + 10;
+    fill(store, &room, "ann", 1, head);
+    let kept = MISSED_RANGES as Seq - 1;
+    let mut apart: Vec<_> = (0..kept).map(|n| (2 * n + 1, 2 * n + 1)).collect();
     let missed = |from| RegisterKey::Missed(room.id, user("bob"), from);
-    let told = |store: &mut dyn Driver, delivered, missed_now: &[(Seq, Seq)]| {
-        for _ in 0..2 {
-            let entries = load_user(store, "ann", None, 10).entries;
-            assert!(entries.iter().all(|entry| entry.peer_delivered == delivered));
-            assert!(entries.iter().all(|entry| entry.peer_excluded == ranges(missed_now)), "{entries:?}");
-            let own = load_user(store, "bob", None, 10).entries;
-            assert!(own.iter().all(|entry| entry.peer_excluded.is_empty()), "what bob missed is not for bob");
-            let registers = load(store, &room).map(|state| state.registers).unwrap_or_default();
-            for (from, to) in missed_now {
-                assert!(registers.contains(&(missed(*from), *to)), "{registers:?}");
-            }
-            store.reopen();
-        }
-    };
+    raise(store, (0..kept + 5).map(|n| (missed(2 * n + 1), 2 * n + 1)).collect());
+    raise(store, vec![(RegisterKey::Delivered(room.id, user("bob"), device("phone")), head)]);
+    apart.push((2 * kept + 1, head));
+    listed(store, &room, head, &apart);
+    let registers = load(store, &room).map(|state| state.registers).unwrap_or_default();
+    assert!(registers.contains(&(missed(2 * kept + 1), OPEN)), "{registers:?}");
+}
+
+fn missed_of(store: &mut dyn Driver, room: &super::samples::Room) {
+    let missed = |from| RegisterKey::Missed(room.id, user("bob"), from);
     let phone = RegisterKey::Delivered(room.id, user("bob"), device("phone"));
-    told(store, 1, &[]);
-    raise(store, vec![(missed(2), 3), (phone, 6)]);
-    told(store, 6, &[(2, 3)]);
-    raise(store, vec![(missed(2), 2)]);
-    told(store, 6, &[(2, 3)]);
-    raise(store, vec![(missed(3), 4), (missed(6), 6)]);
-    told(store, 6, &[(2, 4), (6, 6)]);
+    listed(store, room, 1, &[]);
+    for (raises, missed_now) in [
+        (vec![(missed(2), 3), (phone, 6)], &[(2, 3)][..]),
+        (vec![(missed(2), 2)], &[(2, 3)]),
+        (vec![(missed(3), 4), (missed(6), 6)], &[(2, 4), (6, 6)]),
+    ] {
+        raise(store, raises);
+        listed(store, room, 6, missed_now);
+        let registers = load(store, room).map(|state| state.registers).unwrap_or_default();
+        let all = missed_now.iter().all(|(from, to)| registers.contains(&(missed(*from), *to)));
+        assert!(all, "{registers:?}");
+    }
+}
+
+/// What ann's list says of bob, before and after a restart.
+fn listed(store: &mut dyn Driver, room: &super::samples::Room, delivered: Seq, missed: &[(Seq, Seq)]) {
+    for _ in 0..2 {
+        let entries = load_user(store, "ann", None, 10).entries;
+        assert!(entries.iter().any(|entry| entry.conversation == room.id));
+        assert!(entries.iter().all(|entry| entry.peer_delivered == delivered));
+        assert!(entries.iter().all(|entry| entry.peer_excluded == ranges(missed)), "{entries:?}");
+        let own = load_user(store, "bob", None, 10).entries;
+        assert!(own.iter().all(|entry| entry.peer_excluded.is_empty()), "what bob missed is not for bob");
+        store.reopen();
+    }
 }

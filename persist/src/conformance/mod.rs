@@ -70,6 +70,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("what has expired is told to whoever reads", expiry::told),
     ("what has expired is not unread", expiry::unread),
     ("what a member missed is kept, and its senders are told", expiry::missed),
+    ("what a member missed though it has not expired is told as well", expiry::missed_and_kept),
+    ("who missed too often is shown as receiving nothing from there on", expiry::missed_too_often),
     ("a document is written on the version that one knows", small::documents),
     ("an item is handed out once", small::once),
     ("reserved requests are answered Unimplemented", reserved),

@@ -175,7 +175,7 @@ impl Conversation {
         } else if let RegisterKey::Missed(_, user, from) = key {
             let missed = self.missed.entry(user.clone()).or_default();
             ranges::add(missed, *from, value);
-            ranges::settle(missed, MISSED_RANGES);
+            ranges::bound(missed, MISSED_RANGES);
         }
     }
 
@@ -341,11 +341,11 @@ impl Conversation {
 
     /// What of it up to `upto` the others did not get and will not.
     fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Ranges {
-        let peer = view::peer_of(kind, user).and_then(|peer| self.roster.member(peer));
-        // Where all is kept nobody missed anything.
-        let missed = self.missed.iter().filter(|(other, _)| self.gone > 0 && *other != user);
+        let peer = view::peer_of(kind, user);
+        let is_group = matches!(kind, ConversationKind::Group);
+        let missed = self.missed.iter().filter(|(other, _)| Some(*other) == peer || is_group && *other != user);
         let missed = missed.map(|(_, missed)| &missed[..]);
-        view::excluded(peer, missed, upto)
+        view::excluded(peer.and_then(|peer| self.roster.member(peer)), missed, upto)
     }
 
     fn ticks_of(&self, user: &UserKey) -> Vec<(DeviceId, Seq, Seq)> {

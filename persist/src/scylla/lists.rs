@@ -67,14 +67,14 @@ impl Db {
         // Of a direct conversation, whose two sides its kind names, which a log has from its first record on.
         let Some(prefix) = self.prefix(id).await? else { return Ok(None) };
         let peer = view::peer_of(&prefix.kind, &user);
-        let ((peer_delivered, peer_read), prefix) = match (&*prefix.kind, peer) {
-            (ConversationKind::Group, _) => ((own.told_delivered, own.told_read), prefix),
-            (ConversationKind::Direct(_), None) => ((0, 0), prefix),
+        let ((peer_delivered, peer_read), missed, prefix) = match (&*prefix.kind, peer) {
+            (ConversationKind::Group, _) => ((own.told_delivered, own.told_read), Ranges::new(), prefix),
+            (ConversationKind::Direct(_), None) => ((0, 0), Ranges::new(), prefix),
             (ConversationKind::Direct(_), Some(peer)) => {
                 let progress = self.progress(&id, peer).await?;
                 let others = (progress.most_delivered(), progress.shown().of(progress.read));
                 let Some(prefix) = self.prefix(id).await? else { return Ok(None) };
-                (others, prefix)
+                (others, progress.missed, prefix)
             }
         };
         let Some(member) = prefix.roster.member(&user) else { return Ok(None) };
@@ -95,8 +95,8 @@ impl Db {
             unread: member.counted(prefix.ordinal).saturating_sub(own.read_counted),
             peer_delivered,
             peer_read,
-            // Nothing expires here, so nobody missed anything.
-            peer_excluded: view::excluded(peer, std::iter::empty(), peer_delivered),
+            // Of a group it takes the rows of all members, which nothing else here reads.
+            peer_excluded: view::excluded(peer, std::iter::once(&missed[..]), peer_delivered),
             gone: Ranges::new(),
             ticks: own.ticks(),
         }))

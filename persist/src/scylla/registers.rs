@@ -105,7 +105,7 @@ fn ranges_of(cells: Devices) -> Result<Ranges, Failed> {
         let from: Seq = from.parse().map_err(|_| Failed::unreadable("a position"))?;
         ranges::add(&mut missed, from, unsigned(to));
     }
-    ranges::settle(&mut missed, MISSED_RANGES);
+    ranges::bound(&mut missed, MISSED_RANGES);
     Ok(missed)
 }
 

@@ -89,7 +89,7 @@ impl Router {
         let Some(room) = self.conversations.get_mut(key) else { return };
         let relates = room.relates_anew(&record);
         let answered = room.answers(&record).filter(|_| self.settings.new_conversations > 0);
-        room.apply(&record);
+        self.counters.expired_undelivered += room.apply(&record);
         if record.kind == Kind::Erase {
             room.forget_read(record.ref_seq);
         }

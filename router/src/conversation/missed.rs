@@ -53,7 +53,7 @@ impl Conversation {
         if !missed.is_empty() {
             let known = &mut self.member_progress(member).missed;
             ranges::add_all(known, missed);
-            ranges::settle(known, MISSED_RANGES);
+            ranges::bound(known, MISSED_RANGES);
         }
     }
 

@@ -242,8 +242,8 @@ impl Conversation {
         self.is_idle() && !awaits && now_ms >= self.used_ms + REST_MS
     }
 
-    /// Takes a committed record in: it is the next one.
-    fn apply(&mut self, record: &Record) {
+    /// Takes a committed record in: it is the next one. Returns how many records are missed now by those who passed over them.
+    fn apply(&mut self, record: &Record) -> u64 {
         debug_assert_eq!(record.seq, self.head + 1);
         self.head = record.seq;
         self.last = Last::of(record);
@@ -253,22 +253,21 @@ impl Conversation {
             Kind::Erase => self.tail.erase(record.ref_seq),
             _ => {}
         }
-        self.remember(record);
+        self.remember(record)
     }
 
-    /// Keeps in memory what is needed of a record of the log.
-    fn remember(&mut self, record: &Record) {
+    /// Keeps in memory what is needed of a record of the log. Returns how many records are missed now by those who passed over
+    /// them.
+    fn remember(&mut self, record: &Record) -> u64 {
         let (sender, device) = (self.member(&record.sender), record.device);
         if let Some(sender) = sender {
             self.known.add(Sent::of(record, sender));
         }
         let brief = Brief::of(record, &self.roster);
         self.tail.push(brief.clone());
-        if let Some(sender) = sender {
-            // A device has its own record from SENT: if it had everything before, it has everything.
-            self.advance_own(sender, device);
-        }
-        self.advance_unsent(&brief);
+        // A device has its own record from SENT: if it had everything before, it has everything.
+        let own = sender.map_or(0, |sender| self.advance_own(sender, device));
+        own + self.advance_unsent(&brief)
     }
 
     fn load(&mut self, state: ConversationState) {

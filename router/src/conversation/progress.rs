@@ -160,37 +160,42 @@ impl Conversation {
         !own && record.is_for(member) && !record.leaves_out(at)
     }
 
-    /// A record that is not sent to this device, such as its own, was appended or read back.
-    pub(super) fn advance_own(&mut self, member: MemberAt, device: DeviceId) {
+    /// A record that is not sent to this device, such as its own, was appended or read back. Returns how many records are missed
+    /// now.
+    pub(super) fn advance_own(&mut self, member: MemberAt, device: DeviceId) -> u64 {
         let delivered = self.device(member, device).delivered;
         let skipped = self.skip_unsent(member, device, delivered);
-        if skipped > delivered {
-            let before = self.delivered_to(member);
-            let progress = self.device(member, device);
-            (progress.delivered, progress.dirty) = (skipped, true);
-            self.dirty = true;
-            self.miss(member, &Ranges::new(), before, skipped);
-            self.advance_read(member, 0);
+        if skipped <= delivered {
+            return 0;
         }
+        let before = self.delivered_to(member);
+        let progress = self.device(member, device);
+        (progress.delivered, progress.dirty) = (skipped, true);
+        self.dirty = true;
+        let missed = self.miss(member, &Ranges::new(), before, skipped);
+        self.advance_read(member, 0);
+        missed
     }
 
     /// What is said about a record of a group is sent to those who may see that one, and slices to their devices: the others
-    /// are past it.
-    pub(super) fn advance_unsent(&mut self, record: &Brief) {
+    /// are past it. Returns how many records are missed now.
+    pub(super) fn advance_unsent(&mut self, record: &Brief) -> u64 {
         let sliced = record.is_sliced();
         if !sliced && (!self.is_group() || !matches!(record.kind, Kind::Edit | Kind::Erase | Kind::Reaction)) {
-            return;
+            return 0;
         }
+        let mut missed = 0;
         for at in 0..self.progress.len() as MemberAt {
             if self.roster.get(at).is_some_and(|member| member.is_current() && (sliced || !record.is_for(member))) {
                 let before = self.delivered_to(at);
                 let devices = self.member_progress(at).devices.iter().map(|it| it.device);
                 let devices: SmallVec<[DeviceId; 1]> = devices.collect();
-                devices.into_iter().for_each(|device| self.advance_own(at, device));
+                missed += devices.into_iter().map(|device| self.advance_own(at, device)).sum::<u64>();
                 let moved = self.delivered_to(at) > before;
                 self.member_progress(at).untold |= sliced && moved;
             }
         }
+        missed
     }
 
     /// Moves a device's register. Returns whether it moved. A record may have been read from the log, pushed and acknowledged

@@ -33,7 +33,7 @@ fn states(world: &mut World, conn: ConnRef, conversation: Option<v1::Peer>, seq:
     }
 }
 
-fn undelivered(world: &World) -> u64 {
+pub fn undelivered(world: &World) -> u64 {
     world.routers.iter().map(|router| router.counters().expired_undelivered).sum()
 }
 

@@ -1,9 +1,10 @@
 //! Messages with a ciphertext for each device that have none for any device of a receiver: nobody is told that it has them.
 
-use crate::expiry::told;
+use crate::expiry::{told, undelivered};
 use crate::groups::{leave, three, to};
 use crate::slices::{payloads, sliced};
 use crate::world::{World, cmid, text, wire};
+use ringpost_persist::MISSED_RANGES;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::id::DeviceId;
 use ringpost_proto::v1;
@@ -57,6 +58,54 @@ fn what_was_sent_before_its_receiver_had_a_device_is_not_shown_as_delivered() {
 }
 
 #[test]
+fn a_sender_who_was_away_is_told_at_its_return() {
+    for swap in [0, 1] {
+        let mut world = World::new(2);
+        world.swap = swap;
+        world.link("alice", &["phone", "laptop"]);
+        let alice = world.open("alice", "phone");
+        world.sent(alice, sliced("bob", 1, &[("alice", "laptop")])).unwrap();
+        world.sent(alice, text("bob", cmid(2), "hi")).unwrap();
+        world.close(alice);
+        let bob = world.open("bob", "phone");
+        assert_eq!(world.pushed(bob), [2]);
+        world.ack(bob, 1);
+        world.advance(10_000);
+        let alice = world.open("alice", "phone");
+        assert_eq!(told(&mut world, alice), Some((2, vec![(1, 1)])));
+    }
+}
+
+#[test]
+fn nothing_that_was_shown_as_received_is_taken_back_however_much_is_missed() {
+    let mut world = World::new(2);
+    world.link("alice", &["phone", "laptop"]);
+    let alice = world.open("alice", "phone");
+    let pairs = MISSED_RANGES as u64 + 8;
+    for n in 1..=pairs as u32 {
+        world.sent(alice, sliced("bob", 2 * n, &[("alice", "laptop")])).unwrap();
+        world.sent(alice, text("bob", cmid(2 * n + 1), "hi")).unwrap();
+    }
+    let bob = world.open("bob", "phone");
+    let mut shown = vec![State::Sent; 2 * pairs as usize];
+    for acked in (1..=pairs).step_by(9).chain([pairs]) {
+        world.ack(bob, acked);
+        world.advance(3_000);
+        let now: Vec<_> = (1..=2 * pairs).map(|seq| state(&mut world, alice, seq)).collect();
+        let fell = shown.iter().zip(&now).any(|(before, now)| *before == State::Delivered && *now != State::Delivered);
+        assert!(!fell, "{now:?}");
+        assert!(now.iter().step_by(2).all(|state| *state == State::Sent), "{now:?}");
+        shown = now;
+    }
+    // From the last one that there is room for nothing more is shown as received.
+    let received = shown.iter().skip(1).step_by(2).map(|state| *state == State::Delivered);
+    assert!(received.eq((1..=pairs).map(|n| n < MISSED_RANGES as u64)), "{shown:?}");
+    let (delivered, excluded) = told(&mut world, alice).unwrap();
+    assert_eq!((delivered, excluded.len()), (2 * pairs, MISSED_RANGES));
+    assert_eq!(undelivered(&world), pairs);
+}
+
+#[test]
 fn what_is_passed_while_its_receiver_is_here_is_not_shown_as_delivered() {
     let mut world = World::with(2, Faults::none(), |settings| settings.window_pushes = 1);
     world.link("alice", &["phone", "laptop"]);
@@ -78,6 +127,7 @@ fn what_is_passed_while_its_receiver_is_here_is_not_shown_as_delivered() {
     world.advance(3_000);
     assert!(world.pushed(bob).is_empty());
     assert_eq!(told(&mut world, alice), Some((3, vec![(2, 3)])));
+    assert_eq!(undelivered(&world), 2);
     assert_eq!([1, 2, 3].map(|seq| state(&mut world, alice, seq)), [State::Delivered, State::Sent, State::Sent]);
 }
 

@@ -178,6 +178,12 @@ impl Oracle {
         self.linked[device].begins.get(peer).copied().unwrap_or(0)
     }
 
+    /// Whether a device is linked, as far as is known, and was when this record came.
+    pub fn is_linked_since(&self, device: usize, peer: usize, seq: Seq) -> bool {
+        let linked = &self.linked[device];
+        !linked.fresh && !linked.unlinking && linked.gone.is_none() && self.begin(device, peer) < seq
+    }
+
     /// What an app stores after that is not the device's any more.
     pub fn is_gone(&self, device: usize) -> bool {
         self.linked[device].gone.is_some()

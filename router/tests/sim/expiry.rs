@@ -111,10 +111,13 @@ impl Oracle {
         let told = |seq: &Seq| tick.excluded.iter().any(|range| (range.from_seq..=range.to_seq).contains(seq));
         let silent = (since..=gone).find(|seq| own(seq) && self.misses(store, other, user, peer, *seq) && !told(seq));
         ensure(silent.is_none(), || format!("tick: u{user} hears {tick:?}, u{other} never got {silent:?}"))?;
-        // Nor is anything told to be lost that is not. Of too many ranges the oldest are one.
-        let settled = tick.excluded.first().filter(|_| tick.excluded.len() >= MISSED_RANGES).map_or(0, |it| it.to_seq);
+        let silent = (since..=tick.delivered_seq)
+            .find(|seq| own(seq) && self.is_for_no_device(store, other, user, peer, *seq) && !told(seq));
+        ensure(silent.is_none(), || format!("tick: u{user} hears {tick:?}, {silent:?} is for no device of u{other}"))?;
+        // Nor is anything told to be lost that is not. The last of as many ranges as there may be has no end.
+        let bounded = tick.excluded.get(MISSED_RANGES - 1).map_or(Seq::MAX, |range| range.from_seq);
         let kept = |seq: &Seq| {
-            let sent = own(seq) && *seq > settled && self.folded(user, peer).may_see(other, *seq) && told(seq);
+            let sent = own(seq) && *seq < bounded && self.folded(user, peer).may_see(other, *seq) && told(seq);
             let two = [other];
             let all: Vec<usize> = (0..self.users.len()).collect();
             let others = if self.is_group(peer) { &all[..] } else { &two[..] };

@@ -213,18 +213,35 @@ impl Oracle {
         matches!(self.slice_for(device, record), Ok(None))
     }
 
-    /// Whether a message was not for all devices that a user has or had, and no app of it has it, but as one that was taken
-    /// back: it may be told that the user will not get it. Of a key its sender leaves out whom it likes.
+    /// Whether a message has a slice for no device of a user that is linked, or was taken back, and no app of the user has it: it
+    /// may be told that the user will not get it. Of a key its sender leaves out whom it likes.
     pub fn left_out(&self, store: &FaultyStore, other: usize, user: usize, peer: usize, seq: Seq) -> bool {
         let log = store.log(&self.conversation(user, peer));
         let record = log.get(seq as usize - 1).filter(|record| record.kind != Kind::KeyDistribution);
         let devices = self.devices.iter().enumerate().filter(|(_, (of, _))| *of == other);
         record.is_some_and(|record| {
             let mut devices = devices.map(|(device, _)| device);
-            let lacks = devices.any(|device| self.has_no_slice(device, record));
             let taken_back = matches!(record.body, Body::Erased(_));
+            let theirs = if self.is_group(peer) { peer } else { user };
+            let lacks = devices.all(|device| match self.slice_for(device, record) {
+                Ok(Some(_)) => !self.is_linked_since(device, theirs, seq),
+                Ok(None) => true,
+                Err(()) => taken_back,
+            });
             let has = !taken_back && self.received[self.room(user, peer)][other].contains(&seq);
             record.sender != self.users[other] && lacks && !has
+        })
+    }
+
+    /// Whether a message has a slice for no device that a user ever has, so that the user never gets it.
+    pub fn is_for_no_device(&self, store: &FaultyStore, other: usize, user: usize, peer: usize, seq: Seq) -> bool {
+        let log = store.log(&self.conversation(user, peer));
+        let record = log.get(seq as usize - 1).filter(|record| record.kind != Kind::KeyDistribution);
+        let mut devices = self.devices.iter().enumerate().filter(|(_, (of, _))| *of == other);
+        record.is_some_and(|record| {
+            record.sender != self.users[other]
+                && self.folded(user, peer).sees(other, record)
+                && devices.all(|(device, _)| self.has_no_slice(device, record))
         })
     }
 

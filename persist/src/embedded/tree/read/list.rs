@@ -72,7 +72,7 @@ impl Reading<'_> {
             false => Vec::new(),
         };
         let gone = ranges::within(&self.gone(&newest), 1, head);
-        let peer_excluded = self.excluded(&id, &kind, user, peer_delivered, &gone)?;
+        let peer_excluded = self.excluded(&id, &kind, user, peer_delivered)?;
         let unread = match shown && !ranges::within(&gone, progress.read + 1, head).is_empty() {
             // What has gone is counted nowhere: what is left is looked at.
             true => self.unread_after(&id, &newest, &member, progress.read)?,
@@ -105,20 +105,16 @@ impl Reading<'_> {
         }))
     }
 
-    /// What of the log up to `upto` the others did not get and will not. Where all is kept nobody missed anything.
-    fn excluded(
-        &self,
-        id: &ConversationId,
-        kind: &ConversationKind,
-        user: &UserKey,
-        upto: Seq,
-        gone: &Ranges,
-    ) -> Found<Ranges> {
-        let peer = view::peer_of(kind, user);
-        let peer = peer.map(|peer| self.member(id, peer)).transpose()?.flatten();
-        let missed = if gone.is_empty() { Vec::new() } else { self.missed(id)? };
-        let missed = missed.iter().filter(|(other, _)| other != user).map(|(_, missed)| &missed[..]);
-        Ok(view::excluded(peer.as_ref(), missed, upto))
+    /// What of the log up to `upto` the others did not get and will not.
+    fn excluded(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Found<Ranges> {
+        if let ConversationKind::Group = kind {
+            let missed = self.missed(id)?;
+            let missed = missed.iter().filter(|(other, _)| other != user).map(|(_, missed)| &missed[..]);
+            return Ok(view::excluded(None, missed, upto));
+        }
+        let Some(peer) = view::peer_of(kind, user) else { return Ok(Ranges::new()) };
+        let missed = self.row(&keys::missed_key(id, peer), state::decode_missed)?.unwrap_or_default();
+        Ok(view::excluded(self.member(id, peer)?.as_ref(), std::iter::once(&missed[..]), upto))
     }
 
     /// How far the others have received and read, as this user is told.

@@ -33,7 +33,7 @@ impl Staging {
                 let key = keys::missed_key(&conversation, user);
                 let mut missed = self.rows.read(&key, state::decode_missed)?;
                 let grows = ranges::add(&mut missed, *from, value);
-                ranges::settle(&mut missed, MISSED_RANGES);
+                ranges::bound(&mut missed, MISSED_RANGES);
                 grows && self.rows.write(key, state::encode_missed(&missed))
             }
             RegisterKey::Delivered(_, user, device)
