@@ -167,7 +167,7 @@ impl Router {
             match decision {
                 Decision::Append if !held.contains(&waiting.from) => {
                     let edits = room.edits_of(&waiting).unwrap_or_default();
-                    later.extend(room.take_back(waiting, &edits, self.now.unix_us, self.settings.worker));
+                    room.take_back(waiting, &edits, self.now.unix_us, self.settings.worker);
                 }
                 Decision::Append
                 | Decision::Wait

@@ -198,6 +198,65 @@ fn edits_of_a_message_that_is_older_than_memory_are_searched_for() {
 }
 
 #[test]
+fn others_have_their_turn_while_many_edits_are_taken_back_and_who_asked_keeps_its_order() {
+    let mut world = World::new(1);
+    let (group, [alice, bob, _]) = three(&mut world);
+    world.sent(bob, say(2, &group, "secret")).unwrap();
+    for n in 0..100 {
+        world.sent(bob, v1::Send { kind: Kind::Edit as i32, ref_seq: 2, ..say(1_000 + n, &group, "secret") }).unwrap();
+    }
+    let before = world.log(&group).len();
+    world.hold_store = true;
+    let erase = world.send(bob, v1::Send { kind: Kind::Erase as i32, ref_seq: 2, ..say(3, &group, "") });
+    let behind = world.send(bob, say(4, &group, "behind it"));
+    let others: Vec<_> = (0..20).map(|n| world.send(alice, say(100 + n, &group, "beside it"))).collect();
+    world.hold_store = false;
+    world.settle();
+    let log = world.log(&group);
+    let said = said(&log);
+    let at = |wanted: &str| said.iter().position(|(.., text)| text.as_deref() == Some(wanted)).unwrap();
+    // Two appends were made before the others' turn came; from then on there is one of them in each.
+    let runs = said[before..].split(|(kind, ..)| *kind != Kind::Erase).map(<[_]>::len);
+    assert!(runs.enumerate().all(|(n, many)| many <= if n == 0 { 32 } else { 16 }), "{said:?}");
+    let erased = said.iter().position(|(kind, about, _)| *kind == Kind::Erase && *about == 2).unwrap();
+    assert!(at("behind it") > erased);
+    assert_eq!(log.len(), before + 100 + 1 + 1 + 20);
+    assert!(log[1..before].iter().all(|record| record.to_wire().erased));
+    for (conn, id) in others.into_iter().map(|id| (alice, id)).chain([(bob, erase), (bob, behind)]) {
+        assert_eq!(code(&mut world, conn, id), Ok(()));
+    }
+}
+
+#[test]
+fn no_two_records_of_a_log_have_one_id() {
+    let mut world = World::new(1);
+    let (group, [_, bob, _]) = three(&mut world);
+    let edit = |n| v1::Send { kind: Kind::Edit as i32, ref_seq: 2, ..say(n, &group, "secret") };
+    let erase = || v1::Send { kind: Kind::Erase as i32, ref_seq: 2, ..say(9, &group, "") };
+    world.sent(bob, say(2, &group, "secret")).unwrap();
+    world.sent(bob, edit(3)).unwrap();
+    world.sent(bob, edit(4)).unwrap();
+    world.sent(bob, erase()).unwrap();
+    let log = world.log(&group);
+    let ids: std::collections::BTreeSet<_> = log.iter().map(|record| record.cmid).collect();
+    assert_eq!(ids.len(), log.len());
+    // Who has learned one of them and uses it is told of the conflict, and nothing is stored.
+    let made = log.iter().find(|record| record.kind == Kind::Erase && record.ref_seq == 3).unwrap();
+    let taken = v1::Send { client_message_id: made.cmid.to_bytes(), ..say(5, &group, "mine") };
+    assert_eq!(world.sent(bob, taken).unwrap_err().code(), Code::Conflict);
+    assert_eq!(world.log(&group).len(), log.len());
+    // In a conversation with the same beginning they are others: nobody can use one before it is made.
+    let mut other = World::new(1);
+    let (group, [alice, bob, _]) = three(&mut other);
+    other.sent(alice, say(90, &group, "something else")).unwrap();
+    let before = other.log(&group).len() as u64;
+    other.sent(bob, say(2, &group, "secret")).unwrap();
+    other.sent(bob, v1::Send { kind: Kind::Edit as i32, ref_seq: before + 1, ..say(3, &group, "secret") }).unwrap();
+    other.sent(bob, v1::Send { kind: Kind::Erase as i32, ref_seq: before + 1, ..say(9, &group, "") }).unwrap();
+    assert!(other.log(&group).iter().all(|record| record.cmid != made.cmid));
+}
+
+#[test]
 fn a_store_that_does_not_answer_takes_nothing_back_and_is_asked_again() {
     let mut world = World::new(1);
     let (group, [alice, bob, _]) = three(&mut world);
