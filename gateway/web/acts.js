@@ -160,11 +160,11 @@ export class Acts {
     return admin || (own && Date.now() - ms < this.#app.client.limits.eraseMs);
   }
 
-  /** An edit holds its own text, so it goes with the message. */
+  /** Its edits go with it. */
   async #erase(message) {
     const { client, key } = this.#app;
     if (!(await confirmed({ title: 'Delete this message?', words: 'Nobody can read it any more, neither you.', offer: 'Delete' }))) return;
-    for (const ref of [...message.edits, message.seq]) client.send(key, { kind: 'ERASE', ref });
+    client.send(key, { kind: 'ERASE', ref: message.seq });
   }
 
   // ---- conversations

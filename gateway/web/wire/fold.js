@@ -6,7 +6,7 @@ import { isAbout } from './store.js';
 import { rowOf } from './outbox.js';
 
 /** @typedef {{id: string, seq: number, own: boolean, from: string, kind: string, text: string, ms: number, ref?: number,
- *   media?: object, change?: object, erased: boolean, edited: boolean, edits: number[], reactions: {sign: string,
+ *   media?: object, change?: object, erased: boolean, edited: boolean, reactions: {sign: string,
  *   users: string[], mine: boolean}[], status: string, error?: string}} Message */
 
 /** `rows`: what is shown by itself, oldest first; `about`: what is about them; `waiting`: outbox entries of the conversation.
@@ -20,7 +20,7 @@ export function fold({ rows, about, waiting, me, conversation }) {
     const own = row.from === me;
     const id = own && row.cmid ? row.cmid : `seq ${row.seq}`;
     const gone = Boolean(row.erased) || erased.has(row.seq);
-    const message = { ...row, id, own, erased: gone, edited: false, edits: [], reactions: [] };
+    const message = { ...row, id, own, erased: gone, edited: false, reactions: [] };
     message.status = own && row.kind !== 'CHANGE' ? status(conversation, row.seq) : '';
     if (gone) Object.assign(message, { text: '', media: undefined });
     bySeq.set(row.seq, message);
@@ -32,10 +32,9 @@ export function fold({ rows, about, waiting, me, conversation }) {
     if (row.kind === 'REACTION') react(message, row, me);
     if (row.kind !== 'EDIT' || row.erased || erased.has(row.seq)) continue;
     Object.assign(message, { text: row.text, edited: true });
-    if (Number.isFinite(row.seq)) message.edits.push(row.seq);
   }
   const unsent = pending.filter((row) => !isAbout(row.kind)).map((row) => {
-    const own = { id: row.cmid, seq: 0, own: true, erased: false, edited: false, edits: [], reactions: [] };
+    const own = { id: row.cmid, seq: 0, own: true, erased: false, edited: false, reactions: [] };
     return { ...row, ...own, status: row.error ? 'failed' : 'waiting' };
   });
   return [...messages, ...unsent];

@@ -87,8 +87,8 @@ pub struct App {
     outputs: VecDeque<Output>,
     /// Own messages: conversation, position, text.
     own: VecDeque<(Peer, u64, String)>,
-    /// Edits of own messages: conversation, position of the message, and of the edit. They hold texts of their own.
-    edits: VecDeque<(Peer, u64, u64)>,
+    /// Edits that were shown or sent: they are taken back with their message, which says nothing new.
+    edits: VecDeque<(Peer, u64)>,
     /// The last message of somebody else in each conversation.
     heard: VecDeque<(Peer, u64)>,
     /// What was typed after a change that has no answer yet (a group, its members, a block): it waits, for the change decides
@@ -331,8 +331,8 @@ impl App {
         }
     }
 
-    fn remember_edit(&mut self, peer: &Peer, of: u64, at: u64) {
-        self.edits.push_back((peer.clone(), of, at));
+    fn remember_edit(&mut self, peer: &Peer, seq: u64) {
+        self.edits.push_back((peer.clone(), seq));
         if self.edits.len() > REMEMBERED {
             self.edits.pop_front();
         }

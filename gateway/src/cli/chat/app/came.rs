@@ -90,9 +90,11 @@ impl App {
         let Some(peer) = record.conversation.as_ref().and_then(|peer| peer.peer.clone()) else { return };
         self.types_no_more(&peer, &record.from);
         self.advance(&peer);
-        self.show_record(record);
-        if record.kind() == v1::kind::Value::Edit && record.from == self.options.user {
-            self.remember_edit(&peer, record.ref_seq, record.seq);
+        if !self.takes_back_an_edit(&peer, record) {
+            self.show_record(record);
+        }
+        if record.kind() == v1::kind::Value::Edit {
+            self.remember_edit(&peer, record.seq);
         }
         if !counts(record.kind()) {
             return;
@@ -110,6 +112,11 @@ impl App {
         } else {
             self.state.conversation(&peer).unread += 1;
         }
+    }
+
+    fn takes_back_an_edit(&self, peer: &Peer, record: &v1::Record) -> bool {
+        let is_about = |(of, seq): &(Peer, u64)| of == peer && *seq == record.ref_seq;
+        record.kind() == v1::kind::Value::Erase && self.edits.iter().any(is_about)
     }
 
     fn show_record(&mut self, record: &v1::Record) {
@@ -139,7 +146,7 @@ impl App {
                 self.outputs.push_back(Output::Show(line));
                 self.advance(&peer);
                 match send.kind() {
-                    v1::kind::Value::Edit => self.remember_edit(&peer, send.ref_seq, sent.seq),
+                    v1::kind::Value::Edit => self.remember_edit(&peer, sent.seq),
                     kind if counts(kind) => self.remember(&peer, sent.seq, text),
                     _ => {}
                 }

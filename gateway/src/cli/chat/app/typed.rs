@@ -123,12 +123,11 @@ impl App {
         }
     }
 
-    /// An edit holds its own text, so it goes with the message.
+    /// Its edits go with it, and what is said about the last message is about the one before from now on.
     fn take_back(&mut self, now: Now) {
         let (Some(seq), Some(here)) = (self.last_own(), self.current.clone()) else { return self.said_nothing() };
-        let edits = self.edits.iter().filter(|(peer, of, _)| *peer == here && *of == seq);
-        let about: Vec<u64> = edits.map(|(_, _, at)| *at).chain([seq]).collect();
-        about.into_iter().for_each(|seq| self.send(now, Kind::Erase, seq, String::new()));
+        self.own.retain(|(peer, own, _)| *peer != here || *own != seq);
+        self.send(now, Kind::Erase, seq, String::new());
     }
 
     fn last_own(&self) -> Option<u64> {

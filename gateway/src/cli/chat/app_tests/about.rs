@@ -64,7 +64,23 @@ fn who_takes_a_message_back_takes_its_edits_back() {
     world.server(0, Answer::Push(v1::Push { n: 1, item: Some(Item::Record(edit)) }));
     world.seen.clear();
     world.line("/erase");
-    assert_eq!(sends(&world), [(Kind::Erase, 2), (Kind::Erase, 3), (Kind::Erase, 1)]);
+    assert_eq!(sends(&world), [(Kind::Erase, 1)]);
+    // The server takes back the edits, which says nothing new; nor is there anything left to edit.
+    for (n, seq, ref_seq) in [(2, 4, 2), (3, 5, 3)] {
+        let taken = v1::Record {
+            conversation: bobs(),
+            seq,
+            from: "alice".to_owned(),
+            kind: Kind::Erase as i32,
+            ref_seq,
+            ..Default::default()
+        };
+        world.server(0, Answer::Push(v1::Push { n, item: Some(Item::Record(taken)) }));
+    }
+    assert!(!world.shown().iter().any(|line| line.contains("takes back message")), "{:?}", world.shown());
+    world.seen.clear();
+    world.line("/edit once more");
+    assert_eq!(sends(&world), []);
 }
 
 #[test]
