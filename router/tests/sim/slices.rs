@@ -233,13 +233,15 @@ impl Oracle {
         })
     }
 
-    /// Whether a message has a slice for no device that a user ever has, so that the user never gets it.
+    /// Whether a message has a slice for no device that a user ever has, so that the user never gets it: one that was taken back
+    /// comes to every device as such.
     pub fn is_for_no_device(&self, store: &FaultyStore, other: usize, user: usize, peer: usize, seq: Seq) -> bool {
         let log = store.log(&self.conversation(user, peer));
         let record = log.get(seq as usize - 1).filter(|record| record.kind != Kind::KeyDistribution);
         let mut devices = self.devices.iter().enumerate().filter(|(_, (of, _))| *of == other);
         record.is_some_and(|record| {
             record.sender != self.users[other]
+                && !matches!(record.body, Body::Erased(_))
                 && self.folded(user, peer).sees(other, record)
                 && devices.all(|(device, _)| self.has_no_slice(device, record))
         })
