@@ -6,7 +6,7 @@
 
 use crate::id::Seq;
 
-/// Ranges that are kept apart: a server tells about 32 of a direct conversation.
+/// Ranges that are kept apart: a server tells about 48 of a direct conversation.
 const RANGES: usize = 1_024;
 
 #[derive(Debug, Default)]
