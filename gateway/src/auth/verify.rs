@@ -25,8 +25,7 @@ pub struct Verifier {
     counters: Counters,
     /// A token named a key that nobody knows: a source may have a new one.
     wanted: AtomicBool,
-    /// A source of keys has not answered yet; and which, as far as logs may name them.
-    unready: AtomicBool,
+    /// The sources of keys that have not answered yet, as far as logs may name them.
     unanswered: ArcSwap<Vec<String>>,
 }
 
@@ -59,7 +58,6 @@ impl Verifier {
             audience: audience.into(),
             counters: Counters::default(),
             wanted: AtomicBool::new(false),
-            unready: AtomicBool::new(false),
             unanswered: ArcSwap::default(),
         };
         verifier.replace(keys);
@@ -83,7 +81,6 @@ impl Verifier {
 
     /// The sources of keys that have not answered for the first time: until all have, an unknown key may be a good one.
     pub(super) fn set_unanswered(&self, sources: Vec<String>) {
-        self.unready.store(!sources.is_empty(), Relaxed);
         self.unanswered.store(Arc::new(sources));
     }
 
@@ -124,9 +121,9 @@ impl Verifier {
         let kid = header.kid.ok_or(Refusal(Reason::Malformed, "token names no key"))?;
         let keys = self.keys.load();
         let issuer = || insecure_decode_claims::<Issuer>(token).ok().map(|claims| claims.iss);
-        let key = keys.find(&kid, issuer).ok_or_else(|| match self.unready.load(Relaxed) {
-            true => Refusal(Reason::Unready, "the keys of tokens are not loaded yet"),
-            false => Refusal(Reason::UnknownKey, "unknown key"),
+        let key = keys.find(&kid, issuer).ok_or_else(|| match self.unanswered.load().is_empty() {
+            false => Refusal(Reason::Unready, "the keys of tokens are not loaded yet"),
+            true => Refusal(Reason::UnknownKey, "unknown key"),
         })?;
         let mut rules = Validation::new(key.alg.jwt());
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
