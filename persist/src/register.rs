@@ -19,9 +19,10 @@ pub enum RegisterKey {
     /// behind is not told of itself.
     ToldDelivered(ConversationId, UserKey),
     ToldRead(ConversationId, UserKey),
-    /// From this position on, up to the value, records had expired before any device of the user had them: it was never
-    /// given them, though its Delivered registers are beyond. They are one set of positions: a register reads as the end of
-    /// what it begins in the midst of. The last of [`MISSED_RANGES`] ranges has no end ([`ranges::OPEN`](crate::ranges::OPEN)).
+    /// From this position on, up to the value, records had expired before any device of the user had them, or had a slice for
+    /// none of its devices: it was never given them, though its Delivered registers are beyond. They are one set of positions: a
+    /// register reads as the end of what it begins in the midst of. The last of [`MISSED_RANGES`] ranges has no end
+    /// ([`ranges::OPEN`](crate::ranges::OPEN)).
     Missed(ConversationId, UserKey, Seq),
 }
 
