@@ -1,13 +1,13 @@
 //! The registers of a conversation: what is written of its members' progress, and when.
 //!
-//! Guarantees: registers that move together are written together, soon after the first of them; what could not be written is
-//! written with the next; whoever came between a tick and its registers is told once more. Nothing waits for it: after a
-//! crash devices acknowledge again.
+//! Guarantees: registers that move together are written together, soon after the first of them, in requests that keep
+//! nobody waiting for long; what could not be written is written with the next; whoever came between a tick and its registers
+//! is told once more. Nothing waits for it: after a crash devices acknowledge again.
 
 use super::Conversation;
 use super::tail::Brief;
 use crate::Router;
-use crate::pending::Pending;
+use crate::pending::{Pending, RAISES};
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use ringpost_persist::{MemberAt, Outcome, Raise, RegisterKey, StoreRequest};
@@ -30,9 +30,10 @@ impl Conversation {
         Some(member.counted(self.last.ordinal).saturating_sub(unread as u64))
     }
 
-    /// Registers to write; and the reads whose count the log must tell first, with their members.
-    fn dirty_registers(&mut self) -> (Vec<Raise>, Vec<(UserKey, Seq)>) {
-        let (mut raises, mut uncounted) = (Vec::new(), Vec::new());
+    /// Registers to write, in their requests: those of a member in one, and in the last one all that senders were told. And
+    /// the reads whose count the log must tell first, with their members.
+    fn dirty_registers(&mut self) -> (Vec<Vec<Raise>>, Vec<(UserKey, Seq)>) {
+        let (mut requests, mut raises, mut told, mut uncounted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         self.dirty = false;
         for at in 0..self.progress.len() {
             let member = at as MemberAt;
@@ -57,14 +58,20 @@ impl Conversation {
                 None => {}
             }
             if let Some((delivered, read)) = heard {
-                let told = [
+                let heard = [
                     Raise::new(RegisterKey::ToldDelivered(self.id, user.clone()), delivered),
                     Raise::new(RegisterKey::ToldRead(self.id, user), read),
                 ];
-                raises.extend(told.into_iter().filter(|raise| raise.value > 0));
+                told.extend(heard.into_iter().filter(|raise| raise.value > 0));
+            }
+            if raises.len() >= RAISES {
+                requests.push(std::mem::take(&mut raises));
             }
         }
-        (raises, uncounted)
+        // Not parted: its answer is when those are told once more who came meanwhile, all of them.
+        raises.extend(told);
+        requests.push(raises);
+        (requests, uncounted)
     }
 
     fn read_raises(&self, member: MemberAt, read: Seq, counted: u64) -> SmallVec<[Raise; 3]> {
@@ -173,14 +180,16 @@ impl Router {
     fn flush_now(&mut self, key: Key) {
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.flush_ms = None;
-        let (raises, uncounted) = room.dirty_registers();
+        let (requests, uncounted) = room.dirty_registers();
         let (since_ms, conversation) = (room.ahead_ms.take().unwrap_or(0), room.id);
         room.raising += uncounted.len() as u32;
         for (user, read) in uncounted {
             let pending = Pending::CountRead { conversation, user: user.clone(), read, since_ms };
             self.ask(pending, |tag| StoreRequest::CountRead { tag, conversation, user, upto: read });
         }
-        self.write_registers(key, raises, since_ms);
+        for raises in requests {
+            self.write_registers(key, raises, since_ms);
+        }
     }
 
     fn write_registers(&mut self, key: Key, raises: Vec<Raise>, since_ms: u64) {

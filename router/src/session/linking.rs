@@ -9,7 +9,7 @@ use super::State;
 use crate::Router;
 use crate::acked::Lingering;
 use crate::frozen::frozen_enum;
-use crate::pending::Pending;
+use crate::pending::{Pending, RAISES};
 use crate::refusal;
 use crate::slab::Key;
 use crate::user::devices::{Admission, DeviceList};
@@ -18,9 +18,6 @@ use ringpost_persist::{DocumentKey, Outcome, Raise, RegisterKey, StoreRequest, U
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{DeviceId, Seq};
 use ringpost_proto::limits::DEVICES;
-
-/// Registers of one write.
-const RAISES: usize = 1_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Link {

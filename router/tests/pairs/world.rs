@@ -53,6 +53,8 @@ pub struct World {
     pub swap: u64,
     inputs: u64,
     settings: Vec<Settings>,
+    /// How many registers each request wrote.
+    pub raises: Vec<usize>,
     /// What the operator was answered, by its request numbers.
     pub operator: BTreeMap<u64, SendOutcome>,
 }
@@ -154,6 +156,7 @@ impl World {
             swap: 0,
             inputs: 0,
             settings,
+            raises: Vec::new(),
             operator: BTreeMap::new(),
         }
     }
@@ -418,6 +421,9 @@ impl World {
             let (conn, got) = match output {
                 Output::Store(request) => {
                     self.tags += 1;
+                    if let StoreRequest::Raise { raises, .. } = &request {
+                        self.raises.push(raises.len());
+                    }
                     self.asked.insert(self.tags, (usize::from(shard), request.tag()));
                     self.store.submit(request.with_tag(self.tags), self.mono_us);
                     continue;

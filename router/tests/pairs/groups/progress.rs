@@ -1,6 +1,6 @@
 //! How far the members of a group are, and what the senders hear of it.
 
-use super::{about, add, leave, more, read, remove, say, three, to, unread};
+use super::{about, add, create, group_of, leave, more, read, remove, say, three, to, unread};
 use crate::world::World;
 use ringpost_proto::v1;
 use ringpost_proto::v1::client_frame::Request as Wire;
@@ -164,4 +164,30 @@ fn whoever_was_away_is_not_named_for_what_came_meanwhile() {
     let info = more(Wire::RecordInfo(v1::RecordInfo { conversation: to(&group), seq: 3 }));
     let Answer::RecordInfo(result) = world.answer(alice, info) else { panic!() };
     assert_eq!(result.members.iter().map(|it| it.user.as_str()).collect::<Vec<_>>(), ["carl"]);
+}
+
+/// A message that is sent meanwhile waits in the store for no more than a part of them.
+#[test]
+fn what_many_members_have_is_written_in_parts_and_its_sender_is_told_once() {
+    let mut world = World::new(2);
+    let all: Vec<String> = (0..600).map(|n| format!("user{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let alice = world.open("alice", "phone");
+    let group = group_of(world.answer(alice, create(1, &all))).group;
+    let conns: Vec<_> = all.iter().map(|name| world.open(name, "phone")).collect();
+    world.sent(alice, say(2, &group, "all")).unwrap();
+    world.advance(3_000);
+    world.raises.clear();
+    world.got(alice);
+    for conn in &conns {
+        world.ack(*conn, 2);
+    }
+    world.advance(5_000);
+    assert_eq!(world.ticks(alice), [(2, 0)]);
+    assert_eq!(world.raises, [128, 128, 128, 128, 89], "600 devices, and what alice was told");
+    // Her device has not said that it has it; the store knows what it was.
+    [alice].iter().chain(&conns).for_each(|conn| world.close(*conn));
+    world.advance(1_400_000);
+    let alice = world.open("alice", "phone");
+    assert_eq!(world.ticks(alice), [(2, 0)]);
 }
