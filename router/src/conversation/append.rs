@@ -1,7 +1,7 @@
 //! The append: the position is the commit. What follows a commit, a conflict, and an outcome that nobody knows.
 
 use super::decide::sent;
-use super::{Conversation, Phase, Search};
+use super::{Conversation, Phase, Search, Waiting};
 use crate::Router;
 use crate::boundary::{Proposal, Wants};
 use crate::pending::Pending;
@@ -11,6 +11,7 @@ use ringpost_persist::record::counts;
 use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::{Seq, record_id};
 use ringpost_proto::v1;
+use ringpost_proto::v1::kind::Value as Kind;
 use std::sync::Arc;
 
 /// Records of one append at most.
@@ -108,10 +109,19 @@ impl Router {
         self.append_next(key);
     }
 
-    /// Nothing of the batch was stored, and nothing will be.
+    /// Nothing of the batch was stored, and nothing will be. Nor what parts of the batch were made for: it waits for them, and
+    /// would only make them again.
     fn refuse_batch(&mut self, key: Key, error: v1::Error) {
         let Some(room) = self.conversations.get_mut(key) else { return };
-        for (waiting, _) in std::mem::take(&mut room.batch).into_iter().filter(|(waiting, _)| !waiting.made) {
+        let (made, mut refused): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut room.batch).into_iter().map(|(waiting, _)| waiting).partition(|waiting| waiting.made);
+        let made_for = |waiting: &Waiting| {
+            waiting.proposal.message_kind == Kind::Erase && made.iter().any(|part| part.from == waiting.from)
+        };
+        let (parted, queue): (Vec<_>, _) = room.queue.drain(..).partition(made_for);
+        room.queue = queue.into();
+        refused.extend(parted);
+        for waiting in refused {
             self.refuse(&waiting, error.clone());
         }
     }

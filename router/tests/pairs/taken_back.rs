@@ -274,3 +274,31 @@ fn a_store_that_does_not_answer_takes_nothing_back_and_is_asked_again() {
     world.sent(bob, erase()).unwrap();
     assert!(world.log(&group)[1..3].iter().all(|record| record.to_wire().erased));
 }
+
+/// An erasure of so many edits waits for the first part of them.
+#[test]
+fn an_erasure_whose_first_part_is_refused_is_refused_with_it() {
+    for (faults, expected) in [
+        (Faults { full: 10_000, ..Faults::none() }, Code::StorageFull),
+        (Faults { unavailable: 10_000, ..Faults::none() }, Code::Unavailable),
+    ] {
+        let mut world = World::new(1);
+        let (group, [alice, bob, _]) = three(&mut world);
+        world.sent(bob, say(2, &group, "secret")).unwrap();
+        for n in 0..20 {
+            world.sent(bob, v1::Send { kind: Kind::Edit as i32, ref_seq: 2, ..say(10 + n, &group, "secret") }).unwrap();
+        }
+        let erase = || v1::Send { kind: Kind::Erase as i32, ref_seq: 2, ..say(4, &group, "") };
+        world.store.set_faults(faults);
+        let asked = world.send(bob, erase());
+        let behind = world.send(bob, say(5, &group, "behind it"));
+        world.settle();
+        assert_eq!(code(&mut world, bob, asked), Err(expected));
+        assert_eq!(code(&mut world, bob, behind), Err(expected));
+        assert!(world.log(&group).iter().all(|record| !record.to_wire().erased));
+        world.store.set_faults(Faults::none());
+        world.sent(alice, say(6, &group, "others go on")).unwrap();
+        world.sent(bob, erase()).unwrap();
+        assert!(world.log(&group)[1..22].iter().all(|record| record.to_wire().erased));
+    }
+}
