@@ -31,7 +31,7 @@ pub use conversation::{ConversationKind, Peer, Role};
 pub use port::{StorePort, Waker};
 pub use ranges::Ranges;
 pub use record::{Body, Record, RecordError, content_hash};
-pub use register::{MISSED_RANGES, Raise, RegisterKey, Shown};
+pub use register::{EXCLUDED_RANGES, MISSED_RANGES, Raise, RegisterKey, Shown};
 pub use roster::{Member, MemberAt, Roster};
 pub use view::TAIL_MS;
 

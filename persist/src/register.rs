@@ -31,6 +31,9 @@ pub enum RegisterKey {
 /// shown as received or read would not be any longer.
 pub const MISSED_RANGES: usize = 32;
 
+/// Ranges of a conversation that a sender is told were not received, at most; the last one of so many has no end.
+pub const EXCLUDED_RANGES: usize = 256;
+
 impl RegisterKey {
     pub fn conversation(&self) -> ConversationId {
         match self {

@@ -17,8 +17,9 @@ use ringpost_proto::v1::push::Item;
 use ringpost_proto::v1::server_frame::Answer;
 use std::sync::Arc;
 
-/// What a tick or read mark counts for in the window.
+/// What a tick or read mark counts for in the window, and what each range that a tick names adds to it.
 const SMALL_PUSH: u32 = 64;
+const RANGE_BYTES: u32 = 16;
 const RETRY_MS: u64 = 1_000;
 
 /// A conversation that a session is behind in: `next` ... `head` are to be pushed.
@@ -278,6 +279,7 @@ impl Router {
         work.remember(now_ms);
         let peer = tick.kind.peer_of(conversation, &session.identity.user).to_wire();
         let skip = |(from_seq, to_seq): (Seq, Seq)| v1::Skip { from_seq, to_seq };
+        let bytes = SMALL_PUSH + RANGE_BYTES * tick.excluded.len() as u32;
         let excluded = tick.excluded.into_iter().map(skip).collect();
         let item = PushedItem::Tick { delivered: tick.delivered, read: tick.read };
         let wire = v1::Tick {
@@ -288,7 +290,7 @@ impl Router {
             excluded,
         };
         self.counters.ticks += 1;
-        self.push_item(key, Pushed { conversation, kind: tick.kind, bytes: SMALL_PUSH, item }, Item::Tick(wire));
+        self.push_item(key, Pushed { conversation, kind: tick.kind, bytes, item }, Item::Tick(wire));
     }
 
     fn push_mark(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {

@@ -343,7 +343,11 @@ impl Conversation {
     fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Ranges {
         let peer = view::peer_of(kind, user);
         let is_group = matches!(kind, ConversationKind::Group);
-        let missed = self.missed.iter().filter(|(other, _)| Some(*other) == peer || is_group && *other != user);
+        let is_there = |other: &UserKey| self.roster.member(other).is_some_and(Member::is_current);
+        let missed = self
+            .missed
+            .iter()
+            .filter(|(other, _)| Some(*other) == peer || is_group && *other != user && is_there(other));
         let missed = missed.map(|(_, missed)| &missed[..]);
         view::excluded(peer.and_then(|peer| self.roster.member(peer)), missed, upto)
     }

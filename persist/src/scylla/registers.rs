@@ -12,6 +12,10 @@ use scylla::value::CqlValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// A node may refuse what is stamped days ahead of its clock, which is in microseconds since 1970. No position comes near it; a
+/// range without an end is stamped with it.
+const FARTHEST: u64 = 1 << 50;
+
 /// Writes of one batch at most.
 const BATCH: usize = 256;
 
@@ -151,7 +155,7 @@ impl Db {
             RegisterKey::ToldRead(_, user) => (&statements.member_told_read, user, None),
             RegisterKey::Missed(_, user, _) => (&statements.member_missed, user, None),
         };
-        let mut values = vec![bigint(*stamp)];
+        let mut values = vec![bigint((*stamp).min(FARTHEST))];
         values.extend(device.map(|device| CqlValue::Text(device.as_str().to_owned())));
         if let RegisterKey::Missed(.., from) = key {
             values.push(CqlValue::Text(from.to_string()));

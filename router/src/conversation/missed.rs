@@ -11,7 +11,7 @@
 use super::Conversation;
 use super::tail::Brief;
 use ringpost_persist::ranges::{self, Ranges};
-use ringpost_persist::{MISSED_RANGES, MemberAt, Raise, RegisterKey};
+use ringpost_persist::{EXCLUDED_RANGES, MISSED_RANGES, Member, MemberAt, Raise, RegisterKey};
 use ringpost_proto::id::{Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 
@@ -82,13 +82,14 @@ impl Conversation {
         self.progress.iter().any(|progress| !progress.missed.is_empty())
     }
 
-    /// The same of all members of a group but one: what any of them missed.
+    /// The same of all members of a group but one: what any of them missed. Who has left keeps nobody back.
     pub(super) fn excluded_of_others(&self, but: MemberAt, upto: Seq) -> Ranges {
         let mut excluded = Ranges::new();
-        let others = self.progress.iter().enumerate().filter(|(at, _)| *at != usize::from(but));
-        for (_, progress) in others.filter(|(_, progress)| !progress.missed.is_empty()) {
-            ranges::add_all(&mut excluded, &ranges::within(&progress.missed, 1, upto));
+        let others = (0..).zip(&self.progress).filter(|(at, progress)| *at != but && !progress.missed.is_empty());
+        for (_, progress) in others.filter(|(at, _)| self.roster.get(*at).is_some_and(Member::is_current)) {
+            ranges::add_all(&mut excluded, &progress.missed);
         }
-        excluded
+        ranges::bound(&mut excluded, EXCLUDED_RANGES);
+        ranges::within(&excluded, 1, upto)
     }
 }

@@ -1,9 +1,9 @@
 //! Messages with a ciphertext for each device that have none for any device of a receiver: nobody is told that it has them.
 
 use crate::expiry::{told, undelivered};
-use crate::groups::{leave, three, to};
+use crate::groups::{leave, say, three, to};
 use crate::slices::{payloads, sliced};
-use crate::world::{World, cmid, text, wire};
+use crate::world::{Got, World, cmid, text, wire};
 use ringpost_persist::MISSED_RANGES;
 use ringpost_persist::faulty::Faults;
 use ringpost_proto::id::DeviceId;
@@ -19,6 +19,15 @@ fn state(world: &mut World, conn: ConnRef, seq: u64) -> State {
     match world.answer(conn, Request::More(Box::new(Wire::RecordInfo(info)))) {
         Answer::RecordInfo(info) => info.members[0].state(),
         other => panic!("{other:?}"),
+    }
+}
+
+/// The device has all that it is pushed.
+fn take_all(world: &mut World, conn: ConnRef) {
+    let number = |got: &Got| if let Got::Record { n, .. } = got { Some(*n) } else { None };
+    while let Some(n) = world.got(conn).iter().filter_map(number).max() {
+        world.ack(conn, n);
+        world.settle();
     }
 }
 
@@ -144,6 +153,41 @@ fn who_has_left_a_group_misses_nothing_of_it() {
     world.ack(bob, 3);
     world.advance(3_000);
     assert_eq!(told(&mut world, alice), Some((3, vec![])));
+}
+
+#[test]
+fn what_a_member_missed_keeps_nobody_back_when_it_has_left() {
+    for swap in [0, 1] {
+        let mut world = World::new(2);
+        world.swap = swap;
+        world.link("alice", &["phone"]);
+        let (group, [alice, bob, carl]) = three(&mut world);
+        world.close(carl);
+        let mut list = world.devices("carl");
+        list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
+        world.put_devices("carl", &list);
+        for n in 0..MISSED_RANGES as u32 + 1 {
+            let send = v1::Send { to: to(&group), ..sliced("", 10 + 2 * n, &[("bob", "phone")]) };
+            world.sent(alice, send).unwrap();
+            world.sent(alice, say(11 + 2 * n, &group, "hi")).unwrap();
+        }
+        let carl = world.open("carl", "tablet");
+        let last = world.log(&group).len() as u64;
+        [bob, carl].into_iter().for_each(|conn| take_all(&mut world, conn));
+        world.advance(3_000);
+        let (delivered, excluded) = told(&mut world, alice).unwrap();
+        assert_eq!((delivered, excluded.len()), (last, MISSED_RANGES));
+        assert!(matches!(world.answer(carl, leave(2, &group)), Answer::Group(_)));
+        let after = world.sent(alice, say(3, &group, "after carl")).unwrap().seq;
+        take_all(&mut world, bob);
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((after, vec![])));
+        // The same from the store, where the sender was away.
+        [alice, bob, carl].into_iter().for_each(|conn| world.close(conn));
+        world.advance(1_400_000);
+        let tablet = world.open("alice", "tablet");
+        assert_eq!(told(&mut world, tablet), Some((after, vec![])));
+    }
 }
 
 #[test]

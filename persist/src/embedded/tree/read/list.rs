@@ -108,9 +108,15 @@ impl Reading<'_> {
     /// What of the log up to `upto` the others did not get and will not.
     fn excluded(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Found<Ranges> {
         if let ConversationKind::Group = kind {
-            let missed = self.missed(id)?;
-            let missed = missed.iter().filter(|(other, _)| other != user).map(|(_, missed)| &missed[..]);
-            return Ok(view::excluded(None, missed, upto));
+            let mut missed = self.missed(id)?;
+            missed.retain(|(other, _)| other != user);
+            let mut of_members = Vec::new();
+            for (other, missed) in &missed {
+                if self.member(id, other)?.is_some_and(|member| member.is_current()) {
+                    of_members.push(&missed[..]);
+                }
+            }
+            return Ok(view::excluded(None, of_members.into_iter(), upto));
         }
         let Some(peer) = view::peer_of(kind, user) else { return Ok(Ranges::new()) };
         let missed = self.row(&keys::missed_key(id, peer), state::decode_missed)?.unwrap_or_default();
