@@ -193,6 +193,8 @@ fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(Convers
         // In buffers of their own size: they stay, while what they came in was made for a whole frame.
         Some(v1::send::Body::Text(text)) => Body::Text(text.into_boxed_str().into_boxed_bytes().into()),
         Some(v1::send::Body::Payload(payload)) => Body::Payload(Bytes::copy_from_slice(&payload)),
+        // A picture may say all there is.
+        None if message_kind == Kind::Media && send.media.is_some() => Body::Text(Bytes::new()),
         None if message_kind == Kind::Erase => Body::Text(Bytes::new()),
         None => return Err(refusal::invalid("text", "a send needs a text or a payload")),
     };

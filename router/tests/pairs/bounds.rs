@@ -48,6 +48,11 @@ fn what_is_out_of_bounds_is_refused_by_field_and_the_session_stays() {
     let media =
         v1::Send { body: payload(64 << 10), kind: Kind::Media as i32, client_message_id: vec![2; 16].into(), ..good() };
     assert_eq!(world.sent(alice, media).unwrap().seq, 2);
+    // A picture without a word.
+    let media = Some(v1::Media { media_id: "id".into(), ..Default::default() });
+    let picture =
+        v1::Send { body: None, kind: Kind::Media as i32, media, client_message_id: vec![3; 16].into(), ..good() };
+    assert_eq!(world.sent(alice, picture).unwrap().seq, 3);
 }
 
 #[test]
