@@ -9,7 +9,7 @@ import { account, blank, counts, touch } from './store.js';
 const FETCH_RECORDS = 100;
 const LIST_PAGE = 50;
 const ID_EPOCH_MS = Date.UTC(2024, 0, 1);
-const RANGES = 32; // of what was not delivered; beyond that the oldest ones merge
+const RANGES = 1_024; // of what was not delivered, more than a server tells; beyond that the oldest ones merge
 
 /** Adds [from, to] to sorted ranges. */
 export function addRange(ranges, from, to) {

@@ -75,19 +75,29 @@ export function touch(conversation, { seq, from, kind, text, media, change, eras
     if (last && seq < last.seq) return;
     conversation.last = { seq, from, kind, text, media, change, erased };
     conversation.lastMs = ms;
-  } else if (last?.seq === ref && kind === 'EDIT' && !erased) {
+  } else if (last?.seq === ref && kind === 'EDIT' && !erased && !last.erased) {
     last.text = text;
   } else if (last?.seq === ref && kind === 'ERASE') {
     Object.assign(last, { erased: true, text: '' });
   }
 }
 
-/** What was taken back is not kept here either. */
+/** What was taken back is not kept here either, nor an edit of it: that holds a text of its own. The server takes the edits
+ *  back as well, but does not push that to the device which took the message back. */
 function scrub(records, key, seq) {
+  const empty = (row) => records.put({ ...row, text: '', media: undefined, erased: true });
   const request = records.get([key, seq]);
-  request.onsuccess = () => {
-    if (request.result) records.put({ ...request.result, text: '', media: undefined, erased: true });
-  };
+  request.onsuccess = () => request.result && empty(request.result);
+  const about = records.index('about').getAll([key, seq]);
+  about.onsuccess = () => about.result.filter((row) => row.kind === 'EDIT').forEach(empty);
+}
+
+/** A page that was asked for before, or SENT of what was repeated, may come after the erasure: no text returns with it. */
+function scrubLate(records, key, { seq, kind, ref }) {
+  for (const back of kind === 'EDIT' && ref ? [seq, ref] : [seq]) {
+    const about = records.index('about').getAll([key, back]);
+    about.onsuccess = () => about.result.some((row) => row.kind === 'ERASE') && scrub(records, key, back);
+  }
 }
 
 export class Store {
@@ -154,10 +164,12 @@ export class Store {
   /** Stores records and the conversation's state together. `sent`: the outbox entries that these records settle. */
   put(key, rows = [], sent = []) {
     const tx = this.#db.transaction(['conversations', 'records', 'outbox'], 'readwrite');
+    const records = tx.objectStore('records');
     for (const row of rows) {
       const place = isAbout(row.kind) ? { about: row.ref } : { place: row.seq };
-      tx.objectStore('records').put({ ...row, ...place });
-      if (row.kind === 'ERASE') scrub(tx.objectStore('records'), key, row.ref);
+      records.put({ ...row, ...place });
+      if (row.kind === 'ERASE') scrub(records, key, row.ref);
+      else scrubLate(records, key, row);
     }
     for (const entry of sent) {
       tx.objectStore('outbox').delete(entry.order);

@@ -1,11 +1,14 @@
-// The chat page's outbox and inbox, against a server that is played: what waits, and what a restored server voids.
+// The chat page's outbox and inbox, against a server that is played: what waits, what a restored server voids, and what is
+// kept of what was taken back.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { indexedDB } from '../lib/indexeddb.mjs';
 import { Memory } from '../lib/memory.mjs';
 import { pageModules } from '../lib/modules.mjs';
 
-const { Inbox, Outbox, blank } = await pageModules('wire/inbox.js', 'wire/outbox.js', 'wire/store.js');
+globalThis.indexedDB ??= indexedDB;
+const { Inbox, Outbox, Store, blank } = await pageModules('wire/inbox.js', 'wire/outbox.js', 'wire/store.js');
 
 /** An outbox, and the requests that it has made: {body, answer}. */
 function outbox(store = new Memory(blank)) {
@@ -76,4 +79,55 @@ test('a server that was restored voids the positions that hello did not name', a
   // The same server again: nothing is void.
   await box.welcomed({ storeIncarnation: 'two', resumeToken: 'third' });
   assert.equal(store.conversation('u:bob').have, 7);
+});
+
+const [OWN, OTHER] = [1, 4];
+
+/** A store with a message of alice and one of bob, each with two edits, and a reaction: positions 1 to 7. */
+async function edited() {
+  const store = await Store.open('alice', 'phone');
+  const row = (seq, from, kind, ref) => ({ key: 'u:bob', seq, from, kind, text: `secret ${seq}`, ms: seq, ref });
+  const of = (seq, from) => [row(seq, from, 'TEXT'), row(seq + 1, from, 'EDIT', seq), row(seq + 2, from, 'EDIT', seq)];
+  await store.put('u:bob', [...of(OWN, 'alice'), ...of(OTHER, 'bob'), row(7, 'bob', 'REACTION', OWN)]);
+  Object.assign(store.conversation('u:bob'), { have: 7, head: 7, oldest: 1, begun: true });
+  return store;
+}
+
+/** The positions of which a text is stored. */
+async function withText(store) {
+  const rows = await Promise.all([1, 2, 3, 4, 5, 6, 7].map((seq) => store.record('u:bob', seq)));
+  return rows.filter((row) => row.text).map((row) => row.seq);
+}
+
+const erasure = (seq, from, refSeq) => {
+  const { record: other } = record(seq);
+  return { record: { ...other, from, kind: 'ERASE', text: undefined, refSeq: String(refSeq) } };
+};
+
+test('the device that takes a message back keeps no edit of it: it is not pushed the erasures of those', async () => {
+  const store = await edited();
+  const { box, said } = outbox(store);
+  box.connected();
+  await box.add('u:bob', { kind: 'ERASE', ref: OWN });
+  await said[0].answer({ sent: { seq: '10', id: '1', serverTimeMs: '1' } });
+  assert.deepEqual(await withText(store), [4, 5, 6, 7]);
+});
+
+test('who receives an erasure of a message keeps no edit of it; one of an edit takes back only that', async () => {
+  const store = await edited();
+  const box = inbox(store);
+  await box.pushed(erasure(8, 'bob', OTHER + 1));
+  assert.deepEqual(await withText(store), [1, 2, 3, 4, 6, 7]);
+  await box.pushed(erasure(9, 'bob', OTHER));
+  assert.deepEqual(await withText(store), [1, 2, 3, 7]);
+});
+
+test('what was taken back does not return with an answer that comes late', async () => {
+  const store = await edited();
+  const late = await Promise.all([OWN, OWN + 1].map((seq) => store.record('u:bob', seq)));
+  const box = inbox(store);
+  await box.pushed(erasure(8, 'alice', OWN));
+  for (const row of late) await store.put('u:bob', [row]);
+  await store.put('u:bob', [{ key: 'u:bob', seq: 9, from: 'alice', kind: 'EDIT', text: '', ms: 9, erased: true }]); // of nothing
+  assert.deepEqual(await withText(store), [4, 5, 6, 7]);
 });
