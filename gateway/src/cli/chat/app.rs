@@ -7,14 +7,17 @@
 mod came;
 mod ephemera;
 mod leaving;
+mod own;
 mod typed;
+mod waiting;
 
 use super::ask::Asks;
-use super::command;
+use super::command::{self, Command};
 use super::show;
 use super::state::State;
 use bytes::Bytes;
 use ephemera::Ephemera;
+use own::Own;
 use ringpost_proto::client::{ABNORMAL, Client};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, code, peer::Peer};
@@ -85,14 +88,14 @@ pub struct App {
     asks: Asks,
     ephemera: Ephemera,
     outputs: VecDeque<Output>,
-    /// Own messages: conversation, position, text.
-    own: VecDeque<(Peer, u64, String)>,
+    /// Messages of this user, in the order in which they were said.
+    own: VecDeque<Own>,
     /// Edits that were shown or sent: they are taken back with their message, which says nothing new.
     edits: VecDeque<(Peer, u64)>,
     /// The last message of somebody else in each conversation.
     heard: VecDeque<(Peer, u64)>,
-    /// What was typed after a change that has no answer yet (a group, its members, a block): it waits, for the change decides
-    /// who gets it.
+    /// What was typed after a change that has no answer yet (a group, its members, a block), which decides who gets it;
+    /// or from a command on that is about a message without an outcome.
     held: VecDeque<String>,
     /// The day of the last line.
     day: String,
@@ -124,6 +127,7 @@ impl App {
         }
         // More than the client takes were never kept.
         state.outbox.retain(|send| client.send(send.clone()).is_ok());
+        let own = own::kept(&state.outbox);
         let mut app = Self {
             client,
             state,
@@ -134,7 +138,7 @@ impl App {
             asks: Asks::default(),
             ephemera: Ephemera::default(),
             outputs: VecDeque::new(),
-            own: VecDeque::new(),
+            own,
             edits: VecDeque::new(),
             heard: VecDeque::new(),
             held: VecDeque::new(),
@@ -161,15 +165,10 @@ impl App {
     /// A line of input.
     pub fn line(&mut self, now: Now, line: &str) {
         match command::parse(line) {
-            Ok(command) if self.asks.changes() && !command.is_about_here() => match self.held.len() < WANTED {
-                true => self.held.push_back(line.to_owned()),
-                false => self.fail("the change before it has no answer yet".to_owned()),
-            },
-            Ok(command) => self.command(now, command),
+            Ok(command) if command.is_about_here() => self.obey(now, command),
+            Ok(command) if !self.held.is_empty() || self.waits(&command) => self.hold(line),
+            Ok(command) => self.obey(now, command),
             Err(why) => self.note(why),
-        }
-        if self.asks.take_refused() {
-            self.note("too much was asked and has no answer yet: not asked".to_owned());
         }
     }
 
@@ -221,9 +220,11 @@ impl App {
             self.last_error = show::safe(reason);
         }
         self.synced = false;
+        let changed = self.asks.changes();
         self.asks.lost();
-        if !self.asks.changes() {
-            self.drop_held("nobody knows whether the change before it was made: /list and /members tell");
+        // What waits for a message goes on waiting: that is sent again.
+        if changed && !self.asks.changes() {
+            self.change_failed(now, "nobody knows whether the change before it was made: /list and /members tell");
         }
         self.ephemera.lost();
         self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
@@ -312,6 +313,13 @@ impl App {
 
     // ---- inside ----
 
+    fn obey(&mut self, now: Now, command: Command) {
+        self.command(now, command);
+        if self.asks.take_refused() {
+            self.note("too much was asked and has no answer yet: not asked".to_owned());
+        }
+    }
+
     fn took(&mut self, delivery: u64) {
         self.shown = delivery;
         self.dirty = true;
@@ -321,13 +329,6 @@ impl App {
     fn advance(&mut self, peer: &Peer) {
         if let Some((received, _)) = self.client.position(peer) {
             self.state.conversation(peer).seq = received;
-        }
-    }
-
-    fn remember(&mut self, peer: &Peer, seq: u64, text: &str) {
-        self.own.push_back((peer.clone(), seq, text.to_owned()));
-        if self.own.len() > REMEMBERED {
-            self.own.pop_front();
         }
     }
 
@@ -341,7 +342,7 @@ impl App {
     /// The log of the server is another one: its positions are of other messages.
     fn forget(&mut self, peer: &Peer) {
         self.state.forget(peer);
-        self.own.retain(|(of, ..)| of != peer);
+        self.forget_own(peer);
         self.edits.retain(|(of, ..)| of != peer);
         self.heard.retain(|(of, _)| of != peer);
         self.dirty = true;

@@ -3,6 +3,7 @@
 mod about;
 mod around;
 mod held;
+mod own;
 
 use super::app::{App, Now, Options, Output};
 use super::state::State;

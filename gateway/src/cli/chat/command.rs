@@ -11,7 +11,7 @@ const HISTORY: u32 = 20;
 pub const HELP: &str = "\
 a line           is sent to the current conversation; //... sends a line that begins with /
 /to NAME         write to this user from now on; g:... is a group
-/group NAME WHO  makes a group of these users, and writes to it
+/group NAME WHO  makes a group of these users (bob carl, or bob,carl), and writes to it
 /add WHO         adds users to the current group; /remove WHO, /leave, /members
 /rename NAME     names the current group anew; /admin WHO, /member WHO set a role
 /edit TEXT       replaces your last message here; /erase takes it back; /info tells who has it
@@ -78,6 +78,19 @@ impl Command {
     /// Of this client and no conversation.
     pub fn is_about_here(&self) -> bool {
         matches!(self, Self::Who | Self::Help | Self::Quit | Self::Nothing)
+    }
+
+    /// Of the last message of this user in the current conversation.
+    pub fn is_about_own(&self) -> bool {
+        matches!(self, Self::Edit(_) | Self::Erase | Self::Info)
+    }
+
+    /// It means the same whichever conversation is the current one, and whoever is in that.
+    pub fn is_of_no_conversation(&self) -> bool {
+        matches!(
+            self,
+            Self::List | Self::Unread | Self::Watch { .. } | Self::Settings(_) | Self::Devices | Self::Unlink(_)
+        )
     }
 }
 
@@ -188,8 +201,10 @@ fn name_of(user: &str) -> Result<String, String> {
     Ok(user.to_owned())
 }
 
+/// Names with blanks or commas between them, as in the chat page.
 fn users(names: &str) -> Result<Vec<String>, String> {
-    names.split_whitespace().map(name_of).collect()
+    let names = names.split(|c: char| c.is_whitespace() || c == ',').filter(|name| !name.is_empty());
+    names.map(name_of).collect()
 }
 
 fn some(users: Vec<String>, command: &str) -> Result<Vec<String>, String> {
@@ -219,6 +234,7 @@ mod tests {
         );
         assert_eq!(parse("/add bob  carl"), Ok(Command::Add(two())));
         assert!(parse("/remove").unwrap_err().contains("/remove takes"));
+        assert!(parse("/remove ,").unwrap_err().contains("/remove takes"));
         let group = Peer::Group(vec![0xab; 16].into());
         assert_eq!(parse(&format!("/to g:{}", "ab".repeat(16))), Ok(Command::To(group)));
         assert_eq!(parse("/edit so there"), Ok(Command::Edit("so there".to_owned())));
@@ -232,6 +248,17 @@ mod tests {
         assert!(parse("/history none").unwrap_err().contains("none"));
         assert!(parse("/to").unwrap_err().contains("1 to 64 bytes"));
         assert!(parse("/tu bob").unwrap_err().contains("/help"));
+    }
+
+    #[test]
+    fn names_have_blanks_or_commas_between_them() {
+        let two = || vec!["bob".to_owned(), "carl".to_owned()];
+        for who in ["bob,carl", "bob, carl", ",bob ,, carl,"] {
+            let create = Command::Create { name: "climbing".to_owned(), members: two() };
+            assert_eq!(parse(&format!("/group climbing {who}")), Ok(create), "{who:?}");
+            assert_eq!(parse(&format!("/add {who}")), Ok(Command::Add(two())), "{who:?}");
+            assert_eq!(parse(&format!("/remove {who}")), Ok(Command::Remove(two())), "{who:?}");
+        }
     }
 
     #[test]

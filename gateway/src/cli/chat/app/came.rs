@@ -2,10 +2,11 @@
 
 use super::super::ask::{Answered, list};
 use super::super::show;
+use super::own::{self, Fate, Own, counts};
 use super::{App, Now, Output, REMEMBERED, error_line, messages};
 use ringpost_proto::client::{Event, Outcome};
 use ringpost_proto::close::CloseCode;
-use ringpost_proto::v1::{self, peer::Peer, send};
+use ringpost_proto::v1::{self, peer::Peer};
 
 impl App {
     pub(super) fn welcomed(&mut self, welcome: &v1::Welcome) {
@@ -100,7 +101,7 @@ impl App {
             return;
         }
         if record.from == self.options.user {
-            return self.remember(&peer, record.seq, &show::body(record));
+            return self.own_came(peer, record.seq, show::body(record));
         }
         self.heard.retain(|(of, _)| *of != peer);
         self.heard.push_back((peer.clone(), record.seq));
@@ -134,10 +135,7 @@ impl App {
         self.state.outbox.retain(|kept| kept.client_message_id != send.client_message_id);
         self.dirty = true;
         let Some(peer) = send.to.as_ref().and_then(|to| to.peer.clone()) else { return };
-        let text = match &send.body {
-            Some(send::Body::Text(text)) => text.as_str(),
-            _ => "",
-        };
+        let text = own::text(send);
         match outcome {
             Outcome::Sent(sent) => {
                 let time = self.time(if sent.server_time_ms == 0 { now.unix_ms } else { sent.server_time_ms });
@@ -145,17 +143,20 @@ impl App {
                 let line = format!("{time} {} to {}: {said} \u{2713}", self.options.user, show::peer(&peer));
                 self.outputs.push_back(Output::Show(line));
                 self.advance(&peer);
-                match send.kind() {
-                    v1::kind::Value::Edit => self.remember_edit(&peer, sent.seq),
-                    kind if counts(kind) => self.remember(&peer, sent.seq, text),
-                    _ => {}
+                self.own_settled(&send.client_message_id, Fate::Sent(sent.seq));
+                if send.kind() == v1::kind::Value::Edit {
+                    self.remember_edit(&peer, sent.seq);
                 }
             }
             Outcome::Failed(error) => {
                 self.advance(&peer);
+                self.own_settled(&send.client_message_id, Fate::Refused);
                 self.fail(format!("{} to {}: {}", show::snippet(text), show::peer(&peer), error_line(&error)));
             }
         }
+        self.say_held(now);
+        // What was said just now is saved before it is sent, as everything is, but not before what came is shown.
+        self.said = false;
     }
 
     /// `excluded`: what of it was not delivered and will not be; nothing is said of that.
@@ -163,19 +164,28 @@ impl App {
         let known = self.state.conversation(peer);
         let before = (known.delivered, known.read);
         (known.delivered, known.read) = (before.0.max(delivered), before.1.max(read));
-        let (from, to, verb, sign) = match () {
-            () if read > before.1 => (before.1, read, "has read", "\u{2713}\u{2713} read"),
-            () if delivered > before.0 => (before.0, delivered, "has received", "\u{2713}\u{2713}"),
-            () => return,
-        };
+        // What was read was received: of that nothing less is said.
+        let received = before.0.max(known.read);
+        self.progress(peer, (before.1, read), ("has read", "\u{2713}\u{2713} read"), excluded);
+        self.progress(peer, (received, delivered), ("has received", "\u{2713}\u{2713}"), excluded);
+    }
+
+    /// Names the last message of what lies beyond `from`, up to `to`.
+    fn progress(&mut self, peer: &Peer, (from, to): (u64, u64), (verb, sign): (&str, &str), excluded: &[(u64, u64)]) {
         let excludes = |seq: u64| excluded.iter().find(|(first, last)| (*first..=*last).contains(&seq));
         let to = excludes(to).map_or(to, |(first, _)| first.saturating_sub(1));
         if to <= from {
             return;
         }
-        let last = self.own.iter().rev().find(|(of, seq, _)| of == peer && *seq <= to && excludes(*seq).is_none());
+        let is_told =
+            |own: &&Own| own.peer == *peer && own.seq().is_some_and(|seq| seq <= to && excludes(seq).is_none());
+        let last = self.own.iter().filter(is_told).max_by_key(|own| own.seq());
+        // Edits, and what others say, move it too: of the message before them that was said already.
+        if last.and_then(Own::seq).is_some_and(|seq| seq <= from) {
+            return;
+        }
         let but = if excluded.iter().any(|(_, last)| *last > from) { ", but not all" } else { "" };
-        let what = last.map_or(format!("your messages up to {to}{but}"), |(_, _, text)| show::snippet(text));
+        let what = last.map_or_else(|| format!("your messages up to {to}{but}"), |own| show::snippet(&own.text));
         self.outputs.push_back(Output::Show(format!("{} {verb} {what} {sign}", show::peer(peer))));
     }
 
@@ -210,7 +220,7 @@ impl App {
             }
             Answered::Refused(error) => {
                 self.note(error_line(&error));
-                self.drop_held("the change before it was not made");
+                self.change_failed(now, "the change before it was not made");
             }
             Answered::Unread(page) => {
                 let unread = |peer: &Peer| self.state.known(peer).map_or(0, |known| known.unread);
@@ -228,9 +238,4 @@ impl App {
             Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
         }
     }
-}
-
-/// Whether a message of this kind is one of its own, and not about another.
-fn counts(kind: v1::kind::Value) -> bool {
-    matches!(kind, v1::kind::Value::Text | v1::kind::Value::Media | v1::kind::Value::Data)
 }

@@ -1,7 +1,6 @@
 //! How it ends: when everything is sent and shown, when the time for that is over, or when the server says so; and what the
 //! exit status says of it.
 
-use super::super::{command, show};
 use super::{App, Now, Output, messages};
 use ringpost_proto::close::CloseCode;
 
@@ -13,7 +12,7 @@ impl App {
 
     pub(super) fn leave_if_done(&mut self, now: Now) -> Option<Output> {
         self.ending?;
-        if self.synced && !self.leaving && self.client.is_settled() && self.asks.is_empty() {
+        if self.synced && !self.leaving && self.client.is_settled() && self.asks.is_empty() && self.held.is_empty() {
             self.leaving = true;
             self.client.bye();
             return self.poll(now);
@@ -21,25 +20,9 @@ impl App {
         None
     }
 
-    /// What was typed after a change that was made now.
-    pub(super) fn say_held(&mut self, now: Now) {
-        for line in std::mem::take(&mut self.held) {
-            self.line(now, &line);
-        }
-    }
-
-    /// What was typed after a change that was not made. Messages would go to others than was meant.
-    pub(super) fn drop_held(&mut self, why: &str) {
-        for line in std::mem::take(&mut self.held) {
-            match command::parse(&line) {
-                Ok(command::Command::Say(text)) => self.fail(format!("{}: {why}", show::snippet(&text))),
-                _ => self.note(format!("{}: {why}", show::safe(&line))),
-            }
-        }
-    }
-
     pub(super) fn give_up(&mut self) {
-        self.drop_held("the change before it was not made in time");
+        let why = self.held_for();
+        self.drop_held(why);
         let outcome = match self.client.unsent() {
             0 if self.leaving => self.verdict(),
             0 if self.synced => Err("the server has not answered everything in time".to_owned()),
@@ -83,6 +66,8 @@ impl App {
     pub(super) fn exit(&mut self, outcome: Result<(), String>) {
         if !self.ended {
             self.ended = true;
+            let why = self.held_for();
+            self.drop_held(why);
             if self.dirty || self.said {
                 self.outputs.push_back(Output::Save);
             }

@@ -2,6 +2,7 @@
 
 use super::super::command::{Command, HELP};
 use super::super::show;
+use super::own::Fate;
 use super::{App, Now, Options, Output, messages};
 use bytes::Bytes;
 use ringpost_proto::id::ClientMessageId;
@@ -44,10 +45,11 @@ impl App {
             Command::Erase => self.take_back(now),
             Command::React(sign) => self.about_heard(now, Kind::Reaction, sign),
             Command::Reply(text) => self.about_heard(now, Kind::Text, text),
-            Command::Info => match (self.last_own(), &self.current) {
-                (Some(seq), Some(peer)) => self.asks.info(peer, seq),
-                _ => self.said_nothing(),
-            },
+            Command::Info => {
+                if let (Some(seq), Some(peer)) = (self.named_own(), &self.current) {
+                    self.asks.info(peer, seq);
+                }
+            }
             Command::Rename(name) => match self.group() {
                 Some(group) => {
                     let client_message_id = self.id(now);
@@ -115,24 +117,34 @@ impl App {
         self.asks.change(request(v1::GroupUsers { client_message_id, group, users }));
     }
 
-    /// About the last message that was sent from here to the current conversation.
+    /// About the last message of this user in the current conversation.
     fn about_own(&mut self, now: Now, kind: Kind, text: String) {
-        match self.last_own() {
-            Some(seq) => self.send(now, kind, seq, text),
-            None => self.said_nothing(),
+        if let Some(seq) = self.named_own() {
+            self.send(now, kind, seq, text);
         }
     }
 
     /// Its edits go with it, and what is said about the last message is about the one before from now on.
     fn take_back(&mut self, now: Now) {
-        let (Some(seq), Some(here)) = (self.last_own(), self.current.clone()) else { return self.said_nothing() };
-        self.own.retain(|(peer, own, _)| *peer != here || *own != seq);
-        self.send(now, Kind::Erase, seq, String::new());
+        let Some(own) = self.last_own().and_then(|at| self.own.remove(at)) else { return self.said_nothing() };
+        match own.seq() {
+            Some(seq) => self.send(now, Kind::Erase, seq, String::new()),
+            None => self.note(format!("{} was not sent: nothing is taken back", show::snippet(&own.text))),
+        }
     }
 
-    fn last_own(&self) -> Option<u64> {
-        let current = self.current.as_ref();
-        self.own.iter().rev().find(|(peer, ..)| Some(peer) == current).map(|(_, seq, _)| *seq)
+    /// The position of the last one; where there is none, that is said: the one before was not meant.
+    fn named_own(&mut self) -> Option<u64> {
+        let Some(own) = self.last_own().and_then(|at| self.own.get(at)) else {
+            self.said_nothing();
+            return None;
+        };
+        let seq = own.seq();
+        if seq.is_none() {
+            let text = show::snippet(&own.text);
+            self.note(format!("{text}, your last message here, was not sent: /erase goes on to the one before it"));
+        }
+        seq
     }
 
     fn said_nothing(&mut self) {
@@ -168,10 +180,14 @@ impl App {
         self.typed_out();
         match self.client.send(send.clone()) {
             Ok(()) => {
+                self.own_typed(&send, Fate::Open);
                 self.state.outbox.push(send);
                 self.said = true;
             }
-            Err(full) => self.fail(full.to_string()),
+            Err(full) => {
+                self.own_typed(&send, Fate::Refused);
+                self.fail(full.to_string());
+            }
         }
     }
 
@@ -198,7 +214,8 @@ impl App {
     }
 
     fn quit(&mut self) {
-        self.drop_held("the change before it has no answer yet");
+        let why = self.held_for();
+        self.drop_held(why);
         let unsent = self.client.unsent();
         let outcome = if unsent == 0 { self.verdict() } else { Err(self.unsent_line(unsent)) };
         self.exit(outcome);

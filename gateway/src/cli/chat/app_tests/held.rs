@@ -98,6 +98,26 @@ fn what_is_said_after_a_removal_waits_until_it_is_made() {
 }
 
 #[test]
+fn what_is_asked_after_a_change_that_is_refused_is_asked_all_the_same() {
+    let mut world = World::empty();
+    world.online();
+    world.line(&format!("/to g:{}", "ab".repeat(16)));
+    world.line("/admin carl");
+    let role = world.seen.iter().find_map(|seen| match seen {
+        Seen::Sent(v1::ClientFrame { id, request: Some(Request::GroupRole(_)) }) => Some(*id),
+        _ => None,
+    });
+    ["/devices", "for a group with two admins", "/settings"].into_iter().for_each(|line| world.line(line));
+    world.seen.clear();
+    world.server(role.unwrap(), refused());
+    assert_eq!(sent_to(&world), []);
+    let devices = |seen: &Seen| matches!(seen, Seen::Sent(v1::ClientFrame { request: Some(Request::Devices(_)), .. }));
+    let settings =
+        |seen: &Seen| matches!(seen, Seen::Sent(v1::ClientFrame { request: Some(Request::Settings(_)), .. }));
+    assert!(world.place(devices) < world.place(settings));
+}
+
+#[test]
 fn what_is_said_after_an_unblock_waits_for_it() {
     let mut world = World::empty();
     world.online();
