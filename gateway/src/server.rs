@@ -222,5 +222,6 @@ fn open_store(config: &Config) -> Result<Opened, OpenError> {
     };
     // Refused at worst, and then a commit waits for a tick where the processors are busy.
     options.waited_for = Arc::new(|| drop(crate::ring::ask_for_short_slices()));
+    options.behind_all = Arc::new(|| drop(crate::ring::wait_at_the_disk()));
     embedded::open(Arc::new(RealFiles), options)
 }

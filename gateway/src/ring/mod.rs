@@ -42,6 +42,7 @@ mod accept;
 mod buffers;
 mod complete;
 mod connect;
+mod disk;
 mod errors;
 mod files;
 mod peer_name;
@@ -54,6 +55,7 @@ mod user_data;
 mod wake;
 
 pub use buffers::RecvBuf;
+pub use disk::wait_at_the_disk;
 pub use errors::SetupError;
 pub use files::Handle;
 pub use rustix::io::Errno;

@@ -70,6 +70,8 @@ pub struct Options {
     /// Called first on each thread that a message on its way waits for, and on that thread: the place to ask the scheduler for
     /// what such threads need.
     pub waited_for: Arc<dyn Fn() + Send + Sync>,
+    /// The same on each thread for which nobody waits, whatever it asks of the disk: those of checkpoints and merges.
+    pub behind_all: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Options {
@@ -94,6 +96,7 @@ impl Options {
             }),
             entropy: Box::new(system_entropy),
             waited_for: Arc::new(|| {}),
+            behind_all: Arc::new(|| {}),
         }
     }
 }
@@ -129,7 +132,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let ports = (0..options.ports).map(|_| Arc::new(Queues::new(options.queue))).collect();
     let shared = Arc::new(Shared { ports, stats, closing: Arc::default() });
     let trees = committer.trees();
-    shared.stats.compacted(&Compaction::default(), trees.bytes_on_disk());
+    shared.stats.on_disk(trees.bytes_on_disk());
     let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new() };
     let (checkpoints, due) = mpsc::channel();
     let (segments, wanted) = mpsc::channel();
@@ -155,14 +158,28 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     }
     let readers_end = store.threads.len();
     let (compactions, flushed) = mpsc::sync_channel(1);
-    let of_checkpoints = Arc::clone(&shared);
+    let (flushed_trees, of_checkpoints) = (Arc::clone(&trees), Arc::clone(&shared));
+    let behind_all = Arc::clone(&options.behind_all);
     store.spawn("store-flush", &options.dir, move || {
-        threads::checkpoint(&due, &compactions, &of_checkpoints, &fatal_too);
+        behind_all();
+        threads::checkpoint(&due, &compactions, &flushed_trees, &of_checkpoints, &fatal_too);
     })?;
     let of_segments = Arc::clone(&shared);
     store.spawn("store-segment", &options.dir, move || threads::make_segments(&wanted, &of_segments))?;
     let of_compaction = Arc::clone(&shared);
-    store.spawn("store-compact", &options.dir, move || threads::compact(&flushed, &trees, &of_compaction))?;
+    let (compacting, ended) = mpsc::channel();
+    let (removed_trees, of_removed) = (Arc::clone(&trees), Arc::clone(&shared));
+    let behind_all = Arc::clone(&options.behind_all);
+    store.spawn("store-free", &options.dir, move || {
+        behind_all();
+        threads::give_back(&ended, &removed_trees, &of_removed);
+    })?;
+    let behind_all = options.behind_all;
+    store.spawn("store-compact", &options.dir, move || {
+        behind_all();
+        threads::compact(&flushed, &trees, &of_compaction);
+        drop::<mpsc::Sender<()>>(compacting);
+    })?;
     let mut handles = store.threads[..readers_end].iter().map(|thread| thread.thread().clone());
     let ports = match handles.next() {
         Some(committer) => {

@@ -64,6 +64,8 @@ pub struct Stats {
     pub expired_months: AtomicU64,
     /// On disk: the state beside the records, records of class history, of class relay.
     pub tree_bytes: [AtomicU64; 3],
+    /// Of tables that were removed and are still to be given back to the disk.
+    pub leaving_bytes: AtomicU64,
     /// Decisions of the committer whose row was in memory, and was not.
     pub row_hits: AtomicU64,
     pub row_misses: AtomicU64,
@@ -78,10 +80,14 @@ impl Stats {
         self.expired_months.fetch_add(expired, Relaxed);
     }
 
-    pub(super) fn compacted(&self, done: &Compaction, bytes: [u64; 3]) {
+    pub(super) fn compacted(&self, done: &Compaction) {
         self.compactions.fetch_add(done.merges, Relaxed);
         self.compaction_us.fetch_add(done.took.as_micros() as u64, Relaxed);
         self.compaction_errors.fetch_add(done.errors.len() as u64, Relaxed);
+    }
+
+    /// What the trees take on the disk.
+    pub(super) fn on_disk(&self, bytes: [u64; 3]) {
         for (gauge, bytes) in self.tree_bytes.iter().zip(bytes) {
             gauge.store(bytes, Relaxed);
         }

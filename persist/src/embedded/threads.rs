@@ -1,5 +1,5 @@
-//! The store threads: one committer, some readers, one that makes segments of the log ahead, one that runs checkpoints and one that compacts. They sleep when there
-//! is nothing to do and hold no policy.
+//! The store threads: one committer, some readers, one that makes segments of the log ahead, one that runs checkpoints, one that
+//! compacts and one that gives back what was removed. They sleep when there is nothing to do and hold no policy.
 
 use super::committer::Committer;
 use super::tree::{Checkpoint, TreeError, Trees};
@@ -18,9 +18,9 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads of one port in a row, after which its answers are announced and the next port has its turn: a shard that is woken
 /// for each page of those who come back spends half as much again on waking (measured).
 const READS_IN_A_ROW: usize = 64;
-/// Registers in a batch, but for those of one request: a millisecond of the committer. Without a limit the acks of many devices
-/// that come back at once fill a batch of 4 MiB, and what is sent meanwhile waits for it.
-const REGISTERS: usize = 1_024;
+/// Registers in a batch, but for those of one request: less than a millisecond of the committer. Without a limit the acks of
+/// many devices that come back at once fill a batch of 4 MiB, and what is sent meanwhile waits for it.
+const REGISTERS: usize = 256;
 /// Errors of trees that are printed; the rest is only counted.
 const NAMED_ERRORS: u64 = 100;
 
@@ -28,6 +28,9 @@ const NAMED_ERRORS: u64 = 100;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Trees that could not be compacted are tried again after this time.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether something was removed.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Of the threads behind the committer: about a tenth of a core where all others are busy.
 const NICE: i32 = 10;
@@ -148,6 +151,7 @@ pub(super) fn make_segments(segments: &Receiver<MakeAhead>, shared: &Shared) {
 pub(super) fn checkpoint(
     checkpoints: &Receiver<Checkpoint>,
     compactions: &SyncSender<()>,
+    trees: &Trees,
     shared: &Shared,
     fatal: &Fatal,
 ) {
@@ -157,6 +161,8 @@ pub(super) fn checkpoint(
         if let Err(error) = checkpoint.run(&shared.stats) {
             return fatal(&Failure::Checkpoint(error));
         }
+        // Here as well: where the disk is filled faster than it is merged one merge goes on for many checkpoints.
+        shared.stats.on_disk(trees.bytes_on_disk());
         // Full: the compactor has been told already.
         let _ = compactions.try_send(());
     }
@@ -179,10 +185,23 @@ pub(super) fn compact(flushed: &Receiver<()>, trees: &Trees, shared: &Shared) {
             continue;
         }
         let done = trees.compact();
-        shared.stats.compacted(&done, trees.bytes_on_disk());
+        shared.stats.compacted(&done);
+        shared.stats.on_disk(trees.bytes_on_disk());
         for error in &done.errors {
             retry = true;
             eprintln!("store: compaction: {error}; nothing is lost, it is tried again");
+        }
+    }
+}
+
+/// Gives back to the disk what was removed, until the compactor, which has the other end of `ended`, is gone.
+pub(super) fn give_back(ended: &Receiver<()>, trees: &Trees, shared: &Shared) {
+    let _abort = AbortOnPanic;
+    step_back();
+    while ended.recv_timeout(GIVE_BACK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        match trees.give_back(Instant::now(), &|| shared.closing.load(Relaxed)) {
+            Ok(left) => shared.stats.leaving_bytes.store(left, Relaxed),
+            Err(error) => eprintln!("store: cannot give back a removed table bit by bit: {error}; it goes at once"),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod crash;
 mod real;
 
 pub use real::RealFiles;
+pub(crate) use real::shrink;
 
 use std::io;
 use std::path::Path;
@@ -35,6 +36,11 @@ pub trait Files: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// The same of a large file, bit by bit where that spares those who use the disk: it may take a while.
+    fn give_back(&self, path: &Path) -> io::Result<()> {
+        self.remove(path)
+    }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 

@@ -7,6 +7,24 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Instant;
+
+/// What is freed at once of a large file: a millisecond of a disk that is told of it (measured).
+const STEP: u64 = 2 << 20;
+
+/// Makes a file shorter in steps, each durable before the next and half of the time idle, until little is left of it or `stop`
+/// says so: a disk serves nobody while it is told that many blocks are free.
+pub(crate) fn shrink(file: &fs::File, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    let mut len = file.metadata()?.len();
+    while len > STEP && !stop() {
+        let started = Instant::now();
+        len -= STEP;
+        file.set_len(len)?;
+        file.sync_all()?;
+        std::thread::sleep(started.elapsed());
+    }
+    Ok(())
+}
 
 /// Plain calls, no buffers of its own. What it makes is for its own user only: these files hold what people wrote.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +61,14 @@ impl Files for RealFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn give_back(&self, path: &Path) -> io::Result<()> {
+        let file = fs::OpenOptions::new().write(true).open(path)?;
+        fs::remove_file(path)?;
+        // A crash is not to leave the name on a file that is cut.
+        self.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        shrink(&file, &|| false)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -119,6 +119,7 @@ const HELP: &[(&str, &str)] = &[
         "ringpost_store_tree_bytes",
         "Bytes of the trees on disk: state beside the records, and records by retention class.",
     ),
+    ("ringpost_store_leaving_bytes", "Bytes of removed tables that are not given back to the disk yet."),
     ("ringpost_store_rows_read_total", "Rows that reads looked at, by what was asked for."),
     ("ringpost_store_row_lookups_total", "Rows that decisions needed, by where they were found."),
     ("ringpost_recovery_records", "Records of the log that the start brought into the trees."),

@@ -45,6 +45,7 @@ pub fn add(text: &mut Text, stats: &Stats) {
     for (label, bytes) in ["class=\"state\"", "class=\"history\"", "class=\"relay\""].iter().zip(&stats.tree_bytes) {
         text.sample(Kind::Gauge, "ringpost_store_tree_bytes", label, value(bytes));
     }
+    text.sample(Kind::Gauge, "ringpost_store_leaving_bytes", "", value(&stats.leaving_bytes));
     text.sample(Kind::Gauge, "ringpost_store_uncovered_bytes", "", value(&stats.uncovered_bytes));
     text.sample(Kind::Gauge, "ringpost_store_full", "", f64::from(u8::from(stats.is_full.load(Relaxed))));
     let seconds = COMMIT_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);

@@ -10,6 +10,7 @@ use crate::files::{Files, RealFiles};
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, AnyTree};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,9 @@ const MERGES: usize = 16;
 const LEVELS: usize = 7;
 /// A tree to which nothing was written for this long is merged as a whole.
 const AT_REST: Duration = Duration::from_secs(24 * 3_600);
-/// Bytes of its tables then, as of all others.
-const TABLE_BYTES: u64 = 64 << 20;
+/// Bytes of the tables that are written. The last step of each is that all of it goes to the disk at once, with a batch that is
+/// committed meanwhile behind it.
+const TABLE_BYTES: u64 = 16 << 20;
 
 /// What one round did.
 #[derive(Debug, Default)]
@@ -58,7 +60,9 @@ impl Trees {
                 continue;
             }
             let started = Instant::now();
-            let merged = merge(&tree).and_then(|merges| Ok(merges + u64::from(self.rest(bucket, &tree, now)?)));
+            let tables = self.tables_of(bucket);
+            let merged =
+                self.merge(&tree, &tables).and_then(|merges| Ok(merges + u64::from(self.rest(bucket, &tree, now)?)));
             self.end();
             match merged {
                 Ok(0) => {}
@@ -109,6 +113,7 @@ impl Trees {
     fn remove_files(&self, bucket: Bucket) {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         if !logs.contains_key(&bucket) {
+            self.leaving.hold(&self.tables_of(Some(bucket)));
             let _ = std::fs::remove_dir_all(self.dir.join(bucket.to_string()));
         }
     }
@@ -130,21 +135,35 @@ impl Trees {
         if !rests || merged || !fits() {
             return Ok(false);
         }
+        self.leaving.hold(&self.tables_of(bucket));
         tree.major_compact(TABLE_BYTES, FORGET_OLDER)?;
         Ok(true)
     }
-}
 
-fn merge(tree: &AnyTree) -> Result<u64, lsm_tree::Error> {
-    let strategy = Arc::new(Leveled::default());
-    for merges in 0..MERGES {
-        let before = shape(tree);
-        tree.compact(Arc::clone(&strategy) as _, FORGET_OLDER)?;
-        if shape(tree) == before {
-            return Ok(merges as u64);
+    fn merge(&self, tree: &AnyTree, tables: &Path) -> Result<u64, lsm_tree::Error> {
+        let strategy = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
+        for merges in 0..MERGES {
+            let before = shape(tree);
+            self.leaving.hold(tables);
+            tree.compact(Arc::clone(&strategy) as _, FORGET_OLDER)?;
+            if shape(tree) == before {
+                return Ok(merges as u64);
+            }
         }
+        Ok(MERGES as u64)
     }
-    Ok(MERGES as u64)
+
+    /// Where a tree has its tables.
+    fn tables_of(&self, bucket: Option<Bucket>) -> PathBuf {
+        let tree = bucket.map_or_else(|| STATE.to_owned(), |bucket| bucket.to_string());
+        self.dir.join(tree).join("tables")
+    }
+
+    /// Gives back to the disk what merges and expiry have removed; how many bytes of it are left for later. It takes its
+    /// time, until `stop` says so.
+    pub fn give_back(&self, now: Instant, stop: &dyn Fn() -> bool) -> std::io::Result<u64> {
+        self.leaving.give_back(now, stop)
+    }
 }
 
 /// Tables of each level, and bytes.

@@ -11,6 +11,7 @@ mod bucket;
 mod checkpoint;
 mod compact;
 mod keys;
+mod leaving;
 mod memory;
 mod read;
 mod rosters;
@@ -31,6 +32,7 @@ use crate::files::{Files, RealFiles};
 use crate::record::{Cursor, RecordError};
 use bucket::{Bucket, Class};
 use compact::Upkeep;
+use leaving::Leaving;
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SeqNo, Slice};
 use memory::Memory;
@@ -74,6 +76,7 @@ pub struct Trees {
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
     upkeep: Mutex<Upkeep>,
+    leaving: Leaving,
     /// Of the store's directory: nobody else may have it while a thread still writes here.
     _lock: Lock,
 }
@@ -102,8 +105,8 @@ impl Trees {
         let state = open_tree(&dir.join(STATE), &cache, &files)?;
         RealFiles.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
         let (logs, upkeep) = (RwLock::default(), Mutex::default());
-        let memory = Memory::default();
-        let trees = Self { dir: dir.to_owned(), state, memory, logs, cache, files, upkeep, _lock: lock };
+        let (memory, leaving) = (Memory::default(), Leaving::default());
+        let trees = Self { dir: dir.to_owned(), state, memory, logs, cache, files, upkeep, leaving, _lock: lock };
         let damaged = |error: TreeError| OpenError::Tree { path: dir.join(STATE), reason: error.to_string() };
         let row = trees.get(keys::CHECKPOINT).map_err(damaged)?;
         let row = row.map(|row| CheckpointRow::decode(&row).map_err(TreeError::row(STATE))).transpose();

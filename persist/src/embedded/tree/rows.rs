@@ -108,14 +108,15 @@ impl Rows {
 
     /// Writes the batch into the memory, where every read sees it; the bytes that this took.
     pub(super) fn apply(&mut self) -> u64 {
-        let bytes = self.trees.memory.write(self.batch.iter().map(|(key, row)| (key.clone(), row.clone())));
-        let mut batch = std::mem::take(&mut self.batch);
+        // The map is kept: most batches need it as large as this one.
+        let mut rows: Vec<_> = self.batch.drain().collect();
         self.batch_bytes = 0;
-        for (key, row) in batch.drain() {
+        // Neighbours go to the same places of the memory.
+        rows.sort_unstable_by(|(key, _), (than, _)| key.cmp(than));
+        let bytes = self.trees.memory.write(rows.iter().cloned());
+        for (key, row) in rows {
             self.cache(key, row);
         }
-        // The map is kept: most batches need it as large as this one.
-        self.batch = batch;
         bytes
     }
 
