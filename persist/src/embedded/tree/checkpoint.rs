@@ -84,10 +84,10 @@ impl Checkpoint {
         let started = std::time::Instant::now();
         let expired = self.sealed.expired.len() as u64;
         self.sealed.flush()?;
-        // A segment that stays for now is removed by the next checkpoint.
-        let _ = remove_before(&*self.files, &self.dir, self.first_kept);
         stats.checkpointed(self.covers_bytes, expired, started.elapsed());
         self.busy.store(false, Ordering::Release);
+        // Nobody waits for it, and it takes its time. A segment that stays for now is removed by the next checkpoint.
+        let _ = remove_before(&*self.files, &self.dir, self.first_kept);
         Ok(())
     }
 }

@@ -19,12 +19,16 @@ use std::time::{Duration, Instant};
 
 /// A read that began before a table lost its name has ended by then.
 const GRACE: Duration = Duration::from_secs(5);
-/// Files open at most; the rest is removed at once. Of tables of 16 MiB they are 64 GiB.
+/// Files open at most, or a quarter of what the process may open; the rest is removed at once. Of tables of 16 MiB they are 64
+/// GiB.
 const MOST: usize = 4_096;
 
 /// See the module.
-#[derive(Default)]
-pub(super) struct Leaving(Mutex<BTreeMap<u64, Held>>);
+pub(super) struct Leaving {
+    /// By their numbers.
+    held: Mutex<BTreeMap<u64, Held>>,
+    most: usize,
+}
 
 struct Held {
     file: File,
@@ -32,14 +36,22 @@ struct Held {
     gone: Option<Instant>,
 }
 
+impl Default for Leaving {
+    fn default() -> Self {
+        let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let quarter = open.map_or(MOST, |open| usize::try_from(open / 4).unwrap_or(MOST));
+        Self { held: Mutex::default(), most: quarter.min(MOST) }
+    }
+}
+
 impl Leaving {
     /// Opens the files of a directory: before anything is removed there. What cannot be opened is removed at once, later.
     pub(super) fn hold(&self, dir: &Path) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(entries) = std::fs::read_dir(dir) else { return };
         for entry in entries.flatten() {
             // By number: a file that is open keeps its number, a name may come again.
-            if held.len() < MOST
+            if held.len() < self.most
                 && !held.contains_key(&entry.ino())
                 && let Ok(file) = OpenOptions::new().write(true).open(entry.path())
                 && file.metadata().is_ok_and(|it| it.is_file() && it.ino() == entry.ino())
@@ -53,7 +65,7 @@ impl Leaving {
     pub(super) fn give_back(&self, now: Instant, stop: &dyn Fn() -> bool) -> io::Result<u64> {
         let mut left = 0;
         let mut due = Vec::new();
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, held) in held.iter_mut() {
             let about = held.file.metadata()?;
             if about.nlink() > 0 {
@@ -87,7 +99,7 @@ mod tests {
         let leaving = Leaving::default();
         leaving.hold(&dir);
         leaving.hold(&dir);
-        assert_eq!(leaving.0.lock().unwrap().len(), 2, "each once");
+        assert_eq!(leaving.held.lock().unwrap().len(), 2, "each once");
         // Who reads it still, as a read does that began before.
         let reader = File::open(&gone).unwrap();
         std::fs::remove_file(&gone).unwrap();
@@ -101,7 +113,7 @@ mod tests {
         assert_eq!(leaving.give_back(now + GRACE, &go_on).unwrap(), 0);
         assert!(reader.metadata().unwrap().len() <= 2 << 20, "the rest goes when it is closed");
         assert_eq!((std::fs::read(&kept).unwrap(), std::fs::read(&gone).unwrap()), (bytes, b"new".to_vec()));
-        assert_eq!(leaving.0.lock().unwrap().len(), 2);
+        assert_eq!(leaving.held.lock().unwrap().len(), 2);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
