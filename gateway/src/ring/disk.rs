@@ -9,8 +9,8 @@ const WHO_PROCESS: libc::c_int = 1;
 const IDLE: libc::c_int = 3 << 13;
 
 /// From now on the disk serves what the calling thread asks for when nobody else wants anything, or after ten seconds. Of effect
-/// where the disk has a scheduler (`mq-deadline` since Linux 5.14, `bfq`): it serves readers before writers, and a merge, which
-/// reads as fast as it can, kept batches of the log waiting for up to 50 ms (measured). See ioprio_set(2).
+/// where the disk has a scheduler (`mq-deadline` since Linux 5.14, `bfq`), which serves readers before writers, and a merge reads as
+/// fast as it can. See ioprio_set(2).
 ///
 /// # Errors
 /// Where the call is forbidden (seccomp).
