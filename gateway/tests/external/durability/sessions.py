@@ -27,9 +27,9 @@ def main():
     options = parser.parse_args()
     room = options.connections + options.connections // 10 + 100
     with tempfile.TemporaryDirectory(prefix="ringpost-sessions-") as folder:
-        # Every user is new, so a list of devices is written for each: what the store holds of them, and of its log, in
-        # memory has bounds of its own, which are set low here, for it is no part of what a session costs.
-        store = ["--store-memory-bytes", str(1 << 20), "--segment-bytes", str(1 << 20)]
+        # Every user is new, so a list of devices is written for each: what the store holds of them, of its log and of its
+        # trees' blocks in memory has bounds of its own, which are set low here, for it is no part of what a session costs.
+        store = [f"--{bound}-bytes={1 << 20}" for bound in ("store-memory", "store-cache", "segment")]
         bounds = ["--max-sessions", str(room), *store]
         with Server(*bounds, data=f"{folder}/data") as server:
             command = [TARGET / "ci" / "flood", "connect", "--url", f"ws://{server.listen}"]
