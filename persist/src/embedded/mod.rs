@@ -132,7 +132,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let ports = (0..options.ports).map(|_| Arc::new(Queues::new(options.queue))).collect();
     let shared = Arc::new(Shared { ports, stats, closing: Arc::default() });
     let trees = committer.trees();
-    shared.stats.on_disk(trees.bytes_on_disk());
+    shared.stats.on_disk(&trees);
     let mut store = EmbeddedStore { shared: Arc::clone(&shared), threads: Vec::new() };
     let (checkpoints, due) = mpsc::channel();
     let (segments, wanted) = mpsc::channel();

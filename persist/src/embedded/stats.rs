@@ -2,7 +2,7 @@
 
 use super::RecoveryReport;
 use super::committer::Committed;
-use super::tree::Compaction;
+use super::tree::{Compaction, Trees};
 use crate::StoreRequest;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -66,6 +66,8 @@ pub struct Stats {
     pub tree_bytes: [AtomicU64; 3],
     /// Of tables that were removed and are still to be given back to the disk.
     pub leaving_bytes: AtomicU64,
+    /// Of tables that were synced while they were written: about all, or commits wait behind the rest.
+    pub trickled_bytes: AtomicU64,
     /// Decisions of the committer whose row was in memory, and was not.
     pub row_hits: AtomicU64,
     pub row_misses: AtomicU64,
@@ -86,11 +88,12 @@ impl Stats {
         self.compaction_errors.fetch_add(done.errors.len() as u64, Relaxed);
     }
 
-    /// What the trees take on the disk.
-    pub(super) fn on_disk(&self, bytes: [u64; 3]) {
-        for (gauge, bytes) in self.tree_bytes.iter().zip(bytes) {
+    /// What the trees take on the disk, and what they wrote there bit by bit.
+    pub(super) fn on_disk(&self, trees: &Trees) {
+        for (gauge, bytes) in self.tree_bytes.iter().zip(trees.bytes_on_disk()) {
             gauge.store(bytes, Relaxed);
         }
+        self.trickled_bytes.store(trees.trickled_bytes(), Relaxed);
     }
 
     pub(super) fn looked_at(&self, request: &StoreRequest, rows: u64) {

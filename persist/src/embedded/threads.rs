@@ -162,7 +162,7 @@ pub(super) fn checkpoint(
             return fatal(&Failure::Checkpoint(error));
         }
         // Here as well: where the disk is filled faster than it is merged one merge goes on for many checkpoints.
-        shared.stats.on_disk(trees.bytes_on_disk());
+        shared.stats.on_disk(trees);
         // Full: the compactor has been told already.
         let _ = compactions.try_send(());
     }
@@ -186,7 +186,7 @@ pub(super) fn compact(flushed: &Receiver<()>, trees: &Trees, shared: &Shared) {
         }
         let done = trees.compact();
         shared.stats.compacted(&done);
-        shared.stats.on_disk(trees.bytes_on_disk());
+        shared.stats.on_disk(trees);
         for error in &done.errors {
             retry = true;
             eprintln!("store: compaction: {error}; nothing is lost, it is tried again");

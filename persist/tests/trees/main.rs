@@ -14,3 +14,4 @@ mod golden;
 mod looks;
 mod recovery;
 mod relay;
+mod upkeep;

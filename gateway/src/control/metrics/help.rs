@@ -120,6 +120,10 @@ const HELP: &[(&str, &str)] = &[
         "Bytes of the trees on disk: state beside the records, and records by retention class.",
     ),
     ("ringpost_store_leaving_bytes", "Bytes of removed tables that are not given back to the disk yet."),
+    (
+        "ringpost_store_trickled_bytes_total",
+        "Bytes of tables that went to the disk while they were written, not at the end.",
+    ),
     ("ringpost_store_rows_read_total", "Rows that reads looked at, by what was asked for."),
     ("ringpost_store_row_lookups_total", "Rows that decisions needed, by where they were found."),
     ("ringpost_recovery_records", "Records of the log that the start brought into the trees."),

@@ -27,6 +27,7 @@ pub fn add(text: &mut Text, stats: &Stats) {
         ("ringpost_store_compaction_errors_total", &stats.compaction_errors),
         ("ringpost_store_tree_errors_total", &stats.tree_errors),
         ("ringpost_store_expired_months_total", &stats.expired_months),
+        ("ringpost_store_trickled_bytes_total", &stats.trickled_bytes),
     ] {
         text.sample(Kind::Counter, name, "", value(counter));
     }

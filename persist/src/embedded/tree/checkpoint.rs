@@ -2,6 +2,7 @@
 
 use super::bucket::Bucket;
 use super::memory::Rows;
+use super::trickle::trickled;
 use super::{STATE, TreeError, Trees};
 use crate::embedded::stats::Stats;
 use crate::embedded::wal::remove_before;
@@ -38,9 +39,7 @@ impl Sealed {
     /// Writes them; after that a start needs no batch of the log up to this one. What had expired is removed.
     pub(in crate::embedded) fn flush(self) -> Result<u64, TreeError> {
         for (name, tree, table) in self.tables {
-            let lock = tree.get_flush_lock();
-            tree.flush(&lock, FORGET_OLDER).map_err(TreeError::of(name))?;
-            drop(lock);
+            self.trees.flush(name, &tree)?;
             drop(table);
         }
         let Some(rows) = self.rows else { return Ok(self.lsn) };
@@ -53,15 +52,21 @@ impl Sealed {
             };
         }
         let table = state.rotate_memtable();
-        let lock = state.get_flush_lock();
-        state.flush(&lock, FORGET_OLDER).map_err(TreeError::of(STATE))?;
-        drop(lock);
+        self.trees.flush(STATE.to_owned(), state)?;
         drop(table);
         self.trees.memory.written();
         for bucket in self.expired {
             self.trees.remove(bucket);
         }
         Ok(self.lsn)
+    }
+}
+
+impl Trees {
+    fn flush(&self, name: String, tree: &AnyTree) -> Result<(), TreeError> {
+        let tables = self.dir.join(&name).join("tables");
+        let flush = || tree.flush(&tree.get_flush_lock(), FORGET_OLDER);
+        trickled(&tables, &self.trickled, flush).map(drop).map_err(TreeError::of(name))
     }
 }
 

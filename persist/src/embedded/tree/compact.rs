@@ -5,6 +5,7 @@
 
 use super::bucket::Bucket;
 use super::checkpoint::FORGET_OLDER;
+use super::trickle::trickled;
 use super::{STATE, TreeError, Trees};
 use crate::files::{Files, RealFiles};
 use lsm_tree::compaction::Leveled;
@@ -19,8 +20,7 @@ const MERGES: usize = 16;
 const LEVELS: usize = 7;
 /// A tree to which nothing was written for this long is merged as a whole.
 const AT_REST: Duration = Duration::from_secs(24 * 3_600);
-/// Bytes of the tables that are written. The last step of each is that all of it goes to the disk at once, with a batch that is
-/// committed meanwhile behind it.
+/// Bytes of the tables that are written: what is kept open and given back bit by bit is counted in them.
 const TABLE_BYTES: u64 = 16 << 20;
 
 /// What one round did.
@@ -61,8 +61,8 @@ impl Trees {
             }
             let started = Instant::now();
             let tables = self.tables_of(bucket);
-            let merged =
-                self.merge(&tree, &tables).and_then(|merges| Ok(merges + u64::from(self.rest(bucket, &tree, now)?)));
+            let merge = || Ok(self.merge(&tree, &tables)? + u64::from(self.rest(bucket, &tree, now)?));
+            let merged = trickled(&tables, &self.trickled, merge);
             self.end();
             match merged {
                 Ok(0) => {}

@@ -18,6 +18,7 @@ mod rosters;
 mod rows;
 mod staging;
 mod state;
+mod trickle;
 
 pub use bucket::Retention;
 pub use checkpoint::Checkpoint;
@@ -40,6 +41,7 @@ use ringpost_proto::id::{ConversationId, Seq};
 use state::CheckpointRow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Reads see everything that was applied: what a batch publishes is ordered by its writer, not by snapshots.
@@ -77,6 +79,8 @@ pub struct Trees {
     files: Arc<DescriptorTable>,
     upkeep: Mutex<Upkeep>,
     leaving: Leaving,
+    /// Bytes of tables that were synced while they were written.
+    trickled: AtomicU64,
     /// Of the store's directory: nobody else may have it while a thread still writes here.
     _lock: Lock,
 }
@@ -105,8 +109,10 @@ impl Trees {
         let state = open_tree(&dir.join(STATE), &cache, &files)?;
         RealFiles.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
         let (logs, upkeep) = (RwLock::default(), Mutex::default());
-        let (memory, leaving) = (Memory::default(), Leaving::default());
-        let trees = Self { dir: dir.to_owned(), state, memory, logs, cache, files, upkeep, leaving, _lock: lock };
+        let (memory, leaving, trickled) = (Memory::default(), Leaving::default(), AtomicU64::new(0));
+        let dir = dir.to_owned();
+        let trees = Self { dir, state, memory, logs, cache, files, upkeep, leaving, trickled, _lock: lock };
+        let dir = &trees.dir;
         let damaged = |error: TreeError| OpenError::Tree { path: dir.join(STATE), reason: error.to_string() };
         let row = trees.get(keys::CHECKPOINT).map_err(damaged)?;
         let row = row.map(|row| CheckpointRow::decode(&row).map_err(TreeError::row(STATE))).transpose();
@@ -155,6 +161,11 @@ impl Trees {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         let of = |class| logs.iter().filter(|(b, _)| b.class == class).map(|(_, tree)| tree.disk_space()).sum();
         [self.state.disk_space(), of(Class::History), of(Class::Relay)]
+    }
+
+    /// Bytes of tables that went to the disk while they were written, not all at once when they were finished.
+    pub fn trickled_bytes(&self) -> u64 {
+        self.trickled.load(Ordering::Relaxed)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Slice>, TreeError> {
