@@ -51,6 +51,13 @@ pub fn within(ranges: &[(Seq, Seq)], from: Seq, to: Seq) -> Ranges {
     cut.filter(|(from, to)| from <= to).collect()
 }
 
+/// What `union` and any of `all` holds up to `upto`, in at most `most` ranges: see [`bound`].
+pub fn union<'a>(mut union: Ranges, all: impl IntoIterator<Item = &'a [(Seq, Seq)]>, most: usize, upto: Seq) -> Ranges {
+    all.into_iter().for_each(|ranges| add_all(&mut union, ranges));
+    bound(&mut union, most);
+    within(&union, 1, upto)
+}
+
 /// What of them lies in none of `others`, which are ascending.
 pub fn without(ranges: &[(Seq, Seq)], others: &[(Seq, Seq)]) -> Ranges {
     let mut left = Ranges::new();
@@ -108,6 +115,18 @@ mod tests {
             let last = ranges.last().map_or(u64::MAX, |last| last.0);
             prop_assert!((1..50).take_while(|seq| *seq < last).all(|seq| end_of(&ranges, seq) == end_of(&before, seq)));
         }
+    }
+
+    #[test]
+    fn what_many_missed_is_told_in_few_ranges_and_nothing_of_it_is_left_out() {
+        // Each of three missed every sixth record, others than the next.
+        let missed: Vec<Ranges> =
+            (1..=3).map(|of| (0..20).map(|n| (6 * n + 2 * of, 6 * n + 2 * of)).collect()).collect();
+        let all = || missed.iter().map(|ranges| ranges.as_slice());
+        assert_eq!(union(Ranges::new(), all(), 64, 119), (1..60).map(|n| (2 * n, 2 * n)).collect::<Ranges>());
+        let bounded = union(Ranges::new(), all(), 8, 119);
+        assert_eq!(bounded[..7], (1..8).map(|n| (2 * n, 2 * n)).collect::<Ranges>()[..]);
+        assert_eq!(bounded[7..], [(16, 119)], "the last one holds the rest");
     }
 
     #[test]

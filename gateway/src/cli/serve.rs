@@ -1,6 +1,6 @@
 //! `ringpost serve`: run the gateway until a signal.
 
-use super::{Outcome, args};
+use super::{Outcome, args, disk};
 use crate::config::{Config, Machine};
 use crate::server::Server;
 use clap::ArgMatches;
@@ -18,6 +18,7 @@ pub fn run(matches: &ArgMatches) -> Outcome {
     raise_file_limit();
     small_pages();
     let config = Config::new(&layers, &Machine::detect()).map_err(|e| e.to_string())?;
+    let data = config.data.clone();
     // Only for signals; everything else has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -31,6 +32,9 @@ pub fn run(matches: &ArgMatches) -> Outcome {
             name = signals.next() => return Err(format!("{name} while starting")),
         };
         announce(&server);
+        if let Some(warning) = disk::warning(&data) {
+            eprintln!("{warning}");
+        }
         eprintln!("{}: draining; once more to end at once", signals.next().await);
         let first = Instant::now();
         tokio::select! {

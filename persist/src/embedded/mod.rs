@@ -141,6 +141,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let of_commits = Arc::clone(&options.waited_for);
     store.spawn("store-commit", &options.dir, move || {
         of_commits();
+        threads::step_forward();
         threads::commit(committer, &of_committer, &checkpoints, &segments, &fatal);
     })?;
     let readers = options.readers.max(1);
@@ -151,6 +152,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
             store.spawn(name, &options.dir, move || {
                 if matches!(reads, Reads::Looks) {
                     waited_for();
+                    threads::step_forward();
                 }
                 threads::read(reads, &trees, &of_reader);
             })?;

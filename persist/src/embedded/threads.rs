@@ -32,7 +32,8 @@ const COMPACTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether something was removed.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Of the threads behind the committer: about a tenth of a core where all others are busy.
+/// Of the threads behind the committer: about a tenth of a core where all others are busy. Those that messages wait for are
+/// as much less nice than the rest.
 const NICE: i32 = 10;
 
 /// Ends the process if a store thread panics: what it has promised nobody would keep.
@@ -129,6 +130,14 @@ fn unix_ms() -> u64 {
 fn step_back() {
     // Refused at worst, and then they are as quick as the others.
     let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+/// For threads that are waited for and seldom run: they run at once when they are woken, not after a shard that pushes to a
+/// large group. Refused without CAP_SYS_NICE or RLIMIT_NICE, and then they wait as others do.
+pub(super) fn step_forward() {
+    if let Ok(nice) = rustix::process::getpriority_process(None) {
+        let _ = rustix::process::setpriority_process(None, nice - NICE);
+    }
 }
 
 /// Makes segments of the log before they are needed, until the committer has ended. Where one cannot be made nothing is lost:

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Sessions that are pushed a record before other work has its turn.
-const TURN: usize = 32;
+const TURN: usize = 16;
 /// Fan-outs that wait with their records.
 const LIVE: usize = 32;
 

@@ -84,12 +84,9 @@ impl Conversation {
 
     /// The same of all members of a group but one: what any of them missed. Who has left keeps nobody back.
     pub(super) fn excluded_of_others(&self, but: MemberAt, upto: Seq) -> Ranges {
-        let mut excluded = Ranges::new();
         let others = (0..).zip(&self.progress).filter(|(at, progress)| *at != but && !progress.missed.is_empty());
-        for (_, progress) in others.filter(|(at, _)| self.roster.get(*at).is_some_and(Member::is_current)) {
-            ranges::add_all(&mut excluded, &progress.missed);
-        }
-        ranges::bound(&mut excluded, EXCLUDED_RANGES);
-        ranges::within(&excluded, 1, upto)
+        let current = others.filter(|(at, _)| self.roster.get(*at).is_some_and(Member::is_current));
+        let missed = current.map(|(_, progress)| progress.missed.as_slice());
+        ranges::union(Ranges::new(), missed, EXCLUDED_RANGES, upto)
     }
 }
