@@ -4,7 +4,7 @@
 //! the records 1 ... n and nothing else; no more than [`GROUP_MEMBERS`] are members at a time, and a group keeps the names
 //! of at most [`EVER_MEMBERS`]. Never does: decide whether a change is allowed (the room does, before the append).
 
-use crate::ranges::Ranges;
+use crate::ranges::{self, Ranges};
 use crate::record::{Body, Record};
 use crate::{ConversationKind, Role};
 use ringpost_proto::id::{Seq, UserKey};
@@ -83,6 +83,13 @@ impl Member {
     /// What of the log up to `upto` is hidden from it.
     pub fn excluded(&self, upto: Seq) -> Ranges {
         self.hidden.iter().filter(|(from, _)| *from <= upto).map(|(from, to)| (*from, (*to).min(upto))).collect()
+    }
+
+    /// Of a member of a group: what of all that it missed its senders are told. Who has left keeps nobody back, and who comes
+    /// back does not as to what was before, for that was told meanwhile.
+    pub fn keeps_back(&self, missed: &[(Seq, Seq)], upto: Seq) -> Ranges {
+        let from = if self.is_current() { self.before().saturating_add(1) } else { Seq::MAX };
+        ranges::within(missed, from, upto)
     }
 
     /// Whether there may be a record for it at this position.

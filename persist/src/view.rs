@@ -167,11 +167,11 @@ pub(crate) fn visible(viewer: Option<&Member>, first: Seq, end: Seq) -> Vec<(Seq
     seen
 }
 
-/// What senders are told of: up to `upto`, what is hidden from the other side of a direct conversation, and what any of the
-/// others missed: those who are members still, for who has left keeps nobody back.
-pub(crate) fn excluded<'a>(peer: Option<&Member>, missed: impl Iterator<Item = &'a [(Seq, Seq)]>, upto: Seq) -> Ranges {
-    let hidden = peer.map(|peer| peer.excluded(upto)).unwrap_or_default();
-    ranges::union(hidden, missed, EXCLUDED_RANGES, upto)
+/// What senders are told of: up to `upto`, what is hidden from the other side of a direct conversation, and what the others
+/// missed.
+pub(crate) fn excluded(peer: Option<&Member>, missed: impl IntoIterator<Item = Ranges>, upto: Seq) -> Ranges {
+    let hidden = peer.map(|peer| peer.excluded(upto));
+    ranges::union(hidden.into_iter().chain(missed), EXCLUDED_RANGES, upto)
 }
 
 /// The other side of a direct conversation; `None`: a user talks to itself, or it is a group.

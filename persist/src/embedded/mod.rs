@@ -70,7 +70,8 @@ pub struct Options {
     /// Called first on each thread that a message on its way waits for, and on that thread: the place to ask the scheduler for
     /// what such threads need.
     pub waited_for: Arc<dyn Fn() + Send + Sync>,
-    /// The same on each thread for which nobody waits, whatever it asks of the disk: those of checkpoints and merges.
+    /// The same on each thread for which nobody waits, whatever it asks of the disk: of merges, and of giving back what they
+    /// removed. Not of checkpoints: where memory is full writes wait for them.
     pub behind_all: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -161,9 +162,7 @@ pub fn open(files: Arc<dyn Files>, mut options: Options) -> Result<Opened, OpenE
     let readers_end = store.threads.len();
     let (compactions, flushed) = mpsc::sync_channel(1);
     let (flushed_trees, of_checkpoints) = (Arc::clone(&trees), Arc::clone(&shared));
-    let behind_all = Arc::clone(&options.behind_all);
     store.spawn("store-flush", &options.dir, move || {
-        behind_all();
         threads::checkpoint(&due, &compactions, &flushed_trees, &of_checkpoints, &fatal_too);
     })?;
     let of_segments = Arc::clone(&shared);

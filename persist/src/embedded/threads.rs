@@ -208,7 +208,9 @@ pub(super) fn give_back(ended: &Receiver<()>, trees: &Trees, shared: &Shared) {
     let _abort = AbortOnPanic;
     step_back();
     while ended.recv_timeout(GIVE_BACK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        match trees.give_back(Instant::now(), &|| shared.closing.load(Relaxed)) {
+        // On a full disk at once: sends are refused for want of what is held here.
+        let at_once = || shared.closing.load(Relaxed) || shared.stats.is_full.load(Relaxed);
+        match trees.give_back(Instant::now(), &at_once) {
             Ok(left) => shared.stats.leaving_bytes.store(left, Relaxed),
             Err(error) => eprintln!("store: cannot give back a removed table bit by bit: {error}; it goes at once"),
         }

@@ -341,15 +341,15 @@ impl Conversation {
 
     /// What of it up to `upto` the others did not get and will not.
     fn excluded(&self, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Ranges {
-        let peer = view::peer_of(kind, user);
-        let is_group = matches!(kind, ConversationKind::Group);
-        let is_there = |other: &UserKey| self.roster.member(other).is_some_and(Member::is_current);
-        let missed = self
-            .missed
-            .iter()
-            .filter(|(other, _)| Some(*other) == peer || is_group && *other != user && is_there(other));
-        let missed = missed.map(|(_, missed)| &missed[..]);
-        view::excluded(peer.and_then(|peer| self.roster.member(peer)), missed, upto)
+        let peer = view::peer_of(kind, user).and_then(|peer| self.roster.member(peer));
+        let missed = self.missed.iter().filter(|(other, _)| *other != user).filter_map(|(other, missed)| {
+            let member = self.roster.member(other)?;
+            match kind {
+                ConversationKind::Group => Some(member.keeps_back(missed, upto)),
+                ConversationKind::Direct(_) => Some(missed.clone()).filter(|_| peer == Some(member)),
+            }
+        });
+        view::excluded(peer, missed, upto)
     }
 
     fn ticks_of(&self, user: &UserKey) -> Vec<(DeviceId, Seq, Seq)> {

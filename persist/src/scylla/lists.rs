@@ -96,7 +96,7 @@ impl Db {
             peer_delivered,
             peer_read,
             // Of a group it takes the rows of all members, which nothing else here reads.
-            peer_excluded: view::excluded(peer, std::iter::once(&missed[..]), peer_delivered),
+            peer_excluded: view::excluded(peer, [missed], peer_delivered),
             gone: Ranges::new(),
             ticks: own.ticks(),
         }))

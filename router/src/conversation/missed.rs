@@ -11,7 +11,7 @@
 use super::Conversation;
 use super::tail::Brief;
 use ringpost_persist::ranges::{self, Ranges};
-use ringpost_persist::{EXCLUDED_RANGES, MISSED_RANGES, Member, MemberAt, Raise, RegisterKey};
+use ringpost_persist::{EXCLUDED_RANGES, MISSED_RANGES, MemberAt, Raise, RegisterKey};
 use ringpost_proto::id::{Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 
@@ -82,11 +82,10 @@ impl Conversation {
         self.progress.iter().any(|progress| !progress.missed.is_empty())
     }
 
-    /// The same of all members of a group but one: what any of them missed. Who has left keeps nobody back.
+    /// The same of all members of a group but one: what any of them missed.
     pub(super) fn excluded_of_others(&self, but: MemberAt, upto: Seq) -> Ranges {
         let others = (0..).zip(&self.progress).filter(|(at, progress)| *at != but && !progress.missed.is_empty());
-        let current = others.filter(|(at, _)| self.roster.get(*at).is_some_and(Member::is_current));
-        let missed = current.map(|(_, progress)| progress.missed.as_slice());
-        ranges::union(Ranges::new(), missed, EXCLUDED_RANGES, upto)
+        let missed = others.filter_map(|(at, it)| Some(self.roster.get(at)?.keeps_back(&it.missed, upto)));
+        ranges::union(missed, EXCLUDED_RANGES, upto)
     }
 }

@@ -1,8 +1,8 @@
 //! The registers of a conversation: what is written of its members' progress, and when.
 //!
-//! Guarantees: registers that move together are written together, soon after the first of them, in requests that keep
-//! nobody waiting for long; what could not be written is written with the next; whoever came between a tick and its registers
-//! is told once more. Nothing waits for it: after a crash devices acknowledge again.
+//! Guarantees: registers that move together are written soon after the first of them, in requests that keep nobody waiting
+//! for long, of which a crash may leave the first ones; what could not be written is written with the next; whoever came
+//! between a tick and its registers is told once more. Nothing waits for it: after a crash devices acknowledge again.
 
 use super::Conversation;
 use super::tail::Brief;
@@ -17,6 +17,27 @@ use smallvec::SmallVec;
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
 
+/// Raises of a conversation on their way into requests of about [`RAISES`].
+#[derive(Default)]
+struct Requests {
+    full: Vec<Vec<Raise>>,
+    open: Vec<Raise>,
+}
+
+impl Requests {
+    /// What comes now may go into another request than what came before.
+    fn part(&mut self) {
+        if self.open.len() >= RAISES {
+            self.full.push(std::mem::take(&mut self.open));
+        }
+    }
+
+    fn all(mut self) -> Vec<Vec<Raise>> {
+        self.full.push(self.open);
+        self.full
+    }
+}
+
 impl Conversation {
     /// How many records up to `seq` count for a member; `None`: what comes after it is not all in memory.
     fn counted(&self, member: MemberAt, seq: Seq) -> Option<u64> {
@@ -30,16 +51,18 @@ impl Conversation {
         Some(member.counted(self.last.ordinal).saturating_sub(unread as u64))
     }
 
-    /// Registers to write, in their requests: those of a member in one, and in the last one all that senders were told. And
-    /// the reads whose count the log must tell first, with their members.
+    /// Registers to write, in their requests, of which a crash may leave the first ones: what was missed, for it takes away
+    /// from what senders were told; that, for where all have acknowledged nobody would tell it again; then what each member
+    /// has, all of a member in one request. And the reads whose count the log must tell first, with their members.
     fn dirty_registers(&mut self) -> (Vec<Vec<Raise>>, Vec<(UserKey, Seq)>) {
-        let (mut requests, mut raises, mut told, mut uncounted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut requests, mut told, mut uncounted) = (Requests::default(), Vec::new(), Vec::new());
+        let mut of_members: Vec<SmallVec<[Raise; 2]>> = Vec::new();
         self.dirty = false;
         for at in 0..self.progress.len() {
             let member = at as MemberAt;
             let Some(user) = self.roster.get(member).map(|it| it.user.clone()) else { continue };
-            // Before the Delivered registers that are beyond it.
-            self.missed_raises(member, &user, &mut raises);
+            self.missed_raises(member, &user, &mut requests.open);
+            requests.part();
             let progress = &mut self.progress[at];
             let moved: SmallVec<[(DeviceId, Seq); 1]> = progress
                 .devices
@@ -48,10 +71,8 @@ impl Conversation {
                 .collect();
             let (read, read_dirty) = (progress.read, std::mem::take(&mut progress.read_dirty));
             let heard = std::mem::take(&mut progress.heard_dirty).then_some(progress.heard);
-            for (device, value) in moved {
-                let key = RegisterKey::Delivered(self.id, user.clone(), device);
-                raises.push(Raise::new(key, value));
-            }
+            let delivered = |(device, value)| Raise::new(RegisterKey::Delivered(self.id, user.clone(), device), value);
+            let mut raises: SmallVec<[Raise; 2]> = moved.into_iter().map(delivered).collect();
             match self.counted(member, read).filter(|_| read_dirty) {
                 Some(counted) => raises.extend(self.read_raises(member, read, counted)),
                 None if read_dirty => uncounted.push((user.clone(), read)),
@@ -64,14 +85,19 @@ impl Conversation {
                 ];
                 told.extend(heard.into_iter().filter(|raise| raise.value > 0));
             }
-            if raises.len() >= RAISES {
-                requests.push(std::mem::take(&mut raises));
+            if !raises.is_empty() {
+                of_members.push(raises);
             }
         }
-        // Not parted: its answer is when those are told once more who came meanwhile, all of them.
-        raises.extend(told);
-        requests.push(raises);
-        (requests, uncounted)
+        for raise in told {
+            requests.open.push(raise);
+            requests.part();
+        }
+        for raises in of_members {
+            requests.open.extend(raises);
+            requests.part();
+        }
+        (requests.all(), uncounted)
     }
 
     fn read_raises(&self, member: MemberAt, read: Seq, counted: u64) -> SmallVec<[Raise; 3]> {
@@ -160,7 +186,7 @@ impl Router {
         }
     }
 
-    /// The dirty registers are due. What a group is told of them is told before, and written with them: after a crash nobody
+    /// The dirty registers are due. What a group is told of them is told before, and written before them: after a crash nobody
     /// would tell it.
     pub(super) fn flush(&mut self, key: Key) {
         if self.conversations.get(key).is_some_and(|room| room.has_moved()) {

@@ -1,7 +1,7 @@
 //! Messages with a ciphertext for each device that have none for any device of a receiver: nobody is told that it has them.
 
 use crate::expiry::{told, undelivered};
-use crate::groups::{leave, say, three, to};
+use crate::groups::{add, leave, say, three, to};
 use crate::slices::{payloads, sliced};
 use crate::world::{Got, World, cmid, text, wire};
 use ringpost_persist::MISSED_RANGES;
@@ -187,6 +187,41 @@ fn what_a_member_missed_keeps_nobody_back_when_it_has_left() {
         world.advance(1_400_000);
         let tablet = world.open("alice", "tablet");
         assert_eq!(told(&mut world, tablet), Some((after, vec![])));
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_group_takes_back_nothing_that_was_shown_as_received() {
+    for swap in [0, 1] {
+        let mut world = World::new(2);
+        world.swap = swap;
+        world.link("alice", &["phone"]);
+        let (group, [alice, bob, carl]) = three(&mut world);
+        world.close(carl);
+        let mut list = world.devices("carl");
+        list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
+        world.put_devices("carl", &list);
+        let send = v1::Send { to: to(&group), ..sliced("", 10, &[("bob", "phone")]) };
+        let missed = world.sent(alice, send).unwrap().seq;
+        let carl = world.open("carl", "tablet");
+        [bob, carl].into_iter().for_each(|conn| take_all(&mut world, conn));
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((missed, vec![(missed, missed)])));
+        assert!(matches!(world.answer(carl, leave(2, &group)), Answer::Group(_)));
+        let without = world.sent(alice, say(3, &group, "without carl")).unwrap().seq;
+        take_all(&mut world, bob);
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((without, vec![])));
+        assert!(matches!(world.answer(alice, add(4, &group, &["carl"])), Answer::Group(_)));
+        let with = world.sent(alice, say(5, &group, "carl again")).unwrap().seq;
+        [bob, carl].into_iter().for_each(|conn| take_all(&mut world, conn));
+        world.advance(3_000);
+        assert_eq!(told(&mut world, alice), Some((with, vec![])));
+        // The same from the store, where the sender was away.
+        [alice, bob, carl].into_iter().for_each(|conn| world.close(conn));
+        world.advance(1_400_000);
+        let tablet = world.open("alice", "tablet");
+        assert_eq!(told(&mut world, tablet), Some((with, vec![])));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringpost_persist::faulty::{Faults, FaultyStore};
-use ringpost_persist::{DocumentKey, Outcome, Record, RegisterKey, StoreAnswer, StoreRequest, Tag};
+use ringpost_persist::{DocumentKey, Outcome, Raise, Record, RegisterKey, StoreAnswer, StoreRequest, Tag};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::push::Item;
@@ -53,8 +53,8 @@ pub struct World {
     pub swap: u64,
     inputs: u64,
     settings: Vec<Settings>,
-    /// How many registers each request wrote.
-    pub raises: Vec<usize>,
+    /// What each request of registers wrote.
+    pub raises: Vec<Vec<Raise>>,
     /// What the operator was answered, by its request numbers.
     pub operator: BTreeMap<u64, SendOutcome>,
 }
@@ -422,7 +422,7 @@ impl World {
                 Output::Store(request) => {
                     self.tags += 1;
                     if let StoreRequest::Raise { raises, .. } = &request {
-                        self.raises.push(raises.len());
+                        self.raises.push(raises.clone());
                     }
                     self.asked.insert(self.tags, (usize::from(shard), request.tag()));
                     self.store.submit(request.with_tag(self.tags), self.mono_us);

@@ -37,7 +37,7 @@ fn users(n: u32, group: &Bytes, who: &[&str]) -> v1::GroupUsers {
     v1::GroupUsers { client_message_id: id(n), group: group.clone(), users: names(who) }
 }
 
-fn add(n: u32, group: &Bytes, who: &[&str]) -> Request {
+pub fn add(n: u32, group: &Bytes, who: &[&str]) -> Request {
     more(Wire::GroupAdd(users(n, group, who)))
 }
 

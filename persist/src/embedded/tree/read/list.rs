@@ -108,19 +108,15 @@ impl Reading<'_> {
     /// What of the log up to `upto` the others did not get and will not.
     fn excluded(&self, id: &ConversationId, kind: &ConversationKind, user: &UserKey, upto: Seq) -> Found<Ranges> {
         if let ConversationKind::Group = kind {
-            let mut missed = self.missed(id)?;
-            missed.retain(|(other, _)| other != user);
             let mut of_members = Vec::new();
-            for (other, missed) in &missed {
-                if self.member(id, other)?.is_some_and(|member| member.is_current()) {
-                    of_members.push(&missed[..]);
-                }
+            for (other, missed) in self.missed(id)?.iter().filter(|(other, _)| other != user) {
+                of_members.extend(self.member(id, other)?.map(|member| member.keeps_back(missed, upto)));
             }
-            return Ok(view::excluded(None, of_members.into_iter(), upto));
+            return Ok(view::excluded(None, of_members, upto));
         }
         let Some(peer) = view::peer_of(kind, user) else { return Ok(Ranges::new()) };
         let missed = self.row(&keys::missed_key(id, peer), state::decode_missed)?.unwrap_or_default();
-        Ok(view::excluded(self.member(id, peer)?.as_ref(), std::iter::once(&missed[..]), upto))
+        Ok(view::excluded(self.member(id, peer)?.as_ref(), [missed], upto))
     }
 
     /// How far the others have received and read, as this user is told.
