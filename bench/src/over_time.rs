@@ -10,6 +10,8 @@ use serde::Serialize;
 
 /// Slices of a run at most; what is later counts for the last one.
 pub const MOST_SLICES: usize = 256;
+/// A slice in which the host of this machine took at most so much of the processor time that was wanted was left alone.
+const LEFT_ALONE_PERCENT: f64 = 2.0;
 const MIB: f64 = 1_048_576.0;
 
 /// What the gateway said of itself at one moment, and what this machine had been given until then.
@@ -132,6 +134,19 @@ pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample])
     sums.iter().enumerate().map(point).collect()
 }
 
+/// Times to SENT and to push of what was scheduled while the host of this machine left it its processors: a virtual machine
+/// that is not given them is late whatever runs on it. Which slices those are is known from their `points`.
+pub fn left_alone<'a>(workers: impl Iterator<Item = &'a Slices>, points: &[Point]) -> (Latencies, Latencies) {
+    let mut sums = (Latencies::coarse(), Latencies::coarse());
+    for (point, (sent, push)) in workers.flat_map(|worker| points.iter().zip(&worker.slices)) {
+        if point.stolen_percent.is_some_and(|stolen| stolen <= LEFT_ALONE_PERCENT) {
+            sums.0.add(sent);
+            sums.1.add(push);
+        }
+    }
+    sums
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +176,12 @@ mod tests {
         assert!(points[0].sent_p99_us.unwrap().abs_diff(1_000) <= 10 && points[0].push_p99_us.is_none());
         assert!(points[1].push_p99_us.unwrap() >= 2_900_000);
         assert_eq!((points[0].stolen_percent, points[1].stolen_percent), (Some(0.0), Some(25.0)));
+        let (sent, push) = left_alone(workers.iter(), &points);
+        assert_eq!(
+            (sent.percentiles().map(|p| p.count), push.percentiles()),
+            (Some(2), None),
+            "a quarter of the second was stolen"
+        );
         assert_eq!((points[0].rss_mib, points[1].rss_mib, points[1].store_mib), (Some(1.0), Some(3.0), Some(1.0)));
     }
 

@@ -203,7 +203,11 @@ impl Chat {
         }
         memory::figures(&samples, &mut report);
         upkeep::figures(crowds().flat_map(|crowd| crowd.slices.each()), &looks, &mut report);
-        report.over_time = over_time::points(crowds().map(|crowd| &crowd.slices), &samples);
+        let slices = || crowds().map(|crowd| &crowd.slices);
+        report.over_time = over_time::points(slices(), &samples);
+        let (sent, push) = over_time::left_alone(slices(), &report.over_time);
+        report.latency("send_to_sent_left_alone", &sent);
+        report.latency("send_to_push_left_alone", &push);
         report.target(settled, || "not all users were told that they are synced".to_owned());
         let (sent, wanted) = (report.messages.map_or(0, |totals| totals.sent), self.messages.unwrap_or(0));
         report.target(sent > 0, || "nothing was sent".to_owned());
