@@ -95,7 +95,7 @@ pub struct App {
     /// The last message of somebody else in each conversation.
     heard: VecDeque<(Peer, u64)>,
     /// What was typed after a change that has no answer yet (a group, its members, a block), which decides who gets it;
-    /// or from a command on that is about a message without an outcome.
+    /// or from a command on that is about a message without an outcome, or about one that may still come.
     held: VecDeque<String>,
     /// The day of the last line.
     day: String,
@@ -103,8 +103,9 @@ pub struct App {
     synced: bool,
     /// The input has ended; when to give up.
     ending: Option<u64>,
-    /// Messages that will never be sent, and why the last one was not.
+    /// Messages that will never be sent, other lines of a pipe that were not obeyed, and why the last one was not.
     failed: u64,
+    undone: u64,
     failure: String,
     last_error: String,
     /// Bye was said.
@@ -147,6 +148,7 @@ impl App {
             synced: false,
             ending: None,
             failed: 0,
+            undone: 0,
             failure: String::new(),
             last_error: String::new(),
             leaving: false,
@@ -168,7 +170,7 @@ impl App {
             Ok(command) if command.is_about_here() => self.obey(now, command),
             Ok(command) if !self.held.is_empty() || self.waits(&command) => self.hold(line),
             Ok(command) => self.obey(now, command),
-            Err(why) => self.note(why),
+            Err(why) => self.not_done(why),
         }
     }
 
@@ -316,7 +318,7 @@ impl App {
     fn obey(&mut self, now: Now, command: Command) {
         self.command(now, command);
         if self.asks.take_refused() {
-            self.note("too much was asked and has no answer yet: not asked".to_owned());
+            self.not_done("too much was asked and has no answer yet: not asked".to_owned());
         }
     }
 

@@ -85,6 +85,11 @@ impl Command {
         matches!(self, Self::Edit(_) | Self::Erase | Self::Info)
     }
 
+    /// Of the last message of somebody else in the current conversation.
+    pub fn is_about_heard(&self) -> bool {
+        matches!(self, Self::React(_) | Self::Reply(_))
+    }
+
     /// It means the same whichever conversation is the current one, and whoever is in that.
     pub fn is_of_no_conversation(&self) -> bool {
         matches!(

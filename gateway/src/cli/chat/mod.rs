@@ -43,7 +43,7 @@ pub fn command() -> Command {
         .long_about(format!(
             "Write and read messages on a terminal, or from a pipe. Messages are printed on stdout, everything else on \
              stderr. When the input ends, the command waits until everything is sent and shown; status 0 means that \
-             every message has its tick.\n\nWhile it runs:\n{}",
+             every message has its tick and every other line was obeyed.\n\nWhile it runs:\n{}",
             command::HELP
         ))
         .args_override_self(true)
@@ -290,7 +290,7 @@ impl Driver {
             Told::Refused(refused) => {
                 self.hang_up(None);
                 let retry_after = refused.retry_after.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-                self.app.refused(now, &refused.line, refused.status, retry_after);
+                self.app.refused(now, &refused.text(), refused.status, retry_after);
             }
             Told::Unreachable(why) => {
                 self.hang_up(None);

@@ -22,11 +22,21 @@ pub struct Refused {
     pub line: String,
     /// Retry-After, where it is a number of seconds (RFC 9110 section 10.2.3).
     pub retry_after: Option<Duration>,
+    /// `message` of a JSON body, where that came with the head.
+    pub message: Option<String>,
 }
 
 impl Refused {
     fn broken(line: &str) -> Self {
-        Self { status: None, line: line.to_owned(), retry_after: None }
+        Self { status: None, line: line.to_owned(), retry_after: None, message: None }
+    }
+
+    /// All that is known of it.
+    pub fn text(&self) -> String {
+        match &self.message {
+            Some(message) => format!("{}: {message}", self.line),
+            None => self.line.clone(),
+        }
     }
 }
 
@@ -76,13 +86,19 @@ pub fn answer(bytes: &[u8]) -> Answer {
     if !first.starts_with("HTTP/1.1 101") {
         let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-        return Answer::Refused(Refused { status, line: first.chars().take(60).collect(), retry_after });
+        let line = first.chars().take(60).collect();
+        return Answer::Refused(Refused { status, line, retry_after, message: message(bytes.get(end + 4..)) });
     }
     if header("sec-websocket-accept") == Some(ACCEPT) {
         Answer::Switched { head: end + 4 }
     } else {
         Answer::Refused(Refused::broken("wrong Sec-WebSocket-Accept"))
     }
+}
+
+fn message(body: Option<&[u8]>) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body?).ok()?;
+    Some(body.get("message")?.as_str()?.chars().take(200).collect())
 }
 
 #[cfg(test)]
@@ -112,6 +128,9 @@ mod tests {
         assert_eq!(refused(&response("AAAA")).line, "wrong Sec-WebSocket-Accept");
         let unauthorized = refused(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
         assert_eq!((unauthorized.status, unauthorized.line.as_str()), (Some(401), "HTTP/1.1 401 Unauthorized"));
+        let body = b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":\"UNAUTHENTICATED\",\"message\":\"unknown key\"}";
+        assert_eq!(refused(body).text(), "HTTP/1.1 401 Unauthorized: unknown key");
+        assert_eq!(refused(&body[..body.len() - 1]).text(), "HTTP/1.1 401 Unauthorized");
         let later = refused(b"HTTP/1.1 503 Service Unavailable\r\nRETRY-AFTER: 3\r\n\r\n");
         assert_eq!((later.status, later.retry_after), (Some(503), Some(Duration::from_secs(3))));
         assert_eq!(refused(b"SSH-2.0-x\r\n\r\n").status, None);

@@ -55,7 +55,10 @@ impl App {
                     _ => format!("the server's log with {peer} ends at {head}: what came after it is lost there"),
                 });
             }
-            Event::Synced => self.synced = true,
+            Event::Synced => {
+                self.synced = true;
+                self.say_held_behind(now);
+            }
             Event::TokenWanted { exp_ms } => self.outputs.push_back(Output::Token { exp_ms }),
             Event::Error(error) => {
                 self.last_error = error_line(&error);
@@ -154,9 +157,7 @@ impl App {
                 self.fail(format!("{} to {}: {}", show::snippet(text), show::peer(&peer), error_line(&error)));
             }
         }
-        self.say_held(now);
-        // What was said just now is saved before it is sent, as everything is, but not before what came is shown.
-        self.said = false;
+        self.say_held_behind(now);
     }
 
     /// `excluded`: what of it was not delivered and will not be; nothing is said of that.
@@ -219,7 +220,7 @@ impl App {
                 self.say_held(now);
             }
             Answered::Refused(error) => {
-                self.note(error_line(&error));
+                self.not_done(error_line(&error));
                 self.change_failed(now, "the change before it was not made");
             }
             Answered::Unread(page) => {
@@ -234,7 +235,7 @@ impl App {
                 self.outputs.extend(lines.into_iter().map(Output::Show));
             }
             Answered::Presence(states) => states.iter().for_each(|state| self.presence(state)),
-            Answered::Error(error) => self.note(error_line(&error)),
+            Answered::Error(error) => self.not_done(error_line(&error)),
             Answered::Unknown => self.note("an answer that this version does not know".to_owned()),
         }
     }

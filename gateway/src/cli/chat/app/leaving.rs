@@ -51,10 +51,24 @@ impl App {
 
     /// What the exit status says when nothing is on its way any more.
     pub(super) fn verdict(&self) -> Result<(), String> {
-        match self.failed {
-            0 => Ok(()),
-            failed => Err(format!("{} not sent: {}", messages(failed as usize), self.failure)),
+        let lines = if self.undone == 1 { "line" } else { "lines" };
+        match (self.failed as usize, self.undone) {
+            (0, 0) => Ok(()),
+            (0, undone) => Err(format!("{undone} {lines} not obeyed: {}", self.failure)),
+            (failed, 0) => Err(format!("{} not sent: {}", messages(failed), self.failure)),
+            (failed, undone) => {
+                Err(format!("{} not sent and {undone} {lines} not obeyed: {}", messages(failed), self.failure))
+            }
         }
+    }
+
+    /// What was asked for by a line, and is not: no message. Who types sees that and goes on; a pipe must hear of it.
+    pub(super) fn not_done(&mut self, why: String) {
+        if !self.options.interactive {
+            self.undone += 1;
+            self.failure.clone_from(&why);
+        }
+        self.note(why);
     }
 
     pub(super) fn fail(&mut self, why: String) {

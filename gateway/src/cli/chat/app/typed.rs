@@ -93,11 +93,13 @@ impl App {
     }
 
     fn nobody(&mut self) {
-        self.note("no current conversation: /to NAME picks one".to_owned());
+        self.not_done("no current conversation: /to NAME picks one".to_owned());
     }
 
     fn no_group(&mut self) {
-        self.note("the current conversation is no group: /group NAME WHO makes one, /to g:... picks one".to_owned());
+        self.not_done(
+            "the current conversation is no group: /group NAME WHO makes one, /to g:... picks one".to_owned(),
+        );
     }
 
     fn group(&self) -> Option<Bytes> {
@@ -129,7 +131,7 @@ impl App {
         let Some(own) = self.last_own().and_then(|at| self.own.remove(at)) else { return self.said_nothing() };
         match own.seq() {
             Some(seq) => self.send(now, Kind::Erase, seq, String::new()),
-            None => self.note(format!("{} was not sent: nothing is taken back", show::snippet(&own.text))),
+            None => self.not_done(format!("{} was not sent: nothing is taken back", show::snippet(&own.text))),
         }
     }
 
@@ -142,22 +144,28 @@ impl App {
         let seq = own.seq();
         if seq.is_none() {
             let text = show::snippet(&own.text);
-            self.note(format!("{text}, your last message here, was not sent: /erase goes on to the one before it"));
+            self.not_done(format!("{text}, your last message here, was not sent: /erase goes on to the one before it"));
         }
         seq
     }
 
     fn said_nothing(&mut self) {
-        self.note("you have said nothing here since the start".to_owned());
+        self.not_done("you have said nothing here since the start".to_owned());
     }
 
     /// About the last message of somebody else in the current conversation.
     fn about_heard(&mut self, now: Now, kind: Kind, text: String) {
-        let current = self.current.as_ref();
-        match self.heard.iter().rev().find(|(peer, _)| Some(peer) == current).map(|(_, seq)| *seq) {
+        match self.last_heard() {
             Some(seq) => self.send(now, kind, seq, text),
-            None => self.note("nobody else has said something here yet".to_owned()),
+            None if self.current.is_none() => self.nobody(),
+            None => self.fail(format!("{}: nobody else has said something here since the start", show::snippet(&text))),
         }
+    }
+
+    /// The last message of somebody else in the current conversation.
+    pub(super) fn last_heard(&self) -> Option<u64> {
+        let current = self.current.as_ref();
+        self.heard.iter().rev().find(|(peer, _)| Some(peer) == current).map(|(_, seq)| *seq)
     }
 
     fn say(&mut self, now: Now, text: String) {

@@ -131,6 +131,7 @@ fn after_a_reset_no_command_names_a_message_of_the_log_before() {
     let reset = vec![v1::Reset { conversation: bobs(), head_seq: 1 }];
     let (user, device) = ("alice".to_owned(), "laptop".to_owned());
     world.server(hello.unwrap(), Answer::Welcome(v1::Welcome { user, device, reset, ..Default::default() }));
+    world.server(0, Answer::SyncDone(v1::SyncDone::default()));
     world.seen.clear();
     ["/edit other", "/erase", "/react +"].into_iter().for_each(|line| world.line(line));
     assert!(sends(&world).is_empty(), "{:?}", world.seen);

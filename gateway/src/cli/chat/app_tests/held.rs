@@ -1,6 +1,7 @@
 //! What is typed while a group is being made or changed, and more questions than can be asked at once.
 
 use super::*;
+use ringpost_proto::v1::kind::Value as Kind;
 
 const GROUP: [u8; 16] = [0xab; 16];
 
@@ -144,6 +145,56 @@ fn a_group_that_waits_for_a_connection_keeps_what_is_typed_for_it() {
     let re = creates(&world)[0];
     world.server(re, group());
     assert_eq!(sent_to(&world), [Peer::Group(GROUP.to_vec().into())]);
+}
+
+#[test]
+fn an_answer_waits_for_what_it_answers_and_is_not_sent_without_it() {
+    let mut world = World::empty();
+    ["/reply at one", "/react +", "bye"].into_iter().for_each(|line| world.line(line));
+    world.app.end_of_input(world.now);
+    world.app.timeout(world.now);
+    world.turn();
+    world.app.opened(world.now);
+    world.turn();
+    let (user, device) = ("alice".to_owned(), "laptop".to_owned());
+    world.server(1, Answer::Welcome(v1::Welcome { user, device, ..Default::default() }));
+    assert_eq!(sent_to(&world), []);
+    world.push(1, 7, "when?");
+    world.server(0, Answer::SyncDone(v1::SyncDone::default()));
+    assert_eq!(about::sends(&world), [(Kind::Text, 7), (Kind::Reaction, 7), (Kind::Text, 0)]);
+    assert!(world.place(|seen| matches!(seen, Seen::Shown(line) if line.contains("when?"))) < world.place(is_send));
+    assert!(world.saved.outbox.len() == 3, "{:?}", world.saved);
+
+    let mut world = World::empty();
+    world.line("/reply at one");
+    world.app.end_of_input(world.now);
+    world.online();
+    assert_eq!(sent_to(&world), []);
+    world.app.closed(world.now, Some(1000), "");
+    world.turn();
+    assert!(world.ended().as_ref().unwrap_err().starts_with("1 message not sent: \"at one\": nobody else"));
+}
+
+#[test]
+fn a_pipe_is_told_at_the_end_what_was_not_obeyed_and_who_types_at_once() {
+    for types in [false, true] {
+        let mut world = World::new(State::new("alice", "laptop"), types);
+        world.online();
+        ["/members", "/no-such-command", "/unblock bob"].into_iter().for_each(|line| world.line(line));
+        let re = world.seen.iter().find_map(|seen| match seen {
+            Seen::Sent(v1::ClientFrame { id, request: Some(Request::Unblock(_)) }) => Some(*id),
+            _ => None,
+        });
+        world.server(re.unwrap(), refused());
+        world.app.end_of_input(world.now);
+        world.turn();
+        world.app.closed(world.now, Some(1000), "");
+        world.turn();
+        match world.ended() {
+            Ok(()) => assert!(types),
+            Err(why) => assert!(!types && why.starts_with("3 lines not obeyed: "), "{why}"),
+        }
+    }
 }
 
 #[test]
