@@ -105,6 +105,7 @@ impl Server {
         let ready =
             Ready { listen, proxied, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
         health.set_shards(config.derived.shards);
+        health.set_data(config.data.clone());
         let drain_ms = config.drain_ms;
         let setup = Setup {
             verifier,

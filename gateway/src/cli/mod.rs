@@ -7,7 +7,6 @@ mod args;
 mod chat;
 mod check_client;
 mod config;
-mod disk;
 mod restored;
 mod revoke;
 mod serve;

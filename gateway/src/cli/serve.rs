@@ -1,7 +1,8 @@
 //! `ringpost serve`: run the gateway until a signal.
 
-use super::{Outcome, args, disk};
+use super::{Outcome, args};
 use crate::config::{Config, Machine};
+use crate::control::disk;
 use crate::server::Server;
 use clap::ArgMatches;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const READ_AHEAD_KIB: u64 = 512;
 
 /// One line about the disk that holds `data`, if it reads too far ahead.
-pub(super) fn warning(data: &Path) -> Option<String> {
+pub fn warning(data: &Path) -> Option<String> {
     let device = std::fs::metadata(data).ok()?.dev();
     warning_of(Path::new("/sys/dev/block"), &format!("{}:{}", major(device), minor(device)))
 }

@@ -1,9 +1,11 @@
 //! Whether this process lives, and whether a load balancer should send it new sessions.
 
+use super::disk;
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Where a process is in its life. Only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +31,8 @@ pub struct Health {
     no_keys: AtomicBool,
     /// Sources of keys that never answered: their users cannot come in, all others can.
     unanswered: ArcSwap<Vec<String>>,
+    /// Where the store is, once that is known.
+    data: OnceLock<PathBuf>,
 }
 
 /// What /readyz answers.
@@ -87,10 +91,16 @@ impl Health {
         self.unanswered.store(sources);
     }
 
-    /// What is wrong with a node that may be ready all the same. It names hosts: for operators, not for clients.
+    /// The directory whose disk is looked at. Once.
+    pub fn set_data(&self, data: PathBuf) {
+        let _ = self.data.set(data);
+    }
+
+    /// What is wrong with a node that may be ready all the same. It names hosts and files: for operators, not for clients.
     pub fn warnings(&self) -> Vec<String> {
         let sources = self.unanswered.load();
-        sources.iter().map(|url| format!("the keys of {url} were never fetched")).collect()
+        let keys = sources.iter().map(|url| format!("the keys of {url} were never fetched"));
+        keys.chain(self.data.get().and_then(|data| disk::warning(data))).collect()
     }
 
     pub fn readiness(&self) -> Readiness {

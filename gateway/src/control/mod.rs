@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod assets;
+pub mod disk;
 pub mod edge;
 pub mod fetch;
 pub mod health;
