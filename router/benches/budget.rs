@@ -50,6 +50,7 @@ impl World {
             new_conversations: 0,
             dormant_ms: 0,
             conversations: 1 << 16,
+            raises: ringpost_router::RAISES,
             device_sends: Rate::default(),
             user_sends: Rate::default(),
             requests: Rate::default(),

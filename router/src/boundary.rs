@@ -192,6 +192,10 @@ pub enum Wants {
     Ok,
 }
 
+/// Registers of one request to the store, about: 2 to 3 us each of the one thread that commits (measured), for which what is sent
+/// meanwhile waits.
+pub const RAISES: usize = 128;
+
 /// What the router is told at start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -212,6 +216,8 @@ pub struct Settings {
     pub dormant_ms: u64,
     /// Conversations held in memory, unless more than these have something to do.
     pub conversations: u32,
+    /// See [`RAISES`].
+    pub raises: usize,
     /// Sends of a device, sends of a user over all its devices, and other requests of a device (acks and pings aside).
     pub device_sends: Rate,
     pub user_sends: Rate,

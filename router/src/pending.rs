@@ -7,10 +7,6 @@ use crate::user::Editing;
 use ringpost_persist::{Peer, Raise};
 use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 
-/// Registers of one request, about: 2 to 3 us each of the one thread that commits (measured), for which what is sent meanwhile
-/// waits.
-pub(crate) const RAISES: usize = 128;
-
 #[derive(Debug)]
 pub(crate) enum Pending {
     LoadUser {
@@ -98,6 +94,8 @@ pub(crate) enum Pending {
     /// Registers of a conversation; empty for what a device has heard. `since_ms`: when the first of them moved.
     Raise {
         raises: Vec<Raise>,
+        /// What is written when these are, the last of it first.
+        behind: Vec<Vec<Raise>>,
         since_ms: u64,
     },
 }

@@ -259,7 +259,7 @@ impl Router {
             Pending::LastSeen { user } => self.last_seen_read(&user, outcome),
             Pending::ReadToEdit(editing) => self.document_read(editing, outcome),
             Pending::WriteEdited(editing) => self.document_written(editing, outcome),
-            Pending::Raise { raises, since_ms } => self.raised(raises, since_ms, outcome),
+            Pending::Raise { raises, behind, since_ms } => self.raised(raises, behind, since_ms, outcome),
         }
     }
 

@@ -15,7 +15,7 @@ use ringpost_proto::id::UserKey;
 use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 8;
+pub const SNAPSHOT_VERSION: u16 = 9;
 
 const MAGIC: &[u8] = b"ringpost router";
 
@@ -177,7 +177,7 @@ frozen_enum!(Pending {
     6 = Append { conversation: conversation },
     7 = ReadSlot { conversation: conversation },
     8 = FindCmid { conversation: conversation, ticket: ticket },
-    9 = Raise { raises: raises, since_ms: since_ms },
+    9 = Raise { raises: raises, behind: behind, since_ms: since_ms },
     10 = Look { conversation: conversation, ticket: ticket },
     11 = CountRead { conversation: conversation, user: user, read: read, since_ms: since_ms },
     12 = Settings { user: user, watched: watched },

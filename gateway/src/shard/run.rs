@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use ringpost_persist::embedded::StorePort;
 use ringpost_proto::close::CloseCode;
 use ringpost_router::wheel::Wheel;
-use ringpost_router::{Input, Rate, Router, Settings, ShardId, Told};
+use ringpost_router::{Input, RAISES, Rate, Router, Settings, ShardId, Told};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -293,6 +293,7 @@ fn settings(setup: &Setup, shard: ShardId, shards: ShardId, seed: u64) -> Settin
         new_conversations: config.new_conversations_per_day,
         dormant_ms: u64::from(config.device_dormant_days) * 24 * 3_600_000,
         conversations: config.conversations_in_memory,
+        raises: RAISES,
         device_sends: Rate { per_second: config.sends_per_second, burst: config.sends_burst },
         user_sends: Rate { per_second: config.user_sends_per_second, burst: config.sends_burst.saturating_mul(2) },
         requests: Rate { per_second: config.requests_per_second, burst: config.requests_per_second.saturating_mul(2) },

@@ -11,7 +11,6 @@ use ringpost_persist::record::counts;
 use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
 use ringpost_proto::id::{Seq, record_id};
 use ringpost_proto::v1;
-use ringpost_proto::v1::kind::Value as Kind;
 use std::sync::Arc;
 
 /// Records of one append at most.
@@ -47,7 +46,7 @@ impl Conversation {
     /// shorter one: it is asked again where what is in memory does not tell.
     fn decide_again(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        for (mut waiting, _) in batch.into_iter().rev().filter(|(waiting, _)| !waiting.made) {
+        for (mut waiting, _) in batch.into_iter().rev().filter(|(waiting, _)| waiting.made_for.is_none()) {
             waiting.search = Search::No;
             self.queue.push_front(waiting);
         }
@@ -113,12 +112,14 @@ impl Router {
     /// would only make them again.
     fn refuse_batch(&mut self, key: Key, error: v1::Error) {
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let (made, mut refused): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut room.batch).into_iter().map(|(waiting, _)| waiting).partition(|waiting| waiting.made);
-        let made_for = |waiting: &Waiting| {
-            waiting.proposal.message_kind == Kind::Erase && made.iter().any(|part| part.from == waiting.from)
+        let (made, mut refused): (Vec<_>, Vec<_>) = std::mem::take(&mut room.batch)
+            .into_iter()
+            .map(|(waiting, _)| waiting)
+            .partition(|waiting| waiting.made_for.is_some());
+        let waits = |whole: &Waiting| {
+            made.iter().any(|part| part.from == whole.from && part.made_for == Some(whole.proposal.cmid))
         };
-        let (parted, queue): (Vec<_>, _) = room.queue.drain(..).partition(made_for);
+        let (parted, queue): (Vec<_>, _) = room.queue.drain(..).partition(waits);
         room.queue = queue.into();
         refused.extend(parted);
         for waiting in refused {
@@ -133,7 +134,7 @@ impl Router {
         for (waiting, record) in committed {
             self.counters.appends += 1;
             // SENT goes before what it sets off; a group is told as it is with the record.
-            let (wants, told) = (waiting.proposal.wants, !waiting.made);
+            let (wants, told) = (waiting.proposal.wants, waiting.made_for.is_none());
             if told && wants == Wants::Sent {
                 self.tell_sent(key, &waiting, sent(&record, false));
             }

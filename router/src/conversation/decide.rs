@@ -96,8 +96,8 @@ impl Conversation {
 impl Waiting {
     pub fn new(from: SessionRef, re: u64, proposal: Proposal) -> Self {
         let (search, reference, beginning) = (Search::No, Reference::No, Beginning::No);
-        let (lists, edits, made) = Default::default();
-        Self { from, re, proposal, search, reference, lists, beginning, edits, made }
+        let (lists, edits, made_for) = Default::default();
+        Self { from, re, proposal, search, reference, lists, beginning, edits, made_for }
     }
 }
 

@@ -110,7 +110,7 @@ impl Waiting {
         let content_hash = content_hash(Kind::Erase, edit, &proposal.body, None);
         let cmid = id_for(proposal.cmid, previous_hash);
         let proposal = Proposal { cmid, content_hash, ref_seq: edit, ..proposal.clone() };
-        Self { made: true, ..Self::new(self.from, 0, proposal) }
+        Self { made_for: Some(self.proposal.cmid), ..Self::new(self.from, 0, proposal) }
     }
 }
 

@@ -62,7 +62,7 @@ impl Frozen for Conversation {
 }
 
 frozen!(Last { id, us, ordinal, hash });
-frozen!(Waiting { from, re, proposal, search, reference, lists, beginning, edits, made });
+frozen!(Waiting { from, re, proposal, search, reference, lists, beginning, edits, made_for });
 frozen_enum!(Phase { 0 = Loading {}, 1 = Ready {}, 2 = Appending {}, 3 = Resolving {} });
 frozen_enum!(Reference { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Read { 0: record } });
 frozen_enum!(Search { 0 = No {}, 1 = Asked { 0: ticket }, 2 = Absent {} });

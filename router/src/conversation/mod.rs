@@ -37,7 +37,7 @@ use known::{Known, Sent};
 use progress::Progress;
 use ringpost_persist::ranges::Ranges;
 use ringpost_persist::{ConversationKind, ConversationState, LastRecord, MemberAt, Record, RegisterKey, Roster, Shown};
-use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -133,8 +133,8 @@ pub(crate) struct Waiting {
     pub lists: Lists,
     pub beginning: Beginning,
     pub edits: Edits,
-    /// It goes with another one that its sender asked for: nobody waits for its outcome.
-    pub made: bool,
+    /// The erasure of its sender's that it goes with: nobody waits for its own outcome.
+    pub made_for: Option<ClientMessageId>,
 }
 
 /// The record that an edit, erasure or reaction is about, where it is no longer in memory.

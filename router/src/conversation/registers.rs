@@ -1,13 +1,13 @@
 //! The registers of a conversation: what is written of its members' progress, and when.
 //!
 //! Guarantees: registers that move together are written soon after the first of them, in requests that keep nobody waiting
-//! for long, of which a crash may leave the first ones; what could not be written is written with the next; whoever came
+//! for long, each when the one before it is written; what could not be written is written with the next; whoever came
 //! between a tick and its registers is told once more. Nothing waits for it: after a crash devices acknowledge again.
 
 use super::Conversation;
 use super::tail::Brief;
 use crate::Router;
-use crate::pending::{Pending, RAISES};
+use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
 use ringpost_persist::{MemberAt, Outcome, Raise, RegisterKey, StoreRequest};
@@ -17,9 +17,9 @@ use smallvec::SmallVec;
 /// Registers of a conversation are written together, this long after the first of them moved.
 const FLUSH_MS: u64 = 2_000;
 
-/// Raises of a conversation on their way into requests of about [`RAISES`].
-#[derive(Default)]
+/// Raises of a conversation on their way into requests of about so many.
 struct Requests {
+    each: usize,
     full: Vec<Vec<Raise>>,
     open: Vec<Raise>,
 }
@@ -27,7 +27,7 @@ struct Requests {
 impl Requests {
     /// What comes now may go into another request than what came before.
     fn part(&mut self) {
-        if self.open.len() >= RAISES {
+        if self.open.len() >= self.each {
             self.full.push(std::mem::take(&mut self.open));
         }
     }
@@ -51,12 +51,13 @@ impl Conversation {
         Some(member.counted(self.last.ordinal).saturating_sub(unread as u64))
     }
 
-    /// Registers to write, in their requests, of which a crash may leave the first ones: what was missed, for it takes away
-    /// from what senders were told; that, for where all have acknowledged nobody would tell it again; then what each member
-    /// has, all of a member in one request. And the reads whose count the log must tell first, with their members.
-    fn dirty_registers(&mut self) -> (Vec<Vec<Raise>>, Vec<(UserKey, Seq)>) {
-        let (mut requests, mut told, mut uncounted) = (Requests::default(), Vec::new(), Vec::new());
-        let mut of_members: Vec<SmallVec<[Raise; 2]>> = Vec::new();
+    /// Registers to write, in requests of about `each`, of which a crash may leave the first ones: what was missed, for it takes
+    /// away from what senders were told; that, for where all have acknowledged nobody would tell it again; then what each member
+    /// has; all of a member in one request. And the reads whose count the log must tell first, with their members.
+    fn dirty_registers(&mut self, each: usize) -> (Vec<Vec<Raise>>, Vec<(UserKey, Seq)>) {
+        let mut requests = Requests { each, full: Vec::new(), open: Vec::new() };
+        let (mut told, mut of_members) = (Vec::<SmallVec<[Raise; 2]>>::new(), Vec::<SmallVec<[Raise; 2]>>::new());
+        let mut uncounted = Vec::new();
         self.dirty = false;
         for at in 0..self.progress.len() {
             let member = at as MemberAt;
@@ -83,17 +84,13 @@ impl Conversation {
                     Raise::new(RegisterKey::ToldDelivered(self.id, user.clone()), delivered),
                     Raise::new(RegisterKey::ToldRead(self.id, user), read),
                 ];
-                told.extend(heard.into_iter().filter(|raise| raise.value > 0));
+                told.push(heard.into_iter().filter(|raise| raise.value > 0).collect());
             }
             if !raises.is_empty() {
                 of_members.push(raises);
             }
         }
-        for raise in told {
-            requests.open.push(raise);
-            requests.part();
-        }
-        for raises in of_members {
+        for raises in told.into_iter().chain(of_members) {
             requests.open.extend(raises);
             requests.part();
         }
@@ -147,20 +144,18 @@ impl Router {
         let Some(room) = self.conversations.get(key) else { return };
         // The clocks of two shards are read at different times.
         let opened_since_ms = since_ms.saturating_sub(CLOCKS_MS);
-        if room.is_group() {
-            let told = |raise: &Raise| matches!(raise.key, RegisterKey::ToldDelivered(..) | RegisterKey::ToldRead(..));
-            if raises.iter().any(told) {
-                self.tell_group_again(key, opened_since_ms);
-            }
-            return;
-        }
+        let is_group = room.is_group();
         let moved = |raise: &Raise| match &raise.key {
-            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) => room.member(user),
+            RegisterKey::ToldDelivered(_, user) | RegisterKey::ToldRead(_, user) if is_group => room.member(user),
+            RegisterKey::Delivered(_, user, _) | RegisterKey::Read(_, user) if !is_group => room.member(user),
             _ => None,
         };
         let mut members: SmallVec<[MemberAt; 2]> = raises.iter().filter_map(moved).collect();
         members.sort_unstable();
         members.dedup();
+        if is_group {
+            return self.tell_group_again(key, &members, opened_since_ms);
+        }
         for member in members {
             let Some(room) = self.conversations.get_mut(key) else { return };
             let progress = room.member_progress(member);
@@ -199,6 +194,11 @@ impl Router {
                 room.flush_ms = Some(tick_ms);
                 self.arm_conversation(key);
             }
+            // What was written last is known when the next is.
+            None if room.raising > 0 => {
+                room.flush_ms = Some(self.now.mono_ms + FLUSH_MS);
+                self.arm_conversation(key);
+            }
             None => self.flush_now(key),
         }
     }
@@ -206,22 +206,27 @@ impl Router {
     fn flush_now(&mut self, key: Key) {
         let Some(room) = self.conversations.get_mut(key) else { return };
         room.flush_ms = None;
-        let (requests, uncounted) = room.dirty_registers();
+        let (requests, uncounted) = room.dirty_registers(self.settings.raises);
         let (since_ms, conversation) = (room.ahead_ms.take().unwrap_or(0), room.id);
         room.raising += uncounted.len() as u32;
         for (user, read) in uncounted {
             let pending = Pending::CountRead { conversation, user: user.clone(), read, since_ms };
             self.ask(pending, |tag| StoreRequest::CountRead { tag, conversation, user, upto: read });
         }
-        for raises in requests {
-            self.write_registers(key, raises, since_ms);
-        }
+        self.write_registers(key, requests, since_ms);
     }
 
-    fn write_registers(&mut self, key: Key, raises: Vec<Raise>, since_ms: u64) {
-        let Some(room) = self.conversations.get_mut(key).filter(|_| !raises.is_empty()) else { return };
+    /// One request after the other: what is refused takes those behind it along.
+    fn write_registers(&mut self, key: Key, mut requests: Vec<Vec<Raise>>, since_ms: u64) {
+        requests.reverse();
+        self.write_next(key, requests, since_ms);
+    }
+
+    fn write_next(&mut self, key: Key, mut requests: Vec<Vec<Raise>>, since_ms: u64) {
+        let Some(raises) = requests.pop().filter(|raises| !raises.is_empty()) else { return };
+        let Some(room) = self.conversations.get_mut(key) else { return };
         room.raising += 1;
-        let pending = Pending::Raise { raises: raises.clone(), since_ms };
+        let pending = Pending::Raise { raises: raises.clone(), behind: requests, since_ms };
         self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
     }
 
@@ -248,24 +253,25 @@ impl Router {
         if let Outcome::Counted(counted) = outcome {
             let raises = room.member(&user).map(|member| room.read_raises(member, read, counted).into_vec());
             let raises = raises.unwrap_or_default();
-            return self.write_registers(key, raises, since_ms);
+            return self.write_registers(key, vec![raises], since_ms);
         }
         room.mark_dirty(RegisterKey::Read(id, user));
         self.ahead_since(key, since_ms);
     }
 
-    /// Registers that could not be written are written with the next ones.
-    pub(crate) fn raised(&mut self, raises: Vec<Raise>, since_ms: u64, outcome: Outcome) {
+    /// Registers that could not be written are written with the next ones, and so is what was to be written behind them.
+    pub(crate) fn raised(&mut self, raises: Vec<Raise>, behind: Vec<Vec<Raise>>, since_ms: u64, outcome: Outcome) {
         let Some(id) = raises.first().map(|raise| raise.key.conversation()) else { return };
         let Some(&key) = self.by_conversation.get(&id) else { return };
         if let Some(room) = self.conversations.get_mut(key) {
             room.raising = room.raising.saturating_sub(1);
         }
         if matches!(outcome, Outcome::Raised) {
-            return self.tell_newcomers(key, &raises, since_ms);
+            self.tell_newcomers(key, &raises, since_ms);
+            return self.write_next(key, behind, since_ms);
         }
         let Some(room) = self.conversations.get_mut(key) else { return };
-        raises.into_iter().for_each(|raise| room.mark_dirty(raise.key));
+        raises.into_iter().chain(behind.into_iter().flatten()).for_each(|raise| room.mark_dirty(raise.key));
         self.ahead_since(key, since_ms);
     }
 

@@ -116,10 +116,10 @@ impl Conversation {
         news
     }
 
-    /// The same for those who were told since it was written what they are told.
-    fn news_again(&mut self) -> Vec<(UserKey, Seq, Seq)> {
+    /// The same for those of `members` who were told since it was written what they are told.
+    fn news_again(&mut self, members: &[MemberAt]) -> Vec<(UserKey, Seq, Seq)> {
         let mut news = Vec::new();
-        for at in 0..self.progress.len() as MemberAt {
+        for &at in members {
             let progress = self.member_progress(at);
             // What moved since is told again when that is written.
             let (again, (delivered, read)) = (progress.told, progress.heard);
@@ -169,10 +169,10 @@ impl Router {
         self.note_dirty(key);
     }
 
-    /// What a group was told is in the store now: sessions that were opened in between have heard neither.
-    pub(super) fn tell_group_again(&mut self, key: Key, opened_since_ms: u64) {
+    /// What these members of a group were told is in the store now: sessions that were opened in between have heard neither.
+    pub(super) fn tell_group_again(&mut self, key: Key, members: &[MemberAt], opened_since_ms: u64) {
         let Some(room) = self.conversations.get_mut(key) else { return };
-        let news = room.news_again();
+        let news = room.news_again(members);
         self.tell_group(key, news, opened_since_ms);
     }
 

@@ -4,7 +4,7 @@ use super::{Pushed, PushedItem, State};
 use crate::Router;
 use crate::boundary::ConnRef;
 use crate::envelope::Envelope;
-use crate::pending::{Pending, RAISES};
+use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
 use ringpost_persist::{ConversationKind, Raise, RegisterKey, StoreRequest};
@@ -109,8 +109,9 @@ impl Router {
                 raise(RegisterKey::TickRead(conversation, user.clone(), device), read);
             }
         }
-        for raises in raises.chunks(RAISES).map(<[_]>::to_vec) {
-            self.ask(Pending::Raise { raises: Vec::new(), since_ms: 0 }, |tag| StoreRequest::Raise { tag, raises });
+        for raises in raises.chunks(self.settings.raises).map(<[_]>::to_vec) {
+            let pending = Pending::Raise { raises: Vec::new(), behind: Vec::new(), since_ms: 0 };
+            self.ask(pending, |tag| StoreRequest::Raise { tag, raises });
         }
     }
 }

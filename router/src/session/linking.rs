@@ -9,7 +9,7 @@ use super::State;
 use crate::Router;
 use crate::acked::Lingering;
 use crate::frozen::frozen_enum;
-use crate::pending::{Pending, RAISES};
+use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
 use crate::user::devices::{Admission, DeviceList};
@@ -148,7 +148,7 @@ impl Router {
             let change = DeviceChange::Link { session: key, identity: identity.clone(), raised: true };
             return self.edit_devices(&identity.user, change);
         }
-        let raises = loading.starts.split_off(loading.starts.len().saturating_sub(RAISES));
+        let raises = loading.starts.split_off(loading.starts.len().saturating_sub(self.settings.raises));
         self.ask(Pending::Starts { session: key }, |tag| StoreRequest::Raise { tag, raises });
     }
 

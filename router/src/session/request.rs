@@ -196,6 +196,9 @@ fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(Convers
         // A picture may say all there is.
         None if message_kind == Kind::Media && send.media.is_some() => Body::Text(Bytes::new()),
         None if message_kind == Kind::Erase => Body::Text(Bytes::new()),
+        None if message_kind == Kind::Media => {
+            return Err(refusal::invalid("media", "a MEDIA needs media, a text or a payload"));
+        }
         None => return Err(refusal::invalid("text", "a send needs a text or a payload")),
     };
     let field = if matches!(body, Body::Text(_)) { "text" } else { "payload" };

@@ -33,6 +33,7 @@ fn what_is_out_of_bounds_is_refused_by_field_and_the_session_stays() {
         (v1::Send { kind: Kind::KeyDistribution as i32, ..good() }, Code::Invalid, "kind"),
         (v1::Send { kind: Kind::Change as i32, ..good() }, Code::Invalid, "kind"),
         (v1::Send { media: Some(v1::Media::default()), ..good() }, Code::Invalid, "media"),
+        (v1::Send { kind: Kind::Media as i32, body: None, ..good() }, Code::Invalid, "media"),
         (
             v1::Send { kind: Kind::Media as i32, media: Some(v1::Media::default()), ..good() },
             Code::Invalid,

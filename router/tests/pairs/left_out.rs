@@ -22,6 +22,13 @@ fn state(world: &mut World, conn: ConnRef, seq: u64) -> State {
     }
 }
 
+/// It is no longer in the list; its session, if there is one, has not heard of it.
+fn unlink_phone(world: &mut World, user: &str) {
+    let mut list = world.devices(user);
+    list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
+    world.put_devices(user, &list);
+}
+
 /// The device has all that it is pushed.
 fn take_all(world: &mut World, conn: ConnRef) {
     let number = |got: &Got| if let Got::Record { n, .. } = got { Some(*n) } else { None };
@@ -129,9 +136,7 @@ fn what_is_passed_while_its_receiver_is_here_is_not_shown_as_delivered() {
     assert_eq!(told(&mut world, alice), Some((2, vec![(2, 2)])));
     world.ack(alice, 1);
     // His phone was unlinked, and its session has not ended yet.
-    let mut list = world.devices("bob");
-    list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
-    world.put_devices("bob", &list);
+    unlink_phone(&mut world, "bob");
     world.sent(alice, sliced("bob", 3, &[("alice", "laptop")])).unwrap();
     world.advance(3_000);
     assert!(world.pushed(bob).is_empty());
@@ -163,9 +168,7 @@ fn what_a_member_missed_keeps_nobody_back_when_it_has_left() {
         world.link("alice", &["phone"]);
         let (group, [alice, bob, carl]) = three(&mut world);
         world.close(carl);
-        let mut list = world.devices("carl");
-        list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
-        world.put_devices("carl", &list);
+        unlink_phone(&mut world, "carl");
         for n in 0..MISSED_RANGES as u32 + 1 {
             let send = v1::Send { to: to(&group), ..sliced("", 10 + 2 * n, &[("bob", "phone")]) };
             world.sent(alice, send).unwrap();
@@ -198,9 +201,7 @@ fn who_comes_back_to_a_group_takes_back_nothing_that_was_shown_as_received() {
         world.link("alice", &["phone"]);
         let (group, [alice, bob, carl]) = three(&mut world);
         world.close(carl);
-        let mut list = world.devices("carl");
-        list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
-        world.put_devices("carl", &list);
+        unlink_phone(&mut world, "carl");
         let send = v1::Send { to: to(&group), ..sliced("", 10, &[("bob", "phone")]) };
         let missed = world.sent(alice, send).unwrap().seq;
         let carl = world.open("carl", "tablet");
@@ -235,9 +236,7 @@ fn what_was_for_a_device_that_was_unlinked_before_it_had_it_is_not_shown_as_deli
         let alice = world.open("alice", "phone");
         world.sent(alice, sliced("bob", 1, &[("bob", "phone")])).unwrap();
         world.sent(alice, text("bob", cmid(2), "hi")).unwrap();
-        let mut list = world.devices("bob");
-        list.unlink(DeviceId::new("phone").unwrap(), world.unix_ms());
-        world.put_devices("bob", &list);
+        unlink_phone(&mut world, "bob");
         let tablet = world.open("bob", "tablet");
         assert_eq!(world.pushed(tablet), [2]);
         world.ack(tablet, 1);

@@ -74,6 +74,7 @@ pub fn settings(shard: u16, shards: u16) -> Settings {
         new_conversations: 0,
         dormant_ms: 30 * 24 * 3_600_000,
         conversations: 1 << 16,
+        raises: ringpost_router::RAISES,
         device_sends: Rate::default(),
         user_sends: Rate::default(),
         requests: Rate::default(),

@@ -9,7 +9,7 @@ use super::world::{Event, World};
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest};
 use ringpost_proto::id::ClientMessageId;
 use ringpost_router::envelope::Envelope;
-use ringpost_router::{ConnRef, Input, Now, Rate, Router, Settings, ShardId};
+use ringpost_router::{ConnRef, Input, Now, RAISES, Rate, Router, Settings, ShardId};
 use std::collections::BTreeMap;
 
 pub struct Node {
@@ -97,6 +97,8 @@ fn settings(plan: &Plan, shard: ShardId, epoch: u32, restored: u8) -> Settings {
         dormant_ms: 0,
         // In some worlds so few that conversations leave memory and come back.
         conversations: if plan.seed.is_multiple_of(4) { 1 } else { 1 << 16 },
+        // In others so few that what is written together takes several requests.
+        raises: [1, 3, RAISES, RAISES][(plan.seed / 4 % 4) as usize],
         device_sends: Rate::default(),
         user_sends: Rate::default(),
         requests: Rate::default(),
@@ -173,6 +175,7 @@ impl World {
         self.arm_store();
         self.oracle.logs_hold(&self.store)?;
         self.oracle.registers_hold(&self.store)?;
+        self.oracle.forget_told(self.now);
         let epoch = self.node.epoch;
         for link in 0..self.links.len() {
             if self.links[link].epoch == epoch && !self.links[link].server_done {

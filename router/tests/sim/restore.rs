@@ -102,6 +102,7 @@ impl Oracle {
                 let head = store.log(&self.conversation(self.devices[device].0, peer)).len() as Seq;
                 let held = &mut self.held[device][peer];
                 held.void = true;
+                self.told[device][peer].clear();
                 held.stored = head.min(held.stored);
                 held.delivered_tick = head.min(held.delivered_tick);
                 held.read_tick = head.min(held.read_tick);

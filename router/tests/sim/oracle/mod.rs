@@ -35,6 +35,9 @@ pub struct Oracle {
     pub(super) room_of: Vec<Vec<usize>>,
     /// By device and peer.
     pub(super) held: Vec<Vec<Held>>,
+    /// By device and peer: own records of which a tick said that they were delivered, and when the first did; `None`: right
+    /// before a crash.
+    pub(super) told: Vec<Vec<BTreeMap<Seq, Option<u64>>>>,
     /// By room and user: which records any app of it has stored.
     pub(super) received: Vec<Vec<BTreeSet<Seq>>>,
     pub sends: BTreeMap<ClientMessageId, Sending>,
@@ -165,6 +168,7 @@ impl Oracle {
         }
         Self {
             held: vec![vec![Held::default(); peers]; devices.len()],
+            told: vec![vec![BTreeMap::new(); peers]; devices.len()],
             received: vec![vec![BTreeSet::new(); users.len()]; rooms.len()],
             reads: vec![vec![0; peers]; users.len()],
             last_reads: vec![vec![0; peers]; users.len()],
