@@ -33,6 +33,7 @@ series! {
     FDATASYNCS = "ringpost_store_fdatasyncs_total" "",
     LOG_BYTES = "ringpost_store_wal_bytes_total" "",
     UNCOVERED_BYTES = "ringpost_store_uncovered_bytes" "",
+    TABLE_BYTES = "ringpost_store_table_bytes" "",
     TREE_BYTES = "ringpost_store_tree_bytes" "",
     CHECKPOINTS = "ringpost_store_checkpoints_total" "",
     CHECKPOINT_SECONDS = "ringpost_store_checkpoint_seconds_total" "",

@@ -17,6 +17,8 @@ pub struct Reading {
     /// Since the watch began.
     pub seconds: f64,
     pub rss: f64,
+    /// Of it, memory tables of the store: its disk decides how many there are, not who reads.
+    pub tables: f64,
     /// Kept for sockets that have not taken it.
     pub outbound: f64,
     /// Sessions closed 4002 so far.
@@ -30,9 +32,15 @@ impl Reading {
         Some(Self {
             seconds: began.elapsed().as_secs_f64(),
             rss: page.sum(Series::RESIDENT),
+            tables: page.sum(Series::TABLE_BYTES),
             outbound: page.sum(Series::OUTBOUND),
             closed: page.sum(Series::CLOSED_SLOW),
         })
+    }
+
+    /// Resident memory without the store's tables.
+    pub fn aside(&self) -> f64 {
+        self.rss - self.tables
     }
 }
 
@@ -45,13 +53,14 @@ impl Seen {
         self.0.first().copied().unwrap_or_default()
     }
 
-    pub fn rss_before(&self) -> f64 {
-        self.first().rss
+    /// See [`Reading::aside`].
+    pub fn before(&self) -> f64 {
+        self.first().aside()
     }
 
-    /// The most that memory was above its beginning.
+    /// The most that memory was above its beginning, the store's tables aside.
     pub fn growth(&self) -> f64 {
-        self.0.iter().map(|reading| reading.rss).fold(0.0, f64::max) - self.first().rss
+        self.0.iter().map(Reading::aside).fold(0.0, f64::max) - self.before()
     }
 
     pub fn outbound_peak(&self) -> f64 {
@@ -110,7 +119,7 @@ mod tests {
 
     #[test]
     fn growth_and_closes_are_told_against_the_beginning() {
-        let reading = |seconds, rss, outbound, closed| Reading { seconds, rss, outbound, closed };
+        let reading = |seconds, rss, outbound, closed| Reading { seconds, rss, tables: 0.0, outbound, closed };
         let seen = Seen(vec![
             reading(0.0, 100.0, 0.0, 7.0),
             reading(1.0, 180.0, 60.0, 7.0),
@@ -118,9 +127,14 @@ mod tests {
             reading(3.0, 120.0, 0.0, 10.0),
             reading(4.0, 110.0, 0.0, 10.0),
         ]);
-        assert_eq!((seen.rss_before(), seen.growth(), seen.outbound_peak()), (100.0, 80.0, 60.0));
+        assert_eq!((seen.before(), seen.growth(), seen.outbound_peak()), (100.0, 80.0, 60.0));
         assert_eq!(seen.closed(), (3.0, Some(2.0), Some(3.0)));
         assert_eq!(Seen::default().closed(), (0.0, None, None));
         assert_eq!(Seen::default().growth(), 0.0);
+        let seen = Seen(vec![
+            Reading { rss: 100.0, tables: 30.0, ..Reading::default() },
+            Reading { rss: 190.0, tables: 100.0, ..Reading::default() },
+        ]);
+        assert_eq!(seen.growth(), 20.0);
     }
 }

@@ -43,6 +43,8 @@ pub struct Committer {
     /// Written since the last checkpoint was made, and covered by the one that is under way.
     fresh_log: u64,
     sealed_log: u64,
+    /// In memory tables, of the checkpoint that is under way.
+    sealed_bytes: u64,
     last_checkpoint: Instant,
     /// A checkpoint is under way.
     busy: Arc<AtomicBool>,
@@ -128,6 +130,7 @@ impl Committer {
             log_bytes: options.log_bytes,
             fresh_log: found.replayed_bytes,
             sealed_log: 0,
+            sealed_bytes: 0,
             last_checkpoint: started,
             busy: Arc::default(),
             files,
@@ -164,6 +167,11 @@ impl Committer {
     /// Bytes of the log that no tree on disk covers yet: what a start would replay.
     pub fn uncovered_bytes(&self) -> u64 {
         self.fresh_log + if self.busy.load(Ordering::Acquire) { self.sealed_log } else { 0 }
+    }
+
+    /// Bytes of memory tables: rows and records that no tree on disk has yet.
+    pub fn table_bytes(&self) -> u64 {
+        self.trees.fresh_bytes() + if self.busy.load(Ordering::Acquire) { self.sealed_bytes } else { 0 }
     }
 
     /// Whether the disk does not keep up with what is written: the checkpoint under way has not ended, and as much again
@@ -327,6 +335,7 @@ impl Committer {
     pub fn checkpoint(&mut self, now: Instant, unix_ms: u64) -> Checkpoint {
         self.last_checkpoint = now;
         self.sealed_log = std::mem::take(&mut self.fresh_log);
+        self.sealed_bytes = self.trees.fresh_bytes();
         self.busy.store(true, Ordering::Release);
         let expire = match self.retention {
             Retention::Relay { days } => Some((unix_ms, days)),

@@ -207,6 +207,13 @@ struct Shared {
     closing: Arc<AtomicBool>,
 }
 
+impl Shared {
+    /// What is only tidying hurries then.
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+}
+
 /// Says of a directory that it was put back from a backup: clients hear of another incarnation from the next start on, and
 /// take nothing of what they have for granted. Nothing else is changed. Not while the store is open.
 pub fn restored(files: &dyn Files, dir: &std::path::Path) -> Result<[u8; 16], OpenError> {

@@ -106,6 +106,7 @@ fn tell(committer: &mut Committer, shared: &Shared) {
     let stats = &shared.stats;
     stats.is_full.store(committer.is_full(), Relaxed);
     stats.uncovered_bytes.store(committer.uncovered_bytes(), Relaxed);
+    stats.table_bytes.store(committer.table_bytes(), Relaxed);
     stats.segments_late.store(committer.late_segments(), Relaxed);
     let (hits, misses) = committer.take_lookups();
     stats.row_hits.fetch_add(hits, Relaxed);
@@ -146,7 +147,7 @@ pub(super) fn make_segments(segments: &Receiver<MakeAhead>, shared: &Shared) {
     let _abort = AbortOnPanic;
     step_back();
     for work in segments {
-        match work.run(&|| shared.closing.load(Relaxed)) {
+        match work.run(&|| shared.is_closing()) {
             Ok(made) => drop(shared.stats.segments_ahead.fetch_add(u64::from(made), Relaxed)),
             Err(error) => {
                 eprintln!("store: cannot make a segment of the log ahead: {error}; a message will wait for it")
@@ -166,8 +167,9 @@ pub(super) fn checkpoint(
 ) {
     let _abort = AbortOnPanic;
     step_back();
+    let hurry = || shared.is_closing();
     for checkpoint in checkpoints {
-        if let Err(error) = checkpoint.run(&shared.stats) {
+        if let Err(error) = checkpoint.run_until(&shared.stats, &hurry) {
             return fatal(&Failure::Checkpoint(error));
         }
         // Here as well: where the disk is filled faster than it is merged one merge goes on for many checkpoints.
@@ -193,7 +195,7 @@ pub(super) fn compact(flushed: &Receiver<()>, trees: &Trees, shared: &Shared) {
         if retry {
             continue;
         }
-        let done = trees.compact();
+        let done = trees.compact_at(Instant::now(), &|| shared.is_closing());
         shared.stats.compacted(&done);
         shared.stats.on_disk(trees);
         for error in &done.errors {
@@ -209,7 +211,7 @@ pub(super) fn give_back(ended: &Receiver<()>, trees: &Trees, shared: &Shared) {
     step_back();
     while ended.recv_timeout(GIVE_BACK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         // On a full disk at once: sends are refused for want of what is held here.
-        let at_once = || shared.closing.load(Relaxed) || shared.stats.is_full.load(Relaxed);
+        let at_once = || shared.is_closing() || shared.stats.is_full.load(Relaxed);
         match trees.give_back(Instant::now(), &at_once) {
             Ok(left) => shared.stats.leaving_bytes.store(left, Relaxed),
             Err(error) => eprintln!("store: cannot give back a removed table bit by bit: {error}; it goes at once"),

@@ -37,8 +37,9 @@ pub trait Files: Send + Sync {
 
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// The same of a large file, bit by bit where that spares those who use the disk: it may take a while.
-    fn give_back(&self, path: &Path) -> io::Result<()> {
+    /// The same of a large file, bit by bit where that spares those who use the disk: it takes a while, until `stop` says so,
+    /// and then the rest goes at once.
+    fn give_back(&self, path: &Path, _stop: &dyn Fn() -> bool) -> io::Result<()> {
         self.remove(path)
     }
 

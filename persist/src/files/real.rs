@@ -63,12 +63,12 @@ impl Files for RealFiles {
         fs::remove_file(path)
     }
 
-    fn give_back(&self, path: &Path) -> io::Result<()> {
+    fn give_back(&self, path: &Path, stop: &dyn Fn() -> bool) -> io::Result<()> {
         let file = fs::OpenOptions::new().write(true).open(path)?;
         fs::remove_file(path)?;
         // A crash is not to leave the name on a file that is cut.
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        shrink(&file, &|| false)
+        shrink(&file, stop)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

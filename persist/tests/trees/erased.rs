@@ -42,12 +42,12 @@ fn an_erased_body_of_a_month_that_is_over_is_gone_from_its_files_a_day_later() {
     write(&mut committer, erasure);
     checkpoint(&mut committer);
     let now = Instant::now();
-    assert!(committer.trees().compact_at(now).errors.is_empty());
-    let rested = committer.trees().compact_at(now + DAY);
+    assert!(committer.trees().compact_at(now, &|| false).errors.is_empty());
+    let rested = committer.trees().compact_at(now + DAY, &|| false);
     assert!(rested.merges > 0 && rested.errors.is_empty(), "{rested:?}");
     assert!(!is_on_disk(&trees, secret));
     // Once is enough; and all else is there.
-    assert_eq!(committer.trees().compact_at(now + 3 * DAY).merges, 0);
+    assert_eq!(committer.trees().compact_at(now + 3 * DAY, &|| false).merges, 0);
     drop(committer);
     let committer = open(small(&dir)).committer;
     let log = committer.trees().log_of(&crate::common::records::conversation(1)).unwrap();

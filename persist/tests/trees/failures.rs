@@ -6,6 +6,7 @@ use ringpost_persist::embedded::{self, Options, Stats};
 use ringpost_persist::files::RealFiles;
 use ringpost_persist::{Outcome, Raise, RegisterKey, StoreRequest};
 use ringpost_proto::id::Seq;
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -79,6 +80,23 @@ fn compaction_that_fails_is_told_and_ends_nothing() {
     assert!(committer.trees().compact().errors.is_empty());
     drop(committer);
     assert_eq!(kept(&dir), 7);
+}
+
+#[test]
+fn who_stops_leaves_merges_to_the_next_start() {
+    let dir = TempDir::new();
+    let mut committer = open(small(&dir)).committer;
+    for head in 0..6 {
+        assert!(matches!(ask(&mut committer, one(head)), Outcome::Appended { .. }));
+        committer.checkpoint(Instant::now(), 0).run(&Stats::default()).unwrap();
+    }
+    assert_eq!(committer.trees().compact_at(Instant::now(), &|| true).merges, 0);
+    let asked = Cell::new(0);
+    let done = committer.trees().compact_at(Instant::now(), &|| asked.replace(asked.get() + 1) > 0);
+    assert_eq!(done.merges, 1, "the one that goes on is the last");
+    drop(committer);
+    assert!(open(small(&dir)).committer.trees().compact().merges > 0);
+    assert_eq!(kept(&dir), 6);
 }
 
 #[test]

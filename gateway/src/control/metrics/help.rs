@@ -107,6 +107,10 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_commit_records", "Records per group commit."),
     ("ringpost_store_stalled_total", "Writes answered as unavailable: the trees could not take them, or tell of them."),
     ("ringpost_store_uncovered_bytes", "Bytes of the log that the trees on disk do not hold: what a start would read."),
+    (
+        "ringpost_store_table_bytes",
+        "Bytes of the store's memory tables, those that are being written to disk among them.",
+    ),
     ("ringpost_store_checkpoints_total", "Times that memory tables were written to the trees on disk."),
     ("ringpost_store_checkpoint_seconds_total", "Time that checkpoints took."),
     ("ringpost_store_checkpointed_bytes_total", "Bytes of the log that checkpoints covered."),

@@ -86,13 +86,18 @@ impl Checkpoint {
     /// Flushes, then removes the segments of the log that are covered. After an error nothing is lost: the log is as it
     /// was; but the trees must not be written to any more.
     pub fn run(self, stats: &Stats) -> Result<(), TreeError> {
+        self.run_until(stats, &|| false)
+    }
+
+    /// The same; the segments are removed without regard for who uses the disk once `hurry` says so.
+    pub fn run_until(self, stats: &Stats, hurry: &dyn Fn() -> bool) -> Result<(), TreeError> {
         let started = std::time::Instant::now();
         let expired = self.sealed.expired.len() as u64;
         self.sealed.flush()?;
         stats.checkpointed(self.covers_bytes, expired, started.elapsed());
         self.busy.store(false, Ordering::Release);
         // Nobody waits for it, and it takes its time. A segment that stays for now is removed by the next checkpoint.
-        let _ = remove_before(&*self.files, &self.dir, self.first_kept);
+        let _ = remove_before(&*self.files, &self.dir, self.first_kept, hurry);
         Ok(())
     }
 }

@@ -46,22 +46,29 @@ pub(super) struct Upkeep {
 impl Trees {
     /// Compacts every tree that has something to merge. For one thread; it may wait for the disk.
     pub fn compact(&self) -> Compaction {
-        self.compact_at(Instant::now())
+        self.compact_at(Instant::now(), &|| false)
     }
 
-    /// The same, with the time by which trees come to rest.
-    pub fn compact_at(&self, now: Instant) -> Compaction {
+    /// The same, with the time by which trees come to rest. When `stop` says so the merge that goes on is the last: the others
+    /// are as good after the next start.
+    pub fn compact_at(&self, now: Instant, stop: &dyn Fn() -> bool) -> Compaction {
         let mut done = Compaction::default();
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<_> = logs.iter().map(|(bucket, tree)| (Some(*bucket), tree.clone())).collect();
         drop(logs);
         for (bucket, tree) in all.into_iter().chain([(None, self.state.clone())]) {
+            if stop() {
+                break;
+            }
             if !self.begin(bucket) {
                 continue;
             }
             let started = Instant::now();
             let tables = self.tables_of(bucket);
-            let merge = || Ok(self.merge(&tree, &tables)? + u64::from(self.rest(bucket, &tree, now)?));
+            let merge = || {
+                let merges = self.merge(&tree, &tables, stop)?;
+                Ok(merges + u64::from(!stop() && self.rest(bucket, &tree, now)?))
+            };
             let merged = trickled(&tables, &self.trickled, merge);
             self.end();
             match merged {
@@ -140,14 +147,15 @@ impl Trees {
         Ok(true)
     }
 
-    fn merge(&self, tree: &AnyTree, tables: &Path) -> Result<u64, lsm_tree::Error> {
+    fn merge(&self, tree: &AnyTree, tables: &Path, stop: &dyn Fn() -> bool) -> Result<u64, lsm_tree::Error> {
         let strategy = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
         for merges in 0..MERGES {
             let before = shape(tree);
             self.leaving.hold(tables);
             tree.compact(Arc::clone(&strategy) as _, FORGET_OLDER)?;
-            if shape(tree) == before {
-                return Ok(merges as u64);
+            let merged = u64::from(shape(tree) != before);
+            if merged == 0 || stop() {
+                return Ok(merges as u64 + merged);
             }
         }
         Ok(MERGES as u64)

@@ -187,11 +187,11 @@ impl Wal {
 }
 
 /// Removes the segments before `first_kept`, which the trees cover.
-pub(super) fn remove_before(files: &dyn Files, dir: &Path, first_kept: u64) -> io::Result<()> {
+pub(super) fn remove_before(files: &dyn Files, dir: &Path, first_kept: u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
     let mut covered: Vec<_> = files.list(dir)?.iter().filter_map(|name| segment::segment_number(name)).collect();
     covered.retain(|number| *number < first_kept);
     covered.sort_unstable();
-    covered.into_iter().try_for_each(|number| files.give_back(&dir.join(segment_name(number))))
+    covered.into_iter().try_for_each(|number| files.give_back(&dir.join(segment_name(number)), stop))
 }
 
 fn failure(action: &'static str, segment: u64) -> impl FnOnce(io::Error) -> Failure {
