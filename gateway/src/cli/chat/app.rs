@@ -222,12 +222,8 @@ impl App {
             self.last_error = show::safe(reason);
         }
         self.synced = false;
-        let changed = self.asks.changes();
+        // What waits for a change or a message goes on waiting: that is sent again.
         self.asks.lost();
-        // What waits for a message goes on waiting: that is sent again.
-        if changed && !self.asks.changes() {
-            self.change_failed(now, "nobody knows whether the change before it was made: /list and /members tell");
-        }
         self.ephemera.lost();
         self.client.disconnected(now.ms, code.unwrap_or(ABNORMAL));
         self.waiting(now);

@@ -1,4 +1,5 @@
-//! Questions of the one who types: they have an answer or none, and are never repeated by themselves.
+//! Questions of the one who types, and changes of groups and blocks: what has no answer when the connection ends is asked again on
+//! the next one. None does more for it: changes carry an id, by which the server knows them.
 //!
 //! Guarantees: request numbers that the conforming client never takes; at most [`ASKED`] without an answer at a time, and at
 //! most [`WAITING`] behind them, of which one more is refused. A new command that asks something is one more [`Ask`] here.
@@ -61,7 +62,7 @@ pub enum Answered {
 pub struct Asks {
     asked: u64,
     waiting: VecDeque<(Ask, Request)>,
-    flying: BTreeMap<u64, Ask>,
+    flying: BTreeMap<u64, (Ask, Request)>,
     refused: bool,
 }
 
@@ -120,7 +121,7 @@ impl Asks {
 
     /// Whether something is being changed that decides who gets what is said next.
     pub fn changes(&self) -> bool {
-        let mut all = self.waiting.iter().map(|(ask, _)| ask).chain(self.flying.values());
+        let mut all = self.waiting.iter().map(|(ask, _)| ask).chain(self.flying.values().map(|(ask, _)| ask));
         all.any(|ask| matches!(ask, Ask::Create | Ask::Change | Ask::Done))
     }
 
@@ -150,22 +151,25 @@ impl Asks {
         self.waiting.is_empty() && self.flying.is_empty()
     }
 
-    /// The connection is gone, and every answer with it.
+    /// The connection is gone, and every answer with it. Who is watched is asked for by whoever knows that.
     pub fn lost(&mut self) {
-        self.flying.clear();
+        let lost = std::mem::take(&mut self.flying).into_values().filter(|(ask, _)| *ask != Ask::Watch);
+        let mut again: VecDeque<_> = lost.collect();
+        again.append(&mut self.waiting);
+        self.waiting = again;
     }
 
     pub fn poll(&mut self, online: bool) -> Option<v1::ClientFrame> {
         let (ask, request) = if online && self.flying.len() < ASKED { self.waiting.pop_front()? } else { return None };
         let id = FIRST_ID + self.asked;
         self.asked += 1;
-        self.flying.insert(id, ask);
+        self.flying.insert(id, (ask, request.clone()));
         Some(v1::ClientFrame { id, request: Some(request) })
     }
 
     /// `None`: the frame answers none of these questions.
     pub fn answer(&mut self, frame: &v1::ServerFrame) -> Option<Answered> {
-        let ask = self.flying.remove(&frame.re)?;
+        let (ask, _) = self.flying.remove(&frame.re)?;
         Some(match (ask, &frame.answer) {
             (Ask::List, Some(Answer::ConversationPage(page))) => Answered::List(page.clone()),
             (Ask::Unread, Some(Answer::ConversationPage(page))) => Answered::Unread(page.clone()),

@@ -4,7 +4,7 @@ use super::super::ask::{Answered, list};
 use super::super::show;
 use super::own::{self, Fate, Own, counts};
 use super::{App, Now, Output, REMEMBERED, error_line, messages};
-use ringpost_proto::client::{Event, Outcome};
+use ringpost_proto::client::{ABNORMAL, Event, Outcome};
 use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, peer::Peer};
 
@@ -68,6 +68,8 @@ impl App {
             Event::Stopped { code } => {
                 let outcome = match code {
                     _ if code == CloseCode::DeviceRevoked as u16 => Err(self.unlinked()),
+                    // Everything was done before bye was said, and how the connection ends after that says nothing.
+                    ABNORMAL if self.leaving => self.verdict(),
                     _ if code == CloseCode::Normal as u16 && self.ending.is_some() => self.verdict(),
                     _ => Err(self.stopped_line(code)),
                 };

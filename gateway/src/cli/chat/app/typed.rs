@@ -224,6 +224,9 @@ impl App {
     fn quit(&mut self) {
         let why = self.held_for();
         self.drop_held(why);
+        if !self.asks.is_empty() {
+            self.not_done("what was asked for last has no answer yet: nobody knows whether it was done".to_owned());
+        }
         let unsent = self.client.unsent();
         let outcome = if unsent == 0 { self.verdict() } else { Err(self.unsent_line(unsent)) };
         self.exit(outcome);

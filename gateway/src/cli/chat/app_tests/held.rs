@@ -48,29 +48,65 @@ fn what_follows_a_group_that_is_being_made_is_for_that_group_and_nobody_else() {
 
 #[test]
 fn what_is_for_a_group_that_was_not_made_is_said_to_be_lost_and_goes_to_nobody() {
-    for lost in [false, true] {
-        let mut world = World::empty();
-        world.online();
-        world.line("/group climbing bob");
-        world.line("only for you");
-        if lost {
-            world.app.closed(world.now, None, "");
-        } else {
-            let re = creates(&world)[0];
-            world.server(re, refused());
-        }
-        world.turn();
-        let said = |seen: &Seen| matches!(seen, Seen::Noted(line) if line.starts_with("not sent: \"only for you\""));
-        assert!(world.seen.iter().any(said), "{:?}", world.seen);
-        world.online();
-        assert_eq!(sent_to(&world), []);
-        world.app.end_of_input(world.now);
-        world.turn();
-        world.app.closed(world.now, Some(1000), "");
-        world.turn();
-        let failed = |seen: &Seen| matches!(seen, Seen::Ended(Err(why)) if why.starts_with("1 message not sent"));
-        assert!(world.seen.iter().any(failed), "{:?}", world.seen);
-    }
+    let mut world = World::empty();
+    world.online();
+    world.line("/group climbing bob");
+    world.line("only for you");
+    let re = creates(&world)[0];
+    world.server(re, refused());
+    let said = |seen: &Seen| matches!(seen, Seen::Noted(line) if line.starts_with("not sent: \"only for you\""));
+    assert!(world.seen.iter().any(said), "{:?}", world.seen);
+    assert_eq!(sent_to(&world), []);
+    world.app.end_of_input(world.now);
+    world.turn();
+    world.app.closed(world.now, Some(1000), "");
+    world.turn();
+    assert!(world.ended().as_ref().unwrap_err().starts_with("1 message not sent and 1 line not obeyed"));
+}
+
+#[test]
+fn what_was_asked_when_the_connection_broke_is_asked_again_and_what_waits_for_it_goes_on_waiting() {
+    let mut world = World::empty();
+    world.online();
+    ["/devices", "/group climbing bob", "only for you"].into_iter().for_each(|line| world.line(line));
+    let asked = |world: &World| {
+        let create = |seen: &Seen| match seen {
+            Seen::Sent(v1::ClientFrame { request: Some(Request::GroupCreate(create)), .. }) => Some(create.clone()),
+            _ => None,
+        };
+        world.seen.iter().filter_map(create).collect::<Vec<_>>()
+    };
+    world.app.closed(world.now, None, "");
+    world.turn();
+    assert_eq!(sent_to(&world), []);
+    world.now.ms += 60_000;
+    world.online();
+    assert_eq!(asked(&world).len(), 2);
+    assert_eq!(asked(&world)[0], asked(&world)[1], "the same id: the server makes one group");
+    let devices = |seen: &&Seen| matches!(seen, Seen::Sent(v1::ClientFrame { request: Some(Request::Devices(_)), .. }));
+    assert_eq!(world.seen.iter().filter(devices).count(), 2);
+    let re = creates(&world)[1];
+    world.server(re, group());
+    assert_eq!(sent_to(&world), [Peer::Group(GROUP.to_vec().into())]);
+}
+
+#[test]
+fn who_leaves_a_pipe_before_an_answer_is_told_so() {
+    let mut world = World::empty();
+    world.online();
+    ["/group climbing bob", "/quit"].into_iter().for_each(|line| world.line(line));
+    assert!(world.ended().as_ref().unwrap_err().starts_with("1 line not obeyed: what was asked for last"));
+}
+
+#[test]
+fn how_the_connection_ends_after_bye_does_not_matter() {
+    let mut world = World::empty();
+    world.online();
+    world.app.end_of_input(world.now);
+    world.turn();
+    world.app.closed(world.now, None, "the connection broke");
+    world.turn();
+    assert_eq!(world.ended(), &Ok(()));
 }
 
 #[test]
