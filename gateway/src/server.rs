@@ -12,6 +12,7 @@ pub use error::StartError;
 use crate::address::table::Table;
 use crate::auth::{Keyring, Tickets};
 use crate::config::{Config, Retention};
+use crate::control::disk::Disk;
 use crate::control::health::Phase;
 use crate::control::metrics::tokens::Tokens;
 use crate::control::metrics::{ShardStats, Sources};
@@ -30,6 +31,9 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use threads::{Rings, Threads};
 use tokio::sync::mpsc;
+
+/// For what is written when the last session has ended.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// A running gateway. Dropped, it ends at once, without a word to its clients.
 pub struct Server {
@@ -105,7 +109,7 @@ impl Server {
         let ready =
             Ready { listen, proxied, admin: control.admin(), shards: config.derived.shards, data: config.data.clone() };
         health.set_shards(config.derived.shards);
-        health.set_data(config.data.clone());
+        health.set_disk(Disk::of(&config.data));
         let drain_ms = config.drain_ms;
         let setup = Setup {
             verifier,
@@ -145,15 +149,22 @@ impl Server {
         sum
     }
 
-    /// Closes every session with 4000 DRAINING, then ends. Takes at most `drain_ms` and a moment.
+    /// Closes every session with 4000 DRAINING and writes what they have acknowledged and read, then ends. Takes at most
+    /// `drain_ms` and a moment.
     pub fn stop(mut self) {
         self.health.enter(Phase::Draining);
+        self.drain(Duration::from_millis(self.drain_ms), |stats| stats.open() == 0);
+        // What they said last has reached the conversations, whose registers are written in several requests.
+        self.drain(LAST_WRITES, |stats| stats.store_waiting() == 0);
+        self.end();
+    }
+
+    fn drain(&self, at_most: Duration, is_done: impl Fn(&Snapshot) -> bool) {
         self.inboxes.iter().for_each(|inbox| post(inbox, || Message::Drain));
         let start = Instant::now();
-        while self.stats().open() > 0 && start.elapsed() < Duration::from_millis(self.drain_ms) {
+        while !is_done(&self.stats()) && start.elapsed() < at_most {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.end();
     }
 
     /// Ends at once: no close frames, no answers. What was acknowledged is durable.

@@ -129,6 +129,38 @@ fn a_signal_while_sessions_talk_loses_nothing_acknowledged() {
     assert_eq!(texts, sent);
 }
 
+/// More registers than one request of the store holds.
+#[test]
+fn what_many_have_read_is_there_after_a_stop() {
+    let dir = Dir::new();
+    let data = dir.0.join("data");
+    let mut gateway = Gateway::start_in(&data, &[]);
+    let names: Vec<String> = (0..150).map(|n| format!("m{n}")).collect();
+    let mut alice = Client::open(gateway.listen, &gateway.dev_token("alice", "web"));
+    alice.send(&json!({"id": "1", "groupCreate": {"name": "many", "members": names}}));
+    let group = alice.answer("1")["group"]["group"].clone();
+    alice.send(&json!({"id": "2", "send": {"to": {"group": group}, "text": "hi"}}));
+    let seq = alice.answer("2")["sent"]["seq"].clone();
+    for name in &names {
+        let mut member = Client::open(gateway.listen, &gateway.dev_token(name, "web"));
+        // The group, and the message.
+        for _ in 0..2 {
+            let push = member.frame_with("push");
+            member.send(&json!({"ack": {"push": push["push"]["n"]}}));
+        }
+        member.send(&json!({"id": "7", "read": {"conversation": {"group": group}, "seq": seq}}));
+        assert!(member.answer("7")["ok"].is_object());
+    }
+    gateway.signal(Signal::TERM);
+    assert!(gateway.wait().success());
+    let gateway = Gateway::start_in(&data, &[]);
+    let mut alice = Client::open(gateway.listen, &gateway.dev_token("alice", "web"));
+    alice.send(&json!({"id": "1", "recordInfo": {"conversation": {"group": group}, "seq": seq}}));
+    let members = alice.answer("1")["recordInfo"]["members"].as_array().unwrap().clone();
+    assert_eq!(members.len(), names.len());
+    assert!(members.iter().all(|member| member["state"] == "READ"), "{members:?}");
+}
+
 #[test]
 fn a_second_signal_ends_at_once() {
     let mut gateway = Gateway::start(&["--drain-ms=600000"]);

@@ -262,7 +262,7 @@ fn a_node_that_never_got_the_keys_of_a_url_is_ready_with_others_and_names_it() {
     command.arg(keys).args(["--jwks-refresh-ms=1000", "--token-issuer=idp"]);
     let gateway = Gateway::spawn(command);
     let ready = |port| http(port, "GET", "/readyz", &[], "");
-    let warnings = || ready(gateway.admin).json()["warnings"].clone();
+    let warnings = || ready(gateway.admin).readiness()["warnings"].clone();
     eventually(|| warnings() == json!([format!("the keys of {url} were never fetched")]));
     assert_eq!([gateway.admin, gateway.listen].map(|port| ready(port).status), [200; 2]);
     assert!(!ready(gateway.listen).json().to_string().contains("jwks.json"), "clients do not learn of it");

@@ -2,7 +2,7 @@
 
 use super::{Outcome, args};
 use crate::config::{Config, Machine};
-use crate::control::disk;
+use crate::control::disk::Disk;
 use crate::server::Server;
 use clap::ArgMatches;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,7 +33,7 @@ pub fn run(matches: &ArgMatches) -> Outcome {
             name = signals.next() => return Err(format!("{name} while starting")),
         };
         announce(&server);
-        if let Some(warning) = disk::warning(&data) {
+        if let Some(warning) = Disk::of(&data).and_then(|disk| disk.warning()) {
             eprintln!("{warning}");
         }
         eprintln!("{}: draining; once more to end at once", signals.next().await);

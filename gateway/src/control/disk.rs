@@ -11,30 +11,42 @@ use std::path::{Path, PathBuf};
 /// which tables are written, too.
 const READ_AHEAD_KIB: u64 = 512;
 
-/// One line about the disk that holds `data`, if it reads too far ahead.
-pub fn warning(data: &Path) -> Option<String> {
-    let device = std::fs::metadata(data).ok()?.dev();
-    warning_of(Path::new("/sys/dev/block"), &format!("{}:{}", major(device), minor(device)))
+/// The disk that holds the store. What is asked of it later never waits for the disk itself.
+#[derive(Debug)]
+pub struct Disk {
+    read_ahead: PathBuf,
 }
 
-fn warning_of(devices: &Path, device: &str) -> Option<String> {
-    let (setting, kib) = read_ahead(&devices.join(device))?;
-    (kib > READ_AHEAD_KIB).then(|| {
-        format!(
-            "the disk of the data reads {kib} KiB ahead: messages wait behind such reads of the store's upkeep; \
-             better is 128: {}",
-            setting.display()
-        )
-    })
+impl Disk {
+    /// The one that holds `data`, where the kernel tells of its settings.
+    pub fn of(data: &Path) -> Option<Self> {
+        let device = std::fs::metadata(data).ok()?.dev();
+        Self::named(Path::new("/sys/dev/block"), &format!("{}:{}", major(device), minor(device)))
+    }
+
+    fn named(devices: &Path, device: &str) -> Option<Self> {
+        let read_ahead = read_ahead_of(&devices.join(device))?;
+        read_ahead.exists().then_some(Self { read_ahead })
+    }
+
+    /// One line if it reads too far ahead, as it is set now.
+    pub fn warning(&self) -> Option<String> {
+        let kib: u64 = std::fs::read_to_string(&self.read_ahead).ok()?.trim().parse().ok()?;
+        (kib > READ_AHEAD_KIB).then(|| {
+            format!(
+                "the disk of the data reads {kib} KiB ahead: messages wait behind such reads of the store's upkeep; \
+                 better is 128: {}",
+                self.read_ahead.display()
+            )
+        })
+    }
 }
 
 /// The setting is the disk's; a partition is below its disk.
-fn read_ahead(device: &Path) -> Option<(PathBuf, u64)> {
+fn read_ahead_of(device: &Path) -> Option<PathBuf> {
     let device = device.canonicalize().ok()?;
     let disk = if device.join("queue").exists() { &device } else { device.parent()? };
-    let setting = disk.join("queue/read_ahead_kb");
-    let kib = std::fs::read_to_string(&setting).ok()?.trim().parse().ok()?;
-    Some((setting, kib))
+    Some(disk.join("queue/read_ahead_kb"))
 }
 
 #[cfg(test)]
@@ -53,12 +65,18 @@ mod tests {
         disk("8:16", "8192\n");
         std::fs::create_dir_all(sys.join("8:16/sdb1")).unwrap();
         std::os::unix::fs::symlink(sys.join("8:16/sdb1"), sys.join("8:17")).unwrap();
-        assert_eq!(warning_of(&sys, "8:0"), None);
+        let warning_of = |device| Disk::named(&sys, device).unwrap().warning();
+        assert_eq!(warning_of("8:0"), None);
         for device in ["8:16", "8:17"] {
-            let told = warning_of(&sys, device).unwrap();
+            let told = warning_of(device).unwrap();
             assert!(told.contains("8192 KiB") && told.ends_with("8:16/queue/read_ahead_kb"), "{told}");
         }
-        assert_eq!(warning_of(&sys, "0:42"), None, "no disk at all");
+        assert!(Disk::named(&sys, "0:42").is_none(), "no disk at all");
+        let health = super::super::health::Health::default();
+        health.set_disk(Disk::named(&sys, "8:16"));
+        assert_eq!(health.warnings(), [warning_of("8:16").unwrap()]);
+        disk("8:16", "128\n");
+        assert!(health.warnings().is_empty(), "as it is set now");
         std::fs::remove_dir_all(&sys).unwrap();
     }
 }

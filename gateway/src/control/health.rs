@@ -1,9 +1,8 @@
 //! Whether this process lives, and whether a load balancer should send it new sessions.
 
-use super::disk;
+use super::disk::Disk;
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -31,8 +30,8 @@ pub struct Health {
     no_keys: AtomicBool,
     /// Sources of keys that never answered: their users cannot come in, all others can.
     unanswered: ArcSwap<Vec<String>>,
-    /// Where the store is, once that is known.
-    data: OnceLock<PathBuf>,
+    /// Of the store, where there is something to know of it.
+    disk: OnceLock<Disk>,
 }
 
 /// What /readyz answers.
@@ -91,16 +90,16 @@ impl Health {
         self.unanswered.store(sources);
     }
 
-    /// The directory whose disk is looked at. Once.
-    pub fn set_data(&self, data: PathBuf) {
-        let _ = self.data.set(data);
+    /// The disk that is looked at. Once.
+    pub fn set_disk(&self, disk: Option<Disk>) {
+        let _ = disk.map(|disk| self.disk.set(disk));
     }
 
     /// What is wrong with a node that may be ready all the same. It names hosts and files: for operators, not for clients.
     pub fn warnings(&self) -> Vec<String> {
         let sources = self.unanswered.load();
         let keys = sources.iter().map(|url| format!("the keys of {url} were never fetched"));
-        keys.chain(self.data.get().and_then(|data| disk::warning(data))).collect()
+        keys.chain(self.disk.get().and_then(Disk::warning)).collect()
     }
 
     pub fn readiness(&self) -> Readiness {

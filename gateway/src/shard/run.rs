@@ -267,6 +267,7 @@ impl Shard {
             (Stat::RingSlotsTotal, u64::from(config.derived.descriptors_per_shard)),
             (Stat::RingBuffersOut, self.ring.buffers_out() as u64),
             (Stat::RingBuffersTotal, u64::from(config.buffers)),
+            (Stat::StoreWaiting, self.router.pending_count() as u64),
             (Stat::MeshSent, self.mesh.sent),
             (Stat::MeshSpilled, self.mesh.delayed),
             (Stat::MeshSpill, self.mesh.spilled() as u64),

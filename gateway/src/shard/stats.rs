@@ -121,6 +121,7 @@ stats! {
     BeginningsRefused: Counter "ringpost_beginnings_refused_total" "",
     ExpiredUndelivered: Counter "ringpost_expired_undelivered_total" "",
     StoreBusy: Counter "ringpost_store_busy_total" "",
+    StoreWaiting: Gauge "ringpost_store_waiting" "",
 
     // Between shards.
     MeshSent: Counter "ringpost_mesh_messages_total" "",
@@ -243,6 +244,11 @@ impl Snapshot {
     /// Connections in any state.
     pub fn open(&self) -> u64 {
         Stat::STATES.iter().map(|&state| self.value(state)).sum()
+    }
+
+    /// Requests to the store without an answer.
+    pub fn store_waiting(&self) -> u64 {
+        self.value(Stat::StoreWaiting)
     }
 
     /// Connections that ended, for whatever reason.

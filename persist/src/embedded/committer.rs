@@ -43,8 +43,6 @@ pub struct Committer {
     /// Written since the last checkpoint was made, and covered by the one that is under way.
     fresh_log: u64,
     sealed_log: u64,
-    /// In memory tables, of the checkpoint that is under way.
-    sealed_bytes: u64,
     last_checkpoint: Instant,
     /// A checkpoint is under way.
     busy: Arc<AtomicBool>,
@@ -130,7 +128,6 @@ impl Committer {
             log_bytes: options.log_bytes,
             fresh_log: found.replayed_bytes,
             sealed_log: 0,
-            sealed_bytes: 0,
             last_checkpoint: started,
             busy: Arc::default(),
             files,
@@ -169,9 +166,9 @@ impl Committer {
         self.fresh_log + if self.busy.load(Ordering::Acquire) { self.sealed_log } else { 0 }
     }
 
-    /// Bytes of memory tables: rows and records that no tree on disk has yet.
-    pub fn table_bytes(&self) -> u64 {
-        self.trees.fresh_bytes() + if self.busy.load(Ordering::Acquire) { self.sealed_bytes } else { 0 }
+    /// Bytes in memory tables since the last checkpoint.
+    pub(super) fn fresh_bytes(&self) -> u64 {
+        self.trees.fresh_bytes()
     }
 
     /// Whether the disk does not keep up with what is written: the checkpoint under way has not ended, and as much again
@@ -335,7 +332,7 @@ impl Committer {
     pub fn checkpoint(&mut self, now: Instant, unix_ms: u64) -> Checkpoint {
         self.last_checkpoint = now;
         self.sealed_log = std::mem::take(&mut self.fresh_log);
-        self.sealed_bytes = self.trees.fresh_bytes();
+        let table_bytes = self.trees.fresh_bytes();
         self.busy.store(true, Ordering::Release);
         let expire = match self.retention {
             Retention::Relay { days } => Some((unix_ms, days)),
@@ -348,6 +345,7 @@ impl Committer {
             // Without a batch there is nothing that a checkpoint could stand for.
             first_kept: if self.wal.lsn() == 0 { 0 } else { self.wal.segment_number() },
             covers_bytes: self.sealed_log,
+            table_bytes,
             busy: Arc::clone(&self.busy),
         }
     }

@@ -50,8 +50,9 @@ pub struct Stats {
     pub stalled: AtomicU64,
     /// Bytes of the log that no tree on disk covers: what a start would replay.
     pub uncovered_bytes: AtomicU64,
-    /// Bytes of memory tables, those that are being written to disk among them.
-    pub table_bytes: AtomicU64,
+    /// Bytes of memory tables: since the last checkpoint, and those that it is writing.
+    pub fresh_bytes: AtomicU64,
+    pub sealed_bytes: AtomicU64,
     /// Checkpoints: memory tables written to disk, and how long that took.
     pub checkpoints: AtomicU64,
     pub checkpoint_us: AtomicU64,

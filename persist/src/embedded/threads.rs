@@ -97,6 +97,8 @@ pub(super) fn commit(
         }
         tell(&mut committer, shared);
         if let Some(checkpoint) = committer.upkeep(Instant::now(), unix_ms()) {
+            shared.stats.sealed_bytes.store(checkpoint.table_bytes, Relaxed);
+            shared.stats.fresh_bytes.store(committer.fresh_bytes(), Relaxed);
             let _ = checkpoints.send(checkpoint);
         }
     }
@@ -106,7 +108,7 @@ fn tell(committer: &mut Committer, shared: &Shared) {
     let stats = &shared.stats;
     stats.is_full.store(committer.is_full(), Relaxed);
     stats.uncovered_bytes.store(committer.uncovered_bytes(), Relaxed);
-    stats.table_bytes.store(committer.table_bytes(), Relaxed);
+    stats.fresh_bytes.store(committer.fresh_bytes(), Relaxed);
     stats.segments_late.store(committer.late_segments(), Relaxed);
     let (hits, misses) = committer.take_lookups();
     stats.row_hits.fetch_add(hits, Relaxed);
@@ -172,6 +174,7 @@ pub(super) fn checkpoint(
         if let Err(error) = checkpoint.run_until(&shared.stats, &hurry) {
             return fatal(&Failure::Checkpoint(error));
         }
+        shared.stats.sealed_bytes.store(0, Relaxed);
         // Here as well: where the disk is filled faster than it is merged one merge goes on for many checkpoints.
         shared.stats.on_disk(trees);
         // Full: the compactor has been told already.

@@ -194,12 +194,27 @@ impl Router {
                 room.flush_ms = Some(tick_ms);
                 self.arm_conversation(key);
             }
-            // What was written last is known when the next is.
-            None if room.raising > 0 => {
-                room.flush_ms = Some(self.now.mono_ms + FLUSH_MS);
-                self.arm_conversation(key);
-            }
-            None => self.flush_now(key),
+            None => self.flush_when_written(key),
+        }
+    }
+
+    /// At once, or when what is on its way has its answer: the order in which registers are written is kept.
+    fn flush_when_written(&mut self, key: Key) {
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        if room.raising > 0 {
+            room.flush_ms = Some(self.now.mono_ms);
+        } else {
+            self.flush_now(key);
+        }
+    }
+
+    /// A request has its answer. If it was the last one, what has become due meanwhile is written.
+    fn written(&mut self, key: Key) {
+        let Some(room) = self.conversations.get(key).filter(|room| room.raising == 0) else { return };
+        if room.flush_ms.is_some_and(|at| at <= self.now.mono_ms) {
+            self.flush(key);
+        } else {
+            self.arm_conversation(key);
         }
     }
 
@@ -234,7 +249,7 @@ impl Router {
         let keys: Vec<Key> = self.conversations.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.tell_progress(key);
-            self.flush_now(key);
+            self.flush_when_written(key);
         }
     }
 
@@ -252,11 +267,12 @@ impl Router {
         room.raising = room.raising.saturating_sub(1);
         if let Outcome::Counted(counted) = outcome {
             let raises = room.member(&user).map(|member| room.read_raises(member, read, counted).into_vec());
-            let raises = raises.unwrap_or_default();
-            return self.write_registers(key, vec![raises], since_ms);
+            self.write_registers(key, vec![raises.unwrap_or_default()], since_ms);
+        } else {
+            room.mark_dirty(RegisterKey::Read(id, user));
+            self.ahead_since(key, since_ms);
         }
-        room.mark_dirty(RegisterKey::Read(id, user));
-        self.ahead_since(key, since_ms);
+        self.written(key);
     }
 
     /// Registers that could not be written are written with the next ones, and so is what was to be written behind them.
@@ -268,11 +284,12 @@ impl Router {
         }
         if matches!(outcome, Outcome::Raised) {
             self.tell_newcomers(key, &raises, since_ms);
-            return self.write_next(key, behind, since_ms);
+            self.write_next(key, behind, since_ms);
+        } else if let Some(room) = self.conversations.get_mut(key) {
+            raises.into_iter().chain(behind.into_iter().flatten()).for_each(|raise| room.mark_dirty(raise.key));
+            self.ahead_since(key, since_ms);
         }
-        let Some(room) = self.conversations.get_mut(key) else { return };
-        raises.into_iter().chain(behind.into_iter().flatten()).for_each(|raise| room.mark_dirty(raise.key));
-        self.ahead_since(key, since_ms);
+        self.written(key);
     }
 
     fn ahead_since(&mut self, key: Key, since_ms: u64) {

@@ -128,7 +128,8 @@ impl Router {
 
     pub(crate) fn arm_conversation(&mut self, key: Key) {
         let Some(room) = self.conversations.get(key) else { return };
-        let at_ms = [room.flush_ms, room.tick_ms, room.retry_ms, room.typing_ms()]
+        let flush_ms = room.flush_ms.filter(|_| room.raising == 0);
+        let at_ms = [flush_ms, room.tick_ms, room.retry_ms, room.typing_ms()]
             .into_iter()
             .flatten()
             .fold(room.used_ms + IDLE_MS, u64::min);

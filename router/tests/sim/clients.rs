@@ -219,9 +219,9 @@ impl World {
                     self.store_later(device, delivery);
                 }
             }
-            Told::Tick { delivery, peer, delivered, read, excluded } => {
+            Told::Tick { delivery, peer, delivered, read, .. } => {
                 let peer = self.oracle.peer(&Some(v1::Peer { peer: Some(peer) }))?;
-                self.oracle.ticked(device, peer, (delivered, read), &excluded, self.now)?;
+                self.oracle.ticked(device, peer, delivered, read)?;
                 self.store_later(device, delivery);
             }
             Told::ReadMark { delivery, .. } => self.store_later(device, delivery),

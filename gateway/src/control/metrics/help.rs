@@ -63,6 +63,7 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
+    ("ringpost_store_waiting", "Requests to the store that have no answer yet."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),
     ("ringpost_mesh_spill", "Messages waiting for a place in another shard's inbox."),
     (

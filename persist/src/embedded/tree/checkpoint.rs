@@ -79,6 +79,8 @@ pub struct Checkpoint {
     pub(in crate::embedded) first_kept: u64,
     /// Bytes of the log that it covers.
     pub(in crate::embedded) covers_bytes: u64,
+    /// Bytes of memory tables that it writes.
+    pub(in crate::embedded) table_bytes: u64,
     pub(in crate::embedded) busy: Arc<AtomicBool>,
 }
 

@@ -1,13 +1,9 @@
 //! What an app sees, and what it does with it.
 
 use super::{Held, Oracle, Verdict, ensure};
-use ringpost_persist::MISSED_RANGES;
 use ringpost_persist::faulty::FaultyStore;
 use ringpost_proto::id::{ClientMessageId, Seq};
 use ringpost_proto::v1;
-
-/// Longer than registers are on their way to the store, some of them one after the other.
-const TOLD_US: u64 = 30_000_000;
 
 impl Oracle {
     /// I5: the app gets what is addressed to its device in order, without a gap, each once.
@@ -104,44 +100,13 @@ impl Oracle {
         Ok(())
     }
 
-    /// What an app was told to be delivered stays so: neither does a tick go back, nor does a later one take a record out.
-    pub fn ticked(
-        &mut self,
-        device: usize,
-        peer: usize,
-        (delivered, read): (Seq, Seq),
-        excluded: &[(Seq, Seq)],
-        now: u64,
-    ) -> Verdict {
+    pub fn ticked(&mut self, device: usize, peer: usize, delivered: Seq, read: Seq) -> Verdict {
         self.hears_of(device, peer)?;
-        let user = self.devices[device].0;
-        // The last of as many ranges as there may be has no end.
-        let bounded = excluded.get(MISSED_RANGES - 1).map_or(Seq::MAX, |(from, _)| *from);
-        let own = |seq: &Seq| self.folded(user, peer).sender(*seq) == Some(user);
-        let own: Vec<Seq> = (1..=delivered.min(bounded)).filter(own).collect();
-        let told = &mut self.told[device][peer];
-        for seq in own {
-            let is_excluded = excluded.iter().any(|(from, to)| (*from..=*to).contains(&seq));
-            ensure(!is_excluded || told.get(&seq).is_none_or(Option::is_none), || {
-                format!("tick: device {device} was told that {seq} of {peer} was delivered, and hears now {excluded:?}")
-            })?;
-            if !is_excluded {
-                told.entry(seq).or_insert(Some(now));
-            }
-        }
         let held = &mut self.held[device][peer];
         let last = std::mem::replace(&mut held.last_tick, (delivered, read));
         ensure(delivered >= last.0 && read >= last.1, || format!("tick: {delivered}, {read} after {last:?}"))?;
         (held.delivered_tick, held.read_tick) = (held.delivered_tick.max(delivered), held.read_tick.max(read));
         Ok(())
-    }
-
-    /// The node crashed: what it told lately may not be in the store yet. Devices acknowledge that again, but for what expires
-    /// meanwhile.
-    pub fn forget_told(&mut self, now: u64) {
-        for since in self.told.iter_mut().flatten().flat_map(|told| told.values_mut()) {
-            *since = since.filter(|since| *since + TOLD_US <= now);
-        }
     }
 
     /// What the app may mark as read: what it has; and it does.

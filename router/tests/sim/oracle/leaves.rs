@@ -1,10 +1,13 @@
 //! What leaves the node: judged at that moment, against what is committed then.
 
 use super::{Oracle, Verdict, ensure};
-use ringpost_persist::Body;
 use ringpost_persist::faulty::FaultyStore;
+use ringpost_persist::{Body, MISSED_RANGES};
 use ringpost_proto::id::{ClientMessageId, Seq};
 use ringpost_proto::v1;
+
+/// Longer than registers are on their way to the store, some of them one after the other.
+const TOLD_US: u64 = 30_000_000;
 
 impl Oracle {
     /// I2: SENT leaves only for what is durable, at that position, under that id.
@@ -77,10 +80,12 @@ impl Oracle {
         ensure(!own, || format!("I5: device {device} is pushed its own {} of u{peer}", record.seq))
     }
 
-    /// A tick never tells more than is true.
+    /// A tick never tells more than is true, and takes nothing back.
     pub fn tick_leaves(&mut self, store: &FaultyStore, device: usize, tick: &v1::Tick, now: u64) -> Verdict {
         let user = self.devices[device].0;
         let peer = self.peer(&tick.conversation)?;
+        self.fold(store, user, peer);
+        self.tells(store, device, peer, tick, now)?;
         if self.is_group(peer) {
             return self.group_tick_leaves(store, device, peer, tick, now);
         }
@@ -100,6 +105,37 @@ impl Oracle {
         let shown = hidden.into_iter().find(|seq| !told(seq));
         ensure(shown.is_none(), || format!("tick: u{user} hears {tick:?}, {shown:?} is kept from u{peer}"))?;
         self.misses_are_told(store, [user, peer], peer, tick)
+    }
+
+    /// What a device was told to be delivered no later tick takes out. But for what expires before the registers of it are
+    /// written: that is as good as never acknowledged; and where the node crashes meanwhile they never are.
+    fn tells(&mut self, store: &FaultyStore, device: usize, peer: usize, tick: &v1::Tick, now: u64) -> Verdict {
+        let user = self.devices[device].0;
+        let lost = if self.crashed { store.gone(&self.conversation(user, peer)) } else { 0 };
+        // The last of as many ranges as there may be has no end.
+        let bounded = tick.excluded.get(MISSED_RANGES - 1).map_or(Seq::MAX, |range| range.from_seq);
+        let own = |seq: &Seq| self.folded(user, peer).sender(*seq) == Some(user);
+        let own: Vec<Seq> = (1..=tick.delivered_seq.min(bounded)).filter(own).collect();
+        for seq in own {
+            let told = self.told[device][peer].entry(seq).or_insert(None);
+            let is_excluded = tick.excluded.iter().any(|range| (range.from_seq..=range.to_seq).contains(&seq));
+            let is_known = told.is_some_and(|since| since + TOLD_US <= now) && seq > lost;
+            ensure(!is_excluded || !is_known, || {
+                format!("tick: device {device} was told that {seq} was delivered, and hears now {tick:?}")
+            })?;
+            if !is_excluded {
+                told.get_or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The node crashed: what it told lately may not be in the store yet.
+    pub fn forget_told(&mut self, now: u64) {
+        self.crashed = true;
+        for since in self.told.iter_mut().flatten().flat_map(|told| told.values_mut()) {
+            *since = since.filter(|since| *since + TOLD_US <= now);
+        }
     }
 
     /// The furthest that any device of `user` has of the conversation with `peer`.

@@ -35,9 +35,10 @@ pub struct Oracle {
     pub(super) room_of: Vec<Vec<usize>>,
     /// By device and peer.
     pub(super) held: Vec<Vec<Held>>,
-    /// By device and peer: own records of which a tick said that they were delivered, and when the first did; `None`: right
+    /// By device and peer: own records, and since when ticks say that they are delivered; `None`: none does, or none but right
     /// before a crash.
     pub(super) told: Vec<Vec<BTreeMap<Seq, Option<u64>>>>,
+    pub(super) crashed: bool,
     /// By room and user: which records any app of it has stored.
     pub(super) received: Vec<Vec<BTreeSet<Seq>>>,
     pub sends: BTreeMap<ClientMessageId, Sending>,
@@ -169,6 +170,7 @@ impl Oracle {
         Self {
             held: vec![vec![Held::default(); peers]; devices.len()],
             told: vec![vec![BTreeMap::new(); peers]; devices.len()],
+            crashed: false,
             received: vec![vec![BTreeSet::new(); users.len()]; rooms.len()],
             reads: vec![vec![0; peers]; users.len()],
             last_reads: vec![vec![0; peers]; users.len()],
