@@ -28,6 +28,39 @@ fn write(committer: &mut Committer, written: Record) {
 }
 
 #[test]
+fn who_starts_anew_every_day_does_not_keep_what_was_erased() {
+    let dir = TempDir::new();
+    let (trees, secret) = (dir.join("trees"), "Qx7-erased-Vb2");
+    let mut committer = open(small(&dir)).committer;
+    write(&mut committer, Record { body: Body::Payload(secret.into()), ..record(1, 1, JANUARY) });
+    write(&mut committer, record(1, 2, MARCH));
+    let checkpoint =
+        |committer: &mut Committer| committer.checkpoint(Instant::now(), 0).run(&Stats::default()).unwrap();
+    checkpoint(&mut committer);
+    let erasure = Record { kind: Value::Erase, ref_seq: 1, body: Body::Text("".into()), ..record(1, 3, MARCH + 1) };
+    write(&mut committer, erasure);
+    checkpoint(&mut committer);
+    drop(committer);
+    let merged_after_a_start = || {
+        let committer = open(small(&dir)).committer;
+        committer.trees().compact();
+        !is_on_disk(&trees, secret)
+    };
+    assert!(!merged_after_a_start(), "it was written just now");
+    let two_days_ago = std::time::SystemTime::now() - 2 * DAY;
+    for tree in ["history-2026-01", "history-2026-03"] {
+        for table in std::fs::read_dir(trees.join(tree).join("tables")).unwrap() {
+            let table = std::fs::File::options().write(true).open(table.unwrap().path()).unwrap();
+            table.set_modified(two_days_ago).unwrap();
+        }
+    }
+    let march = || std::fs::read_dir(trees.join("history-2026-03/tables")).unwrap().count();
+    let before = march();
+    assert!(merged_after_a_start());
+    assert_eq!(march(), before, "this month goes on");
+}
+
+#[test]
 fn an_erased_body_of_a_month_that_is_over_is_gone_from_its_files_a_day_later() {
     let dir = TempDir::new();
     let (trees, secret) = (dir.join("trees"), "Qx7-erased-Vb2");

@@ -129,7 +129,7 @@ impl Trees {
     fn rest(&self, bucket: Option<Bucket>, tree: &AnyTree, now: Instant) -> Result<bool, lsm_tree::Error> {
         let shape = shape(tree);
         let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        let (seen, since) = upkeep.seen.entry(bucket).or_insert((shape, now));
+        let (seen, since) = upkeep.seen.entry(bucket).or_insert_with(|| (shape, self.quiet_since(bucket, now)));
         if *seen != shape {
             (*seen, *since) = (shape, now);
         }
@@ -145,6 +145,20 @@ impl Trees {
         self.leaving.hold(&self.tables_of(bucket));
         tree.major_compact(TABLE_BYTES, FORGET_OLDER)?;
         Ok(true)
+    }
+
+    /// Since when the files of a tree are as they are, where its month is over: who starts a process anew every day does not
+    /// begin to wait anew. Of others from now on: a start is no time to merge what is written next.
+    fn quiet_since(&self, bucket: Option<Bucket>, now: Instant) -> Instant {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        if bucket.is_none_or(|bucket| logs.keys().all(|other| other.month <= bucket.month)) {
+            return now;
+        }
+        drop(logs);
+        let files = std::fs::read_dir(self.tables_of(bucket)).into_iter().flatten().flatten();
+        let newest = files.filter_map(|file| file.metadata().ok()?.modified().ok()).max();
+        let age = newest.and_then(|newest| newest.elapsed().ok()).unwrap_or_default();
+        now.checked_sub(age).unwrap_or(now)
     }
 
     fn merge(&self, tree: &AnyTree, tables: &Path, stop: &dyn Fn() -> bool) -> Result<u64, lsm_tree::Error> {
