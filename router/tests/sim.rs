@@ -6,5 +6,5 @@ mod sim;
 
 #[test]
 fn a_fixed_set_of_worlds_holds_every_invariant_and_covers_every_fault() {
-    sim::run(1_000_000, 300, 2, 300, |_| {}).unwrap();
+    sim::run(1_000_000, 600, 2, 300, |_| {}).unwrap();
 }

@@ -79,6 +79,9 @@ impl Oracle {
                 self.rooms[at].fold = Fold::new(users, self.two_of(at), self.steady);
             }
             self.rooms[at].forget_known();
+            // What is written there from now on are other records.
+            let head = store.log(&id).len() as Seq;
+            self.received[at].iter_mut().for_each(|received| received.retain(|seq| *seq <= head));
         }
         self.heads.clear();
         self.raised.clear();
