@@ -174,7 +174,6 @@ pub(super) fn checkpoint(
         if let Err(error) = checkpoint.run_until(&shared.stats, &hurry) {
             return fatal(&Failure::Checkpoint(error));
         }
-        shared.stats.sealed_bytes.store(0, Relaxed);
         // Here as well: where the disk is filled faster than it is merged one merge goes on for many checkpoints.
         shared.stats.on_disk(trees);
         // Full: the compactor has been told already.

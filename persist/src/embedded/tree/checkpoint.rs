@@ -97,6 +97,8 @@ impl Checkpoint {
         let expired = self.sealed.expired.len() as u64;
         self.sealed.flush()?;
         stats.checkpointed(self.covers_bytes, expired, started.elapsed());
+        // Before another one may begin.
+        stats.sealed_bytes.store(0, Ordering::Relaxed);
         self.busy.store(false, Ordering::Release);
         // Nobody waits for it, and it takes its time. A segment that stays for now is removed by the next checkpoint.
         let _ = remove_before(&*self.files, &self.dir, self.first_kept, hurry);
