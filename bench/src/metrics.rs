@@ -6,7 +6,7 @@
 //! than the text exposition format needs.
 
 use crate::series::Series;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub struct Buckets {
 }
 
 /// Percentiles of what a histogram of the gateway has counted: upper ends of its buckets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     pub count: u64,
     /// Microseconds; `None`: above the largest bound.

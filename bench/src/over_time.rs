@@ -6,7 +6,7 @@
 
 use crate::limits::Processors;
 use crate::report::Latencies;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Slices of a run at most; what is later counts for the last one.
 pub const MOST_SLICES: usize = 256;
@@ -33,7 +33,7 @@ impl Sample {
 }
 
 /// One slice of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// The end of the slice, since the load began.
     pub seconds: f64,

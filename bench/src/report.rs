@@ -8,7 +8,8 @@ use crate::over_time::Point;
 use crate::verify::Totals;
 use comfy_table::{Table, presets};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -17,6 +18,9 @@ use std::time::Duration;
 
 /// The longest latency that is told apart, in microseconds; longer ones count as this.
 const MOST_MICROS: u64 = 600_000_000;
+
+/// What a figure is called: a constant here, and whatever stands there in a report that was read.
+pub type Name = Cow<'static, str>;
 
 /// Latencies in microseconds, 3 significant digits.
 #[derive(Clone, Debug)]
@@ -65,7 +69,7 @@ impl Latencies {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Percentiles {
     pub count: u64,
     pub p50_us: u64,
@@ -76,7 +80,7 @@ pub struct Percentiles {
 }
 
 /// What became of the connections that were opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     pub attempted: u64,
     /// Welcome was received.
@@ -90,7 +94,7 @@ pub struct Connections {
     /// Opened again after having been lost or refused.
     pub reconnected: u64,
     /// This machine's own failures (ports, descriptors, memory), by name: not the server's doing.
-    pub local_errors: BTreeMap<&'static str, u64>,
+    pub local_errors: BTreeMap<Name, u64>,
     /// What refused and ended connections said, the first of each kind.
     pub reasons: BTreeMap<String, u64>,
 }
@@ -112,7 +116,7 @@ impl Connections {
         self.lost += other.lost;
         self.reconnected += other.reconnected;
         for (name, count) in &other.local_errors {
-            *self.local_errors.entry(name).or_default() += count;
+            *self.local_errors.entry(name.clone()).or_default() += count;
         }
         for (reason, count) in &other.reasons {
             *self.reasons.entry(reason.clone()).or_default() += count;
@@ -121,31 +125,31 @@ impl Connections {
 }
 
 /// One line of figures: a name, a value, its unit.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
-    pub name: &'static str,
+    pub name: Name,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: Name,
 }
 
 /// The result of one command.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    pub command: &'static str,
+    pub command: Name,
     pub url: String,
     pub connections: Connections,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Totals>,
     /// By name, such as `send_to_sent`.
-    pub latencies: BTreeMap<&'static str, Percentiles>,
+    pub latencies: BTreeMap<Name, Percentiles>,
     /// What the gateway says that it took inside, of the measured time alone, such as `server_send_direct`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub server: BTreeMap<&'static str, Bounds>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub server: BTreeMap<Name, Bounds>,
     pub figures: Vec<Figure>,
     /// What became of the messages that were written beside those of the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beside: Option<Totals>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over_time: Vec<Point>,
     /// The targets that were missed, one sentence each; empty is success.
     pub missed: Vec<String>,
@@ -153,16 +157,16 @@ pub struct Report {
 
 impl Report {
     pub fn latency(&mut self, name: &'static str, latencies: &Latencies) {
-        self.latencies.extend(latencies.percentiles().map(|p| (name, p)));
+        self.latencies.extend(latencies.percentiles().map(|p| (name.into(), p)));
     }
 
     pub fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        self.figures.push(Figure { name, value, unit });
+        self.figures.push(Figure { name: name.into(), value, unit: unit.into() });
     }
 
     /// A figure that can be told only where the gateway was asked.
     pub fn figure_if_known(&mut self, name: &'static str, value: Option<f64>, unit: &'static str) {
-        self.figures.extend(value.map(|value| Figure { name, value, unit }));
+        self.figures.extend(value.map(|value| Figure { name: name.into(), value, unit: unit.into() }));
     }
 
     /// Adds `sentence` to what was missed unless `reached`.
@@ -298,7 +302,7 @@ mod tests {
 
     #[test]
     fn missed_targets_show_in_text_and_json() {
-        let mut report = Report { command: "connect", ..Report::default() };
+        let mut report = Report { command: "connect".into(), ..Report::default() };
         report.target(true, || unreachable!("a target that was reached has no sentence"));
         assert!(report.to_string().ends_with("ok\n"));
         report.target(false, || "only 9 of 10 established".to_owned());

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(of("send_to_sent_in_checkpoints"), Some((2, 2)));
         assert_eq!(of("send_to_sent_in_merges"), Some((3, 4)));
         assert_eq!(of("send_to_sent_in_neither"), Some((1, 8)));
-        let told: Vec<_> = report.figures.iter().map(|figure| (figure.name, figure.value)).collect();
+        let told: Vec<_> = report.figures.iter().map(|figure| (&*figure.name, figure.value)).collect();
         let wanted = [("checkpoints", 1.0), ("checkpoints_took", 1.0), ("merges", 2.0), ("merges_took", 15.0)];
         assert_eq!(told, wanted);
     }

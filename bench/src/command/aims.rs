@@ -64,7 +64,7 @@ mod tests {
 
     fn missed(aims: &Aims, p99_us: Option<u64>) -> Vec<String> {
         let mut report = Report::default();
-        report.server.insert("server_send_direct", Bounds { count: 1, p50_us: Some(50), p99_us, p999_us: None });
+        report.server.insert("server_send_direct".into(), Bounds { count: 1, p50_us: Some(50), p99_us, p999_us: None });
         let mut latencies = Latencies::default();
         latencies.record(0, 7_000_000);
         report.latency("send_to_push", &latencies);

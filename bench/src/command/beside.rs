@@ -99,7 +99,7 @@ impl Beside {
         let sent = own.messages.map_or(0, |totals| totals.sent);
         own.target(sent > 0, || "nothing was written".to_owned());
         for (name, told) in [("send_to_sent", "beside_send_to_sent"), ("send_to_push", "beside_send_to_push")] {
-            report.latencies.extend(own.latencies.get(name).map(|percentiles| (told, *percentiles)));
+            report.latencies.extend(own.latencies.get(name).map(|percentiles| (told.into(), *percentiles)));
         }
         report.beside = own.messages;
         report.missed.extend(own.missed.iter().map(|sentence| format!("beside: {sentence}")));

@@ -162,7 +162,7 @@ impl Span {
             ("server_turn", Series::TURN),
         ] {
             let counted = now.buckets(series).since(&then.buckets(series));
-            report.server.extend(counted.percentiles().map(|bounds| (told, bounds)));
+            report.server.extend(counted.percentiles().map(|bounds| (told.into(), bounds)));
         }
     }
 

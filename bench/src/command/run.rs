@@ -153,7 +153,7 @@ impl Run {
 
     /// A report of `command` with nothing in it.
     pub fn report(&self, command: &'static str) -> Report {
-        Report { command, url: self.common.url.clone(), ..Report::default() }
+        Report { command: command.into(), url: self.common.url.clone(), ..Report::default() }
     }
 
     /// Starts the load threads, each with the scenario that `make` gives for its number, lets `lead` lead them through the

@@ -67,7 +67,7 @@ impl Search {
             }
         }
         let Some((run, mut report)) = best else { return Ok(false) };
-        report.command = "search";
+        report.command = "search".into();
         report.figure("highest_rate", bracket.good.unwrap_or(0.0), "messages/s");
         run.conclude(&report)
     }

@@ -1,9 +1,9 @@
 //! The sums of a run, and what of them is a breach.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Sums over all messages of a run. All but the first four, and what says so, ought to be 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub sent: u64,
     pub acknowledged: u64,

@@ -277,7 +277,7 @@ impl<'a> Links<'a> {
     fn count(&mut self, why: &Down, reason: &str) {
         let connections = &mut self.connections;
         match why {
-            Down::Local(name) => return *connections.local_errors.entry(name).or_default() += 1,
+            Down::Local(name) => return *connections.local_errors.entry((*name).into()).or_default() += 1,
             Down::Left => return,
             Down::Refused { .. } => connections.refused += 1,
             Down::TimedOut => connections.timed_out += 1,
