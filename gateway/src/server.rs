@@ -14,6 +14,7 @@ use crate::auth::{Keyring, Tickets};
 use crate::config::{Config, Retention};
 use crate::control::disk::Disk;
 use crate::control::health::Phase;
+use crate::control::metrics::memory::Program;
 use crate::control::metrics::tokens::Tokens;
 use crate::control::metrics::{ShardStats, Sources};
 use crate::control::{Control, Health, Shared, operator};
@@ -88,9 +89,11 @@ impl Server {
         let addresses = Arc::new(Table::new(&config));
         let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started });
         let counters = Arc::new(operator::Counters::default());
+        let program = Arc::new(Program::default());
         let sources = Sources {
             shards: shards.collect(),
             store: Some(Arc::clone(store.stats())),
+            program: Arc::clone(&program),
             tokens,
             addresses: Some(Arc::clone(&addresses)),
             operator: Some(Arc::clone(&counters)),
@@ -124,8 +127,13 @@ impl Server {
             config,
         };
         let threads = rings.start(Arc::new(setup), listeners, ports, &boards);
-        health.enter(Phase::Serving);
-        Ok(Self { ready, health, drain_ms, boards, inboxes, threads, control: Some(control), store: Some(store) })
+        let server =
+            Self { ready, health, drain_ms, boards, inboxes, threads, control: Some(control), store: Some(store) };
+        if let Some(store) = &server.store {
+            program.measure(&server.stats(), store.stats());
+        }
+        server.health.enter(Phase::Serving);
+        Ok(server)
     }
 
     pub fn ready(&self) -> &Ready {

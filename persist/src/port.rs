@@ -1,7 +1,7 @@
 //! How a shard talks to the threads of a store: bounded queues, no lock, no wait. The same for every backend.
 
 use crate::{StoreAnswer, StoreRequest};
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,31 +9,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Wakes whoever waits on the other side; called by a store thread when answers have arrived.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
-/// The queues of one port.
+/// The queues of one port. Each takes memory for what is in it; together they are bounded by the port, which counts the
+/// requests without an answer: queues of a fixed size would each need room for all of them.
 pub(crate) struct Queues {
+    most: usize,
     /// What changes something, registers aside.
-    writes: ArrayQueue<StoreRequest>,
-    raises: ArrayQueue<StoreRequest>,
+    writes: SegQueue<StoreRequest>,
+    raises: SegQueue<StoreRequest>,
     /// Reads of many rows ([`StoreRequest::is_page`]).
-    pages: ArrayQueue<StoreRequest>,
+    pages: SegQueue<StoreRequest>,
     /// Every other read.
-    looks: ArrayQueue<StoreRequest>,
-    answers: ArrayQueue<StoreAnswer>,
+    looks: SegQueue<StoreRequest>,
+    answers: SegQueue<StoreAnswer>,
     /// Those with many rows: they are much work for who takes them, so they wait for all others.
-    answered_pages: ArrayQueue<StoreAnswer>,
+    answered_pages: SegQueue<StoreAnswer>,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Queues {
-    pub(crate) fn new(len: usize) -> Self {
-        let len = len.max(1);
+    /// `most`: requests that may be without an answer.
+    pub(crate) fn new(most: usize) -> Self {
         Self {
-            writes: ArrayQueue::new(len),
-            raises: ArrayQueue::new(len),
-            pages: ArrayQueue::new(len),
-            looks: ArrayQueue::new(len),
-            answers: ArrayQueue::new(len),
-            answered_pages: ArrayQueue::new(len),
+            most: most.max(1),
+            writes: SegQueue::new(),
+            raises: SegQueue::new(),
+            pages: SegQueue::new(),
+            looks: SegQueue::new(),
+            answers: SegQueue::new(),
+            answered_pages: SegQueue::new(),
             waker: Mutex::new(None),
         }
     }
@@ -66,16 +69,13 @@ impl Queues {
         self.pages.pop()
     }
 
-    /// The slot was reserved when the request was submitted, so there is always room.
     pub(crate) fn answer(&self, answer: StoreAnswer) {
-        let pushed = self.answers.push(answer);
-        debug_assert!(pushed.is_ok(), "an answer without a reserved slot");
+        self.answers.push(answer);
     }
 
     /// The same to the read of a page.
     pub(crate) fn answer_page(&self, answer: StoreAnswer) {
-        let pushed = self.answered_pages.push(answer);
-        debug_assert!(pushed.is_ok(), "an answer without a reserved slot");
+        self.answered_pages.push(answer);
     }
 
     pub(crate) fn wake(&self) {
@@ -114,18 +114,18 @@ impl StorePort {
     /// Takes the request, or gives it back when as many are unanswered as the queue has slots, or the store is closing.
     /// Seen by the store at the next [`StorePort::flush`].
     pub fn submit(&mut self, request: StoreRequest) -> Result<(), StoreRequest> {
-        if self.outstanding >= self.queues.answers.capacity() || self.closing.load(Ordering::Relaxed) {
+        if self.outstanding >= self.queues.most || self.closing.load(Ordering::Relaxed) {
             return Err(request);
         }
         if request.is_write() {
             let is_raise = matches!(request, StoreRequest::Raise { .. });
             let queue = if is_raise { &self.queues.raises } else { &self.queues.writes };
-            queue.push(request)?;
+            queue.push(request);
             self.wrote = true;
         } else {
             let is_page = request.is_page();
             let queue = if is_page { &self.queues.pages } else { &self.queues.looks };
-            queue.push(request)?;
+            queue.push(request);
             (self.paged, self.looked) = (self.paged || is_page, self.looked || !is_page);
         }
         self.outstanding += 1;

@@ -51,6 +51,12 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Bytes of the tables; what values hold on the heap, `each` of them about, with it.
+    pub(crate) fn bytes(&self, each: usize) -> u64 {
+        let tables = self.young.allocation_size() + self.old.allocation_size();
+        (tables + (self.young.len() + self.old.len()) * each) as u64
+    }
+
     /// Whether the young ones are too many.
     pub(crate) fn is_full(&self) -> bool {
         self.cost > self.most

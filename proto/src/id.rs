@@ -130,6 +130,11 @@ impl UserKey {
         Ok(Self(format!("{tenant}\0{user}").into()))
     }
 
+    /// Bytes on the heap, shared by all copies: the name, and two counters before it.
+    pub fn heap_bytes(&self) -> usize {
+        2 * size_of::<usize>() + self.0.len()
+    }
+
     fn parts(&self) -> (&str, &str) {
         self.0.split_once('\0').unwrap_or(("", &self.0))
     }

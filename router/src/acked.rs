@@ -64,28 +64,24 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(work) = &mut session.work else { return };
         let acks = std::mem::take(&mut work.acked).acks;
-        let (name, device) = (session.identity.user.clone(), session.identity.device);
+        let (name, device) = (session.user.clone(), session.device);
         let until_ms = self.now.mono_ms + LINGER_MS;
         if acks.is_empty() {
             return;
         }
-        let user = self.users.entry(name.clone()).or_default();
+        let user = self.users.enter(&name);
         for LateAck { conversation, seq, .. } in acks {
-            let known = user.acked.entry((conversation, device)).or_default();
+            let known = user.rare.acked.entry((conversation, device)).or_default();
             *known = (known.0.max(seq), until_ms);
         }
         self.lingering.push_back((until_ms, name));
     }
 
-    /// A session ends: what it used of its rates counts for the one that comes after it.
+    /// A session ends: what its device used of its rates counts for the one that comes after it.
     pub(crate) fn keep_rates(&mut self, key: Key) {
         let now_ms = self.now.mono_ms;
-        let Some(session) = self.sessions.get(key) else { return };
-        let (name, device) = (session.identity.user.clone(), session.identity.device);
-        let used = (session.sends, session.requests);
-        let user = self.users.entry(name.clone()).or_default();
-        user.keep_used(device, used, now_ms);
-        if user.is_rated(now_ms) {
+        let Some(name) = self.sessions.get(key).map(|session| session.user.clone()) else { return };
+        if self.users.get(&name).is_some_and(|user| user.is_rated(now_ms)) {
             self.lingering.push_back((now_ms + LINGER_MS, name));
         }
     }
@@ -93,11 +89,11 @@ impl Router {
     /// What the devices of a user have acknowledged lately, whether their sessions have ended or not.
     pub(crate) fn late_acks(&self, name: &UserKey) -> Lingering {
         let Some(user) = self.users.get(name) else { return Lingering::new() };
-        let mut acked = Lingering::clone(&user.acked);
+        let mut acked = Lingering::clone(&user.rare.acked);
         for session in user.sessions.iter().filter_map(|key| self.sessions.get(*key)) {
             let acks = session.work.as_ref().map(|work| work.acked.acks.iter());
             for LateAck { conversation, seq, at_ms } in acks.into_iter().flatten() {
-                let known = acked.entry((*conversation, session.identity.device)).or_default();
+                let known = acked.entry((*conversation, session.device)).or_default();
                 *known = (known.0.max(*seq), known.1.max(at_ms + LINGER_MS));
             }
         }
@@ -109,8 +105,8 @@ impl Router {
         let now_ms = self.now.mono_ms;
         while let Some((_, name)) = self.lingering.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
             if let Some(user) = self.users.get_mut(&name) {
-                user.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
-                user.acked.settle();
+                user.rare.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
+                user.rare.settle();
                 if user.sessions.is_empty() && user.is_rated(now_ms) {
                     self.lingering.push_back((now_ms + LINGER_MS, name));
                 } else {
@@ -124,10 +120,13 @@ impl Router {
     pub(crate) fn forget_user(&mut self, name: &UserKey) {
         let now_ms = self.now.mono_ms;
         let waits = |user: &User| user.is_watched() || user.is_leaving(now_ms);
-        let knows = |user: &User| !user.acked.is_empty() || !user.begun.is_empty() || user.is_rated(now_ms);
+        let knows = |user: &User| !user.rare.acked.is_empty() || !user.rare.begun.is_empty() || user.is_rated(now_ms);
         let is_empty = |user: &User| user.sessions.is_empty() && !knows(user) && !waits(user);
-        if self.users.get(name).is_some_and(|user| is_empty(user)) {
+        let Some(user) = self.users.get_mut(name) else { return };
+        if is_empty(user) {
             self.users.remove(name);
+        } else {
+            user.rare.settle();
         }
     }
 }

@@ -8,7 +8,9 @@ pub mod boundary;
 mod conversation;
 pub mod envelope;
 mod frozen;
+mod ledger;
 pub mod operator;
+pub mod paged;
 mod pending;
 mod rate;
 mod refusal;
@@ -24,6 +26,7 @@ pub mod wheel;
 
 pub use boundary::*;
 pub use frozen::RestoreError;
+pub use ledger::{Ledger, rounded_up};
 pub use rate::Rate;
 pub use shard::{Router, home_of_conversation, home_of_user};
 pub use snapshot::SNAPSHOT_VERSION;

@@ -1,4 +1,4 @@
-//! What most have none of: 8 bytes instead of an empty list's 24 where there is nothing.
+//! What most have none of: 8 bytes where there is nothing.
 
 use crate::frozen::{Frozen, Read, Reader};
 use std::ops::{Deref, DerefMut};
@@ -12,22 +12,6 @@ pub(crate) trait Blank: Default + 'static {
     const BLANK: &'static Self;
 
     fn is_blank(&self) -> bool;
-}
-
-impl<T: 'static> Blank for Vec<T> {
-    const BLANK: &'static Self = &Self::new();
-
-    fn is_blank(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<K: 'static, V: 'static> Blank for std::collections::BTreeMap<K, V> {
-    const BLANK: &'static Self = &Self::new();
-
-    fn is_blank(&self) -> bool {
-        self.is_empty()
-    }
 }
 
 impl<T: Blank> Seldom<T> {
@@ -71,6 +55,14 @@ impl<T: Blank + Frozen> Frozen for Seldom<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Blank for Vec<u8> {
+        const BLANK: &'static Self = &Self::new();
+
+        fn is_blank(&self) -> bool {
+            self.is_empty()
+        }
+    }
 
     #[test]
     fn nothing_costs_a_pointer_and_comes_back_to_it() {

@@ -4,10 +4,10 @@ use crate::boundary::{ConnRef, Counters, Input, Now, Output, Settings, ShardId};
 use crate::conversation::{Conversation, FanOut, ReadBy};
 use crate::envelope::{Envelope, SessionRef};
 use crate::pending::Pending;
-use crate::session::{Session, TickPush};
+use crate::session::{Session, SessionsOfConns, TickPush};
 use crate::slab::{Key, Slab};
 use crate::user::linking::{DeviceChange, Unlinker};
-use crate::user::{Edit, User};
+use crate::user::{Edit, Users};
 use crate::wheel::Wheel;
 use hashbrown::HashMap;
 use ringpost_persist::{DocumentKey, Outcome, StoreAnswer, StoreRequest, Tag};
@@ -34,7 +34,7 @@ pub fn home_of_conversation(conversation: ConversationId, shards: ShardId) -> Sh
 pub(crate) struct Seeded(foldhash::fast::FixedState);
 
 impl Seeded {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(foldhash::fast::FixedState::with_seed(seed))
     }
 }
@@ -56,9 +56,8 @@ pub struct Router {
     /// Envelopes to this very shard.
     local: VecDeque<Envelope>,
     pub(crate) sessions: Slab<Session>,
-    pub(crate) by_conn: HashMap<ConnRef, Key, Seeded>,
-    /// Boxed: a table that is half empty is half empty of pointers.
-    pub(crate) users: HashMap<UserKey, Box<User>, Seeded>,
+    pub(crate) of_conns: SessionsOfConns,
+    pub(crate) users: Users,
     /// Users who may have acks that are not written yet, and until when.
     pub(crate) lingering: VecDeque<(u64, UserKey)>,
     /// Watched users, and when to look at them again, monotonic milliseconds.
@@ -94,8 +93,8 @@ impl Router {
             outputs: VecDeque::new(),
             local: VecDeque::new(),
             sessions: Slab::default(),
-            by_conn: HashMap::with_hasher(hasher.clone()),
-            users: HashMap::with_hasher(hasher.clone()),
+            of_conns: SessionsOfConns::new(settings.shard, hasher.clone()),
+            users: Users::new(hasher.clone()),
             lingering: VecDeque::new(),
             presence_due: BTreeSet::new(),
             asking: VecDeque::new(),

@@ -1,6 +1,7 @@
 //! A slab whose keys carry a generation: a key of an entry that is gone finds nothing, never a later entry in its slot.
 
 use crate::frozen::{Frozen, Read, Reader, RestoreError};
+use crate::paged::Paged;
 
 /// Slot in the low 32 bits, generation above.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -25,35 +26,48 @@ struct Entry<T> {
     value: Option<T>,
 }
 
+impl<T> Entry<T> {
+    fn fresh() -> Self {
+        Self { generation: 0, value: None }
+    }
+}
+
 #[derive(Debug)]
 pub struct Slab<T> {
-    entries: Vec<Entry<T>>,
+    entries: Paged<Entry<T>>,
+    /// Slots that were ever used, from the first.
+    slots: u32,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), free: Vec::new() }
+        Self { entries: Paged::default(), slots: 0, free: Vec::new() }
     }
 }
 
 impl<T> Slab<T> {
     pub fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.slots as usize - self.free.len()
     }
 
     /// Slots, used or free.
     pub fn slots(&self) -> u32 {
-        self.entries.len() as u32
+        self.slots
+    }
+
+    /// Bytes of one entry, and of all that is allocated, whether it is used or not.
+    pub fn bytes(&self) -> (usize, usize) {
+        (size_of::<Entry<T>>(), self.entries.bytes() + self.free.capacity() * size_of::<u32>())
     }
 
     /// Takes the slot freed last, or a new one.
     pub fn insert(&mut self, value: T) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry { generation: 0, value: None });
-            (self.entries.len() - 1) as u32
+            self.slots += 1;
+            self.slots - 1
         });
-        let entry = &mut self.entries[slot as usize];
+        let entry = self.entries.reach(slot as usize, Entry::fresh);
         entry.value = Some(value);
         Key { slot, generation: entry.generation }
     }
@@ -95,17 +109,25 @@ impl<T> Slab<T> {
 
 impl<T: Frozen> Frozen for Slab<T> {
     fn write(&self, out: &mut Vec<u8>) {
-        self.entries.write(out);
+        self.slots.write(out);
+        self.entries.iter().take(self.slots as usize).for_each(|entry| entry.write(out));
         self.free.write(out);
     }
     fn read(from: &mut Reader<'_>) -> Read<Self> {
-        let (entries, free): (Vec<Entry<T>>, Vec<u32>) = Frozen::read(from)?;
-        let is_free = |slot: &u32| entries.get(*slot as usize).is_some_and(|entry| entry.value.is_none());
-        let empty = entries.iter().filter(|entry| entry.value.is_none()).count();
+        let (slots, mut entries, mut empty) = (u32::read(from)?, Paged::default(), 0);
+        for slot in 0..slots as usize {
+            let entry = Entry::read(from)?;
+            empty += usize::from(entry.value.is_none());
+            *entries.reach(slot, Entry::fresh) = entry;
+        }
+        let free: Vec<u32> = Frozen::read(from)?;
+        let is_free = |slot: &u32| {
+            *slot < slots && entries.get(*slot as usize).is_some_and(|entry: &Entry<T>| entry.value.is_none())
+        };
         if free.len() != empty || !free.iter().all(is_free) {
             return Err(RestoreError("slots that are free and are not"));
         }
-        Ok(Self { entries, free })
+        Ok(Self { entries, slots, free })
     }
 }
 

@@ -15,7 +15,7 @@ use ringpost_proto::id::UserKey;
 use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 9;
+pub const SNAPSHOT_VERSION: u16 = 10;
 
 const MAGIC: &[u8] = b"ringpost router";
 
@@ -62,17 +62,17 @@ impl Router {
         router.sessions = Frozen::read(&mut from)?;
         for _ in 0..u32::read(&mut from)? {
             let name = Frozen::read(&mut from)?;
-            let user: Box<User> = Frozen::read(&mut from)?;
-            if user.sessions.is_empty() || !user.acked.is_empty() || user.is_rated(now.mono_ms) {
+            let user: User = Frozen::read(&mut from)?;
+            if user.sessions.is_empty() || !user.rare.acked.is_empty() || user.is_rated(now.mono_ms) {
                 router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
             }
-            if user.due_ms > 0 {
-                router.presence_due.insert((user.due_ms, UserKey::clone(&name)));
+            if user.rare.due_ms > 0 {
+                router.presence_due.insert((user.rare.due_ms, UserKey::clone(&name)));
             }
             if user.asking {
                 router.asking.push_back(UserKey::clone(&name));
             }
-            if user.presence.as_ref().is_some_and(|presence| presence.telling) {
+            if user.rare.presence.as_ref().is_some_and(|presence| presence.telling) {
                 router.tellings.push_back(UserKey::clone(&name));
             }
             router.users.insert(name, user);
@@ -95,10 +95,12 @@ impl Router {
 
     /// Indexes and timers.
     fn derive(&mut self) {
-        self.by_conn.extend(self.sessions.iter().map(|(key, session)| (session.conn, key)));
+        let sessions: Vec<(Key, ConnRef)> = self.sessions.iter().map(|(key, session)| (key, session.conn)).collect();
         self.by_conversation.extend(self.conversations.iter().map(|(key, room)| (room.id(), key)));
-        let sessions: Vec<Key> = self.by_conn.values().copied().collect();
-        sessions.into_iter().for_each(|key| self.settle_session(key));
+        for (key, conn) in sessions {
+            self.of_conns.insert(conn, key);
+            self.settle_session(key);
+        }
         let conversations: Vec<Key> = self.by_conversation.values().copied().collect();
         conversations.into_iter().for_each(|key| self.arm_conversation(key));
     }

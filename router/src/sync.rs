@@ -74,7 +74,7 @@ impl Router {
             return;
         }
         work.reading = true;
-        let (records, bytes, viewer) = (free, free_bytes, session.identity.user.clone());
+        let (records, bytes, viewer) = (free, free_bytes, session.user.clone());
         // What is beyond the known head comes by its own fan-out.
         let range = ReadRange::From { from: behind.next, to: behind.head };
         self.ask(Pending::Pump { session: key, conversation }, |tag| StoreRequest::ReadLog {
@@ -242,7 +242,7 @@ impl Router {
     ) {
         let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let user = &session.identity.user;
+        let user = &session.user;
         let (conn, peer, own) = (session.conn, kind.peer_of(conversation, user), record.sender == *user);
         let item = PushedItem::Record { seq: record.seq };
         let n = session.push(now_ms, Pushed { conversation, kind, bytes: record.cost() as u32, item });
@@ -277,7 +277,7 @@ impl Router {
         (tick.delivered, tick.read) = (tick.delivered.max(told.0), tick.read.max(told.1));
         (*told, *at_ms) = ((tick.delivered, tick.read), now_ms);
         work.remember(now_ms);
-        let peer = tick.kind.peer_of(conversation, &session.identity.user).to_wire();
+        let peer = tick.kind.peer_of(conversation, &session.user).to_wire();
         let skip = |(from_seq, to_seq): (Seq, Seq)| v1::Skip { from_seq, to_seq };
         let bytes = SMALL_PUSH + RANGE_BYTES * tick.excluded.len() as u32;
         let excluded = tick.excluded.into_iter().map(skip).collect();
@@ -295,7 +295,7 @@ impl Router {
 
     fn push_mark(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {
         let Some(session) = self.sessions.get(key) else { return };
-        let peer = kind.peer_of(conversation, &session.identity.user).to_wire();
+        let peer = kind.peer_of(conversation, &session.user).to_wire();
         let wire = v1::ReadMark { conversation: Some(peer), seq };
         let pushed = Pushed { conversation, kind, bytes: SMALL_PUSH, item: PushedItem::Mark };
         self.push_item(key, pushed, Item::ReadMark(wire));

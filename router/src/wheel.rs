@@ -4,6 +4,8 @@
 //! time, so every deadline of a level comes before all those of the levels above. Guarantees: a deadline fires once, never
 //! early, in the first `advance` that reaches it. Never does: read a clock.
 
+use crate::paged::Paged;
+
 const LEVELS: usize = 11;
 const SLOTS: usize = 64;
 const BITS: u32 = 6;
@@ -24,7 +26,7 @@ const IDLE: Node = Node { at_ms: 0, previous: NONE, next: NONE };
 #[derive(Debug)]
 pub struct Wheel {
     now_ms: u64,
-    nodes: Vec<Node>,
+    nodes: Paged<Node>,
     heads: [u32; LEVELS * SLOTS],
     /// Which slots of a level have a list.
     occupied: [u64; LEVELS],
@@ -33,7 +35,7 @@ pub struct Wheel {
 
 impl Wheel {
     pub fn new(now_ms: u64) -> Self {
-        Self { now_ms, nodes: Vec::new(), heads: [NONE; LEVELS * SLOTS], occupied: [0; LEVELS], armed: 0 }
+        Self { now_ms, nodes: Paged::default(), heads: [NONE; LEVELS * SLOTS], occupied: [0; LEVELS], armed: 0 }
     }
 
     /// How many deadlines are armed.
@@ -45,6 +47,11 @@ impl Wheel {
         self.armed == 0
     }
 
+    /// Bytes of one index, and of all that is allocated, whether it is used or not.
+    pub fn bytes(&self) -> (usize, usize) {
+        (size_of::<Node>(), size_of::<Self>() + self.nodes.bytes())
+    }
+
     /// The deadline of `index`, if one is armed.
     pub fn deadline_ms(&self, index: u32) -> Option<u64> {
         self.nodes.get(index as usize).filter(|node| node.previous != NONE).map(|node| node.at_ms)
@@ -54,9 +61,7 @@ impl Wheel {
     /// `index` is below 2^31.
     pub fn arm(&mut self, index: u32, at_ms: u64) {
         self.cancel(index);
-        if self.nodes.len() <= index as usize {
-            self.nodes.resize(index as usize + 1, IDLE);
-        }
+        self.nodes.reach(index as usize, || IDLE);
         self.insert(index, at_ms);
         self.armed += 1;
     }
@@ -74,12 +79,12 @@ impl Wheel {
                 self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
             }
         } else {
-            self.nodes[node.previous as usize].next = node.next;
+            self.node(node.previous).next = node.next;
         }
         if node.next != NONE {
-            self.nodes[node.next as usize].previous = node.previous;
+            self.node(node.next).previous = node.previous;
         }
-        self.nodes[index as usize] = IDLE;
+        *self.node(index) = IDLE;
         self.armed -= 1;
     }
 
@@ -95,7 +100,7 @@ impl Wheel {
             let mut index = std::mem::replace(&mut self.heads[list], NONE);
             self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
             while index != NONE {
-                let node = std::mem::replace(&mut self.nodes[index as usize], IDLE);
+                let node = std::mem::replace(self.node(index), IDLE);
                 if node.at_ms <= at_ms {
                     self.armed -= 1;
                     fire(index);
@@ -117,10 +122,15 @@ impl Wheel {
         let list = level as usize * SLOTS + slot;
         let next = std::mem::replace(&mut self.heads[list], index);
         if next != NONE {
-            self.nodes[next as usize].previous = index;
+            self.node(next).previous = index;
         }
         self.occupied[level as usize] |= 1 << slot;
-        self.nodes[index as usize] = Node { at_ms, previous: HEAD | list as u32, next };
+        *self.node(index) = Node { at_ms, previous: HEAD | list as u32, next };
+    }
+
+    /// A node that a list names, so it is there.
+    fn node(&mut self, index: u32) -> &mut Node {
+        self.nodes.reach(index as usize, || IDLE)
     }
 
     /// The next list in time, and when its slot begins.

@@ -46,8 +46,14 @@ mod tests {
         let shard = ShardStats { board: Arc::clone(&board), wake: Box::new(|| {}) };
         let verifier = Arc::new(Verifier::new(KeySet::default().with_dev(), "ringpost"));
         let tokens = Some(Tokens { verifier: Arc::clone(&verifier), started: Instant::now() });
-        let sources =
-            Sources { shards: vec![shard], store: Some(Arc::clone(&store)), tokens, addresses: None, operator: None };
+        let sources = Sources {
+            shards: vec![shard],
+            store: Some(Arc::clone(&store)),
+            program: Arc::default(),
+            tokens,
+            addresses: None,
+            operator: None,
+        };
         let health = Health::default();
         health.enter(Phase::Serving);
         let ready = || {

@@ -17,6 +17,9 @@ use ringpost_router::ShardId;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Bytes of one entry of an inbox: the message and the queue's own number of it.
+pub const INBOX_ENTRY: usize = size_of::<Message>() + size_of::<usize>();
+
 /// Messages that spilled towards all shards together before client input is gated.
 const CONGESTED: usize = 1024;
 

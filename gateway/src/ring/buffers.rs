@@ -109,6 +109,11 @@ impl Pool {
         self.published.set(to);
     }
 
+    /// Buffers that the kernel was ever given.
+    pub fn given(&self) -> usize {
+        usize::from(self.published.get())
+    }
+
     /// Buffers that the kernel may fill.
     pub fn available(&self) -> usize {
         usize::from(self.published.get() - self.outside.get())

@@ -80,6 +80,10 @@ impl Files {
         self.slots.len() as u32
     }
 
+    pub fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.free_connect.capacity() * size_of::<u32>()
+    }
+
     /// The socket in a slot.
     pub fn at(&self, slot: u32) -> Option<Handle> {
         let used = self.slots.get(slot as usize).filter(|slot| slot.is(flag::OCCUPIED))?;

@@ -251,6 +251,20 @@ impl Ring {
     }
 
     /// Bytes that are kept for sends in flight.
+    pub fn slots(&self) -> u32 {
+        self.files.len()
+    }
+
+    /// Bytes of what is known of them.
+    pub fn slots_bytes(&self) -> usize {
+        self.files.bytes()
+    }
+
+    /// Receive buffers that the kernel was given since the start; the others were never touched.
+    pub fn buffers_given(&self) -> usize {
+        self.pool.given()
+    }
+
     pub fn bytes_in_flight(&self) -> u64 {
         self.sends.bytes()
     }

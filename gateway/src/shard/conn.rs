@@ -10,6 +10,7 @@ use crate::ring::Handle;
 use crate::transport::http::{BodyReader, HeadReader, RequestHead, ResponseFraming};
 use crate::transport::websocket::{Decoder, Role};
 use ringpost_proto::wire::Encoding;
+use ringpost_router::paged::Paged;
 use ringpost_router::{Identity, ShardId};
 use std::sync::Arc;
 
@@ -141,7 +142,7 @@ pub(super) struct Conn {
 }
 
 /// Per idle session; the ring, the wheel and the router have entries of their own.
-const _: () = assert!(size_of::<Conn>() <= 96);
+const _: () = assert!(size_of::<Conn>() <= 88);
 
 impl Conn {
     fn empty() -> Self {
@@ -172,38 +173,29 @@ impl Conn {
     }
 }
 
-/// Connections per allocation of the slab.
-const CHUNK: usize = 256;
-
 /// Connections by the slot of their direct descriptor. Grows with the slots that the kernel uses, lowest first.
 #[derive(Default)]
 pub(super) struct Slab {
-    chunks: Vec<Box<[Conn]>>,
+    conns: Paged<Conn>,
 }
 
 impl Slab {
     /// The connection that the handle means, if it is still that one.
     pub fn get(&mut self, handle: Handle) -> Option<&mut Conn> {
-        let at = handle.slot as usize;
-        let conn = self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)?;
+        let conn = self.conns.get_mut(handle.slot as usize)?;
         (conn.generation == handle.generation && !matches!(conn.state, State::Free)).then_some(conn)
     }
 
     /// The connection in a slot, whichever it is, and its handle.
     pub fn at(&mut self, slot: u32) -> Option<(Handle, &mut Conn)> {
-        let at = slot as usize;
-        let conn = self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)?;
+        let conn = self.conns.get_mut(slot as usize)?;
         let handle = Handle { slot, generation: conn.generation };
         (!matches!(conn.state, State::Free)).then_some((handle, conn))
     }
 
     /// A new connection; its slot must be free.
     pub fn insert(&mut self, handle: Handle, state: State, now_ms: u64) {
-        let at = handle.slot as usize;
-        while self.chunks.len() <= at / CHUNK {
-            self.chunks.push((0..CHUNK).map(|_| Conn::empty()).collect());
-        }
-        let conn = &mut self.chunks[at / CHUNK][at % CHUNK];
+        let conn = self.conns.reach(handle.slot as usize, Conn::empty);
         debug_assert!(matches!(conn.state, State::Free));
         *conn = Conn {
             state,
@@ -222,6 +214,11 @@ impl Slab {
 
     /// Slots that exist.
     pub fn slots(&self) -> u32 {
-        (self.chunks.len() * CHUNK) as u32
+        self.conns.len() as u32
+    }
+
+    /// Bytes of all slots, whether they are used or not.
+    pub fn bytes(&self) -> usize {
+        self.conns.bytes()
     }
 }

@@ -13,6 +13,7 @@ mod conn;
 pub mod edge;
 mod effects;
 mod http;
+mod ledger;
 mod lifecycle;
 pub mod listen;
 mod moving;

@@ -274,6 +274,9 @@ impl Shard {
         ] {
             self.stats.set(stat, value);
         }
+        for (owner, bytes) in self.ledger() {
+            self.stats.set(owner, bytes);
+        }
         self.board.publish(&self.stats);
     }
 }

@@ -141,6 +141,17 @@ stats! {
     RingSlotsTotal: Gauge "ringpost_ring_slots" "",
     RingBuffersOut: Gauge "ringpost_ring_buffers_out" "",
     RingBuffersTotal: Gauge "ringpost_ring_buffers" "",
+
+    // Memory by owner; the last, for the process adds its own to them.
+    MemoryConnection: Gauge "ringpost_memory_bytes" "owner=\"connection\"",
+    MemorySession: Gauge "ringpost_memory_bytes" "owner=\"session\"",
+    MemoryUser: Gauge "ringpost_memory_bytes" "owner=\"user\"",
+    MemoryIndex: Gauge "ringpost_memory_bytes" "owner=\"index\"",
+    MemoryTimer: Gauge "ringpost_memory_bytes" "owner=\"timer\"",
+    MemoryConversation: Gauge "ringpost_memory_bytes" "owner=\"conversation\"",
+    MemoryBuffer: Gauge "ringpost_memory_bytes" "owner=\"buffer\"",
+    MemoryUnused: Gauge "ringpost_memory_bytes" "owner=\"unused\"",
+    MemoryRounding: Gauge "ringpost_memory_bytes" "owner=\"rounding\"",
 }
 
 /// How many series there are that are one number.

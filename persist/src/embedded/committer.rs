@@ -171,6 +171,11 @@ impl Committer {
         self.trees.fresh_bytes()
     }
 
+    /// Bytes of what is kept of the trees, about.
+    pub(super) fn cache_bytes(&self) -> u64 {
+        self.trees.cache_bytes()
+    }
+
     /// Whether the disk does not keep up with what is written: the checkpoint under way has not ended, and as much again
     /// waits in memory, or the log is as long as it may be. Writes are answered `Unavailable` until then.
     pub fn is_stalled(&self) -> bool {

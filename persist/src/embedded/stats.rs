@@ -53,6 +53,8 @@ pub struct Stats {
     /// Bytes of memory tables: since the last checkpoint, and those that it is writing.
     pub fresh_bytes: AtomicU64,
     pub sealed_bytes: AtomicU64,
+    /// Bytes of what is kept of the trees: blocks, and rows and rosters that decisions need.
+    pub cache_bytes: AtomicU64,
     /// Checkpoints: memory tables written to disk, and how long that took.
     pub checkpoints: AtomicU64,
     pub checkpoint_us: AtomicU64,

@@ -109,6 +109,7 @@ fn tell(committer: &mut Committer, shared: &Shared) {
     stats.is_full.store(committer.is_full(), Relaxed);
     stats.uncovered_bytes.store(committer.uncovered_bytes(), Relaxed);
     stats.fresh_bytes.store(committer.fresh_bytes(), Relaxed);
+    stats.cache_bytes.store(committer.cache_bytes(), Relaxed);
     stats.segments_late.store(committer.late_segments(), Relaxed);
     let (hits, misses) = committer.take_lookups();
     stats.row_hits.fetch_add(hits, Relaxed);

@@ -67,7 +67,7 @@ impl Router {
     pub(crate) fn delivered(&mut self, key: Key, conversation: ConversationId, kind: Arc<ConversationKind>, seq: Seq) {
         let now_ms = self.now.mono_ms;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        let (user, device) = (session.user.clone(), session.device);
         let ended = session.state == State::Ended;
         let work = session.work();
         work.acked.push(conversation, seq, now_ms);
@@ -100,7 +100,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(work) = session.work.as_mut().filter(|work| work.write_ms.is_some()) else { return };
         work.write_ms = None;
-        let (user, device) = (&session.identity.user, session.identity.device);
+        let (user, device) = (&session.user, session.device);
         let mut raises = Vec::new();
         let mut raise = |key, value| raises.push(Raise::new(key, value));
         for (conversation, (delivered, read)) in std::mem::take(&mut work.heard) {

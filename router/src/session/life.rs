@@ -5,9 +5,10 @@
 
 use super::{Session, State, Work};
 use crate::Router;
-use crate::boundary::{ConnRef, Identity, Output};
+use crate::boundary::{ConnRef, Output};
 use crate::slab::Key;
 use ringpost_proto::close::CloseCode;
+use ringpost_proto::id::UserKey;
 use ringpost_proto::limits::{RENEW_SOON_MS, TOKEN_LEEWAY_MS};
 use ringpost_proto::v1;
 use ringpost_proto::v1::server_frame::Answer;
@@ -90,7 +91,7 @@ impl Router {
             return;
         }
         session.told_renew = true;
-        let (conn, exp_ms) = (session.conn, session.identity.exp_ms);
+        let (conn, exp_ms) = (session.conn, session.exp_ms);
         self.frame(conn, 0, Answer::RenewSoon(v1::RenewSoon { exp_ms }));
     }
 
@@ -114,23 +115,24 @@ impl Router {
             let (outstanding, gone) = (std::mem::take(&mut work.outstanding), std::mem::take(&mut work.gone));
             **work = Work { outstanding, gone, ..Work::default() };
         }
-        let (conn, identity) = (session.conn, session.identity.clone());
-        self.forget(&identity, key);
+        let (conn, user) = (session.conn, session.user.clone());
+        self.forget(&user, key);
         self.emit(conn, Output::Close { conn, code, reason });
         self.settle_session(key);
     }
 
     /// Takes a session out of its user's entry. Compares the key, so a late clean-up never removes a newer session.
-    fn forget(&mut self, identity: &Identity, key: Key) {
-        if let Some(user) = self.users.get_mut(&identity.user) {
+    fn forget(&mut self, name: &UserKey, key: Key) {
+        if let Some(user) = self.users.get_mut(name) {
             user.sessions.retain(|session| *session != key);
         }
-        self.presence_changed(&identity.user);
-        self.forget_user(&identity.user);
+        self.presence_changed(name);
+        self.forget_user(name);
     }
 
     pub(crate) fn closed(&mut self, conn: ConnRef) {
-        let Some(key) = self.by_conn.remove(&conn) else { return };
+        let Some(key) = self.session_of(conn) else { return };
+        self.of_conns.remove(conn);
         if self.sessions.get(key).is_some_and(|session| session.state == State::Open) {
             self.note_seen(key);
         }
@@ -142,7 +144,7 @@ impl Router {
         self.stop_watching(key);
         let Some(session) = self.sessions.remove(key) else { return };
         self.session_wheel.cancel(key.slot);
-        self.forget(&session.identity, key);
+        self.forget(&session.user, key);
     }
 
     pub(crate) fn drain(&mut self) {

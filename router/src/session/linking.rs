@@ -46,7 +46,7 @@ impl super::Loading {
 impl Router {
     pub(super) fn read_devices(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let document = DocumentKey::Devices(session.identity.user.clone());
+        let document = DocumentKey::Devices(session.user.clone());
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         if loading.link == Link::Unknown {
             loading.link = Link::Asked;
@@ -61,7 +61,8 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.state == State::Loading) else {
             return;
         };
-        let identity = session.identity.clone();
+        let loading = session.work.as_ref().and_then(|work| work.loading.as_ref());
+        let Some(identity) = loading.and_then(|loading| loading.identity.clone()) else { return };
         let Some(mut list) = self.devices_in(outcome) else { return self.link_failed(key, true) };
         let here = self.devices_here(&identity.user);
         let dormant = list.unlink_dormant(dormant_ms, &here, now_ms) > 0;
@@ -123,7 +124,7 @@ impl Router {
     /// Writes where the device starts, once that is known.
     pub(super) fn raise_starts(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        let (user, device) = (session.user.clone(), session.device);
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         if loading.link != Link::Starting || !loading.listed {
             return;
@@ -141,10 +142,10 @@ impl Router {
 
     fn raise_more_starts(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let identity = session.identity.clone();
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         if loading.starts.is_empty() {
             loading.link = Link::Asked;
+            let Some(identity) = loading.identity.clone() else { return };
             let change = DeviceChange::Link { session: key, identity: identity.clone(), raised: true };
             return self.edit_devices(&identity.user, change);
         }
@@ -165,7 +166,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.state == State::Loading) else {
             return;
         };
-        let device = session.identity.device;
+        let device = session.device;
         session.floor_ms = list.floor_of(device);
         let seen_ms = list.find(device).map_or(unix_ms, |it| it.seen_ms);
         session.seen_ms = now_ms.saturating_sub(unix_ms.saturating_sub(seen_ms));

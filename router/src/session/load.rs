@@ -6,7 +6,7 @@ use super::linking::Link;
 use super::{State, TickPush};
 use crate::Router;
 use crate::acked::Lingering;
-use crate::boundary::{Output, Request};
+use crate::boundary::{Identity, Output, Request};
 use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
@@ -30,6 +30,8 @@ const RETRY_MS: u64 = 500;
 #[derive(Debug, Default)]
 pub(crate) struct Loading {
     pub(super) hello_id: u64,
+    /// Who said hello, while the device may have to be linked.
+    pub(super) identity: Option<Arc<Identity>>,
     /// Not hello's: the session is open, and only what it lacks is wanted.
     reconciles: bool,
     have: BTreeMap<ConversationId, (Peer, Seq)>,
@@ -67,13 +69,18 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
-    pub fn new(hello_id: u64, have: BTreeMap<ConversationId, (Peer, Seq)>, resuming: bool) -> Self {
-        Self { hello_id, have, resuming, ..Self::default() }
+    pub fn new(
+        hello_id: u64,
+        identity: Arc<Identity>,
+        have: BTreeMap<ConversationId, (Peer, Seq)>,
+        resuming: bool,
+    ) -> Self {
+        Self { hello_id, identity: Some(identity), have, resuming, ..Self::default() }
     }
 
     /// The same for a session that is open.
     pub fn reconcile() -> Self {
-        Self { reconciles: true, link: Link::Linked, ..Self::new(0, BTreeMap::new(), false) }
+        Self { reconciles: true, link: Link::Linked, ..Self::default() }
     }
 
     /// What the device lacks, what the other sides have progressed, and what was committed meanwhile.
@@ -162,7 +169,7 @@ impl Router {
     /// Reads what a session begins with: the user's settings and devices, and its conversations.
     pub(crate) fn load(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        let user = session.identity.user.clone();
+        let user = session.user.clone();
         let loading = session.work.as_ref().and_then(|work| work.loading.as_ref());
         let lists = loading.is_some_and(|loading| !loading.asked && !loading.listed);
         self.need_settings(&user);
@@ -175,7 +182,7 @@ impl Router {
     pub(super) fn list_conversations(&mut self, key: Key) {
         let now_ms = self.now_ms();
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let user = session.identity.user.clone();
+        let user = session.user.clone();
         let loading = session.work.as_mut().and_then(|work| work.loading.as_mut());
         let Some(loading) = loading else { return };
         if loading.pages == 0 {
@@ -190,7 +197,7 @@ impl Router {
 
     pub(crate) fn user_loaded(&mut self, key: Key, outcome: Outcome) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let device = session.identity.device;
+        let device = session.device;
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         loading.asked = false;
         if std::mem::take(&mut loading.stale) {
@@ -198,10 +205,10 @@ impl Router {
         }
         let further = loading.further;
         let Outcome::User(page) = outcome else { return self.load_again(key) };
-        let user = session.identity.user.clone();
+        let user = session.user.clone();
         let of_all = further.then(|| self.late_acks(&user));
         let none = Lingering::new();
-        let of_ended = self.users.get(&user).map_or(&none, |user| &*user.acked);
+        let of_ended = self.users.get(&user).map_or(&none, |user| &user.rare.acked);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) else { return };
         if !loading.take_page(*page, device, of_all.as_ref().unwrap_or(of_ended)) {
@@ -245,7 +252,7 @@ impl Router {
 
     pub(super) fn welcome_if_loaded(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let known = self.users.get(&session.identity.user).is_some_and(|it| matches!(it.settings, Known::Yes(_)));
+        let known = self.users.get(&session.user).is_some_and(|it| matches!(it.settings, Known::Yes(_)));
         let Some(work) = session.work.as_mut().filter(|_| known) else { return };
         if let Some(loading) = work.loading.take_if(|loading| loading.listed && loading.link == Link::Linked) {
             work.retry_ms = None;
@@ -263,7 +270,7 @@ impl Router {
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.state = State::Open;
-        let (conn, identity) = (session.conn, session.identity.clone());
+        let (conn, user, device) = (session.conn, session.user.clone(), session.device);
         let mut reset = Vec::new();
         let mut known = Vec::new();
         for (conversation, (peer, seq)) in &loading.have {
@@ -288,10 +295,10 @@ impl Router {
             // One that came while the conversations were read may say more, or less, than what was read.
             work.ticks.entry(conversation).and_modify(|live| live.extend(&tick)).or_insert(tick);
         }
-        let welcome = self.welcome_frame(&identity.user, identity.device, window, resumed, reset);
+        let welcome = self.welcome_frame(&user, device, window, resumed, reset);
         self.frame(conn, loading.hello_id, Answer::Welcome(welcome));
         self.emit(conn, Output::Established { conn });
-        self.presence_changed(&identity.user);
+        self.presence_changed(&user);
         for (conversation, kind, seq) in known {
             // What the client says it has is an ack that may have been lost.
             self.delivered(key, conversation, kind, seq);
@@ -333,6 +340,7 @@ impl Router {
 
 frozen!(Loading {
     hello_id,
+    identity,
     reconciles,
     have,
     resuming,

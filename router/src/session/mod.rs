@@ -10,6 +10,7 @@ mod group;
 mod life;
 mod linking;
 mod load;
+mod of_conn;
 mod open;
 mod query;
 mod reconcile;
@@ -19,18 +20,18 @@ mod watch;
 
 pub(crate) use devices::ListsRead;
 pub(crate) use load::Loading;
+pub(crate) use of_conn::SessionsOfConns;
 pub(crate) use query::LookupRead;
 pub(crate) use watch::Watching;
 
 use crate::acked::LateAcks;
-use crate::boundary::{ConnRef, Identity};
+use crate::boundary::ConnRef;
 use crate::conversation::slices_of;
 use crate::frozen::{frozen, frozen_enum};
-use crate::rate::Used;
 use crate::sync::Behind;
 use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{Body, ConversationKind, Record};
-use ringpost_proto::id::{ConversationId, DeviceId, Seq};
+use ringpost_proto::id::{ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +48,10 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub conn: ConnRef,
-    pub identity: Arc<Identity>,
+    pub user: UserKey,
+    pub device: DeviceId,
+    /// Unix milliseconds at which its token was issued.
+    pub issued_ms: u64,
     pub state: State,
     /// Monotonic milliseconds.
     pub opened_ms: u64,
@@ -56,8 +60,6 @@ pub(crate) struct Session {
     pub away: bool,
     reading: bool,
     pub unanswered: u32,
-    pub sends: Used,
-    pub requests: Used,
     /// The last push sent, and the last one acknowledged.
     pub pushed: u64,
     pub acked: u64,
@@ -67,13 +69,17 @@ pub(crate) struct Session {
     pub floor_ms: u64,
     /// When it was written down last that the device is here, monotonic milliseconds.
     pub seen_ms: u64,
-    /// Monotonic milliseconds at which the token expires, leeway not included.
+    /// Monotonic milliseconds at which the token expires, leeway not included, and what it says itself, Unix milliseconds.
     expires_ms: u64,
+    exp_ms: u64,
     /// Monotonic milliseconds at which it looks whether it has everything.
     reconcile_ms: u64,
     pub work: Option<Box<Work>>,
     pub watching: Option<Box<Watching>>,
 }
+
+/// Per idle session; its connection, its user and its deadline are apart.
+const _: () = assert!(size_of::<Session>() <= 184);
 
 /// What a session holds while it is behind or waits for acks.
 #[derive(Debug, Default)]
@@ -197,7 +203,7 @@ impl Session {
     /// The record as this device is sent it; `None`: it is not for it. A device is never pushed its own records: it knows them
     /// from SENT.
     pub fn view(&self, record: &Arc<Record>) -> Option<Arc<Record>> {
-        let Identity { user, device, .. } = &*self.identity;
+        let Self { user, device, .. } = self;
         if record.device == *device && record.sender == *user {
             return None;
         }
@@ -211,7 +217,7 @@ impl Session {
     /// had none, or those that it had are unlinked. Who distributes a key leaves out whom it likes.
     pub fn is_for_none(&self, record: &Record) -> bool {
         let Body::Slices(bytes) = &record.body else { return false };
-        let user = &self.identity.user;
+        let user = &self.user;
         let others = self.work.as_ref().and_then(|work| work.others.as_deref());
         let may_get = |name: &str| others.is_none_or(|them| them.iter().any(|it| it.as_str() == name));
         record.kind != Kind::KeyDistribution
@@ -296,15 +302,15 @@ impl Session {
 
 frozen!(Session {
     conn,
-    identity,
+    user,
+    device,
+    issued_ms,
     state,
     opened_ms,
     told_renew,
     away,
     reading,
     unanswered,
-    sends,
-    requests,
     pushed,
     acked,
     window_pushes,
@@ -312,6 +318,7 @@ frozen!(Session {
     floor_ms,
     seen_ms,
     expires_ms,
+    exp_ms,
     reconcile_ms,
     work,
     watching,

@@ -20,7 +20,7 @@ const RESUME_TOKEN_BYTES: usize = 32;
 
 impl Router {
     pub(crate) fn open(&mut self, conn: ConnRef, id: u64, identity: Arc<Identity>, hello: v1::Hello) {
-        if self.by_conn.contains_key(&conn) {
+        if self.session_of(conn).is_some() {
             return;
         }
         let mut have = match positions(&identity.user, &hello.have) {
@@ -37,18 +37,17 @@ impl Router {
         }
         let window = hello.window.unwrap_or_default();
         let reconcile_ms = self.next_reconcile_ms();
-        let entry = self.users.entry(identity.user.clone()).or_default();
-        let (sends, requests) = entry.take_used(identity.device);
         let key = self.sessions.insert(Session {
             conn,
+            user: identity.user.clone(),
+            device: identity.device,
+            issued_ms: identity.issued_ms,
             state: State::Loading,
             opened_ms: self.now.mono_ms,
             told_renew: false,
             away: false,
             reading: true,
             unanswered: 0,
-            sends,
-            requests,
             pushed: 0,
             acked: 0,
             window_pushes: at_most(self.settings.window_pushes, window.pushes),
@@ -56,14 +55,14 @@ impl Router {
             floor_ms: 0,
             seen_ms: 0,
             expires_ms: self.monotonic(identity.exp_ms),
+            exp_ms: identity.exp_ms,
             reconcile_ms,
-            identity: identity.clone(),
             work: None,
             watching: None,
         });
-        self.by_conn.insert(conn, key);
+        self.of_conns.insert(conn, key);
         // Registered first, read after: whatever commits from here on is either in what is read or noted.
-        self.users.entry(identity.user.clone()).or_default().sessions.push(key);
+        self.users.enter(&identity.user).sessions.push(key);
         self.counters.syncs += 1;
         let void = self.is_of_another_store(&hello.resume_token);
         if void {
@@ -72,7 +71,7 @@ impl Router {
         }
         let resuming = !void && (!hello.resume_token.is_empty() || !have.is_empty());
         if let Some(session) = self.sessions.get_mut(key) {
-            session.work().loading = Some(Box::new(Loading::new(id, have, resuming)));
+            session.work().loading = Some(Box::new(Loading::new(id, identity, have, resuming)));
         }
         self.load(key);
         self.settle_session(key);
@@ -95,7 +94,7 @@ impl Router {
     pub fn has_place(&self, identity: &Identity) -> bool {
         let Some(user) = self.users.get(&identity.user) else { return true };
         let sessions = user.sessions.iter().filter_map(|key| self.sessions.get(*key));
-        let linked = sessions.filter(|session| session.state == State::Open).map(|session| session.identity.device);
+        let linked = sessions.filter(|session| session.state == State::Open).map(|session| session.device);
         let (mut count, mut is_one) = (0, false);
         linked.for_each(|device| (count, is_one) = (count + 1, is_one || device == identity.device));
         count < DEVICES || is_one
@@ -105,7 +104,7 @@ impl Router {
     fn take_over(&mut self, identity: &Identity) -> bool {
         let Some(user) = self.users.get_mut(&identity.user) else { return true };
         let sessions = &self.sessions;
-        let is_same = |key: &&Key| sessions.get(**key).is_some_and(|s| s.identity.device == identity.device);
+        let is_same = |key: &&Key| sessions.get(**key).is_some_and(|s| s.device == identity.device);
         let Some(&old) = user.sessions.iter().find(is_same) else { return true };
         if !user.take_over(identity.device, self.now.mono_ms) {
             return false;
@@ -117,8 +116,8 @@ impl Router {
         if let Some(mut kept) = kept {
             kept.sessions.retain(|key| *key != old);
             if let Some(mut fresh) = self.users.remove(&identity.user) {
-                kept.acked.append(&mut fresh.acked);
-                kept.used.append(&mut fresh.used);
+                kept.rare.acked.append(&mut fresh.rare.acked);
+                kept.rare.used.append(&mut fresh.rare.used);
             }
             self.users.insert(identity.user.clone(), kept);
         }
@@ -126,11 +125,10 @@ impl Router {
     }
 
     pub(crate) fn renewed(&mut self, conn: ConnRef, id: u64, identity: Option<Arc<Identity>>) {
-        let Some(&key) = self.by_conn.get(&conn) else { return };
+        let Some(key) = self.session_of(conn) else { return };
         let Some(session) = self.sessions.get(key).filter(|session| session.state != State::Ended) else { return };
-        let own = &session.identity;
         let counts = |new: &Identity| session.floor_ms == 0 || new.issued_ms > session.floor_ms;
-        let valid = identity.filter(|new| new.user == own.user && new.device == own.device && counts(new));
+        let valid = identity.filter(|new| new.user == session.user && new.device == session.device && counts(new));
         let Some(identity) = valid else {
             let error = refusal::unauthenticated("not a valid token of this user and device");
             self.refuse_now(conn, id, error);
@@ -138,8 +136,10 @@ impl Router {
         };
         let expires_ms = self.monotonic(identity.exp_ms);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.identity = identity;
-            session.expires_ms = expires_ms;
+            (session.expires_ms, session.exp_ms, session.issued_ms) = (expires_ms, identity.exp_ms, identity.issued_ms);
+            if let Some(loading) = session.work.as_mut().and_then(|work| work.loading.as_mut()) {
+                loading.identity = Some(identity);
+            }
             session.told_renew = false;
         }
         if id != 0 {
@@ -147,6 +147,11 @@ impl Router {
         }
         self.tell_renew(key);
         self.settle_session(key);
+    }
+
+    /// The session of exactly this connection.
+    pub(crate) fn session_of(&self, conn: ConnRef) -> Option<Key> {
+        self.of_conns.get(conn, &self.sessions)
     }
 
     /// A wall-clock instant on the monotonic clock: fixed once, so that a later step of the wall clock moves nothing.

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::Router;
-use crate::boundary::{ConnRef, Proposal, Request, Wants};
+use crate::boundary::{ConnRef, Proposal, Request, Settings, Wants};
 use crate::envelope::{Envelope, SendOutcome};
 use crate::refusal;
 use crate::slab::Key;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 impl Router {
     pub(crate) fn request(&mut self, conn: ConnRef, id: u64, request: Request) {
-        let Some(&key) = self.by_conn.get(&conn) else { return };
+        let Some(key) = self.session_of(conn) else { return };
         let Some(session) = self.sessions.get(key) else { return };
         if session.state == State::Ended && !matches!(request, Request::Ack { .. }) {
             return;
@@ -64,19 +64,15 @@ impl Router {
     /// A send counts for the device and for the user; an ack, a ping and a bye for nobody.
     fn within_rates(&mut self, key: Key, request: &Request) -> Result<(), u64> {
         let now_ms = self.now.mono_ms;
-        let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
+        if matches!(request, Request::Ack { .. } | Request::Ping | Request::Bye) {
+            return Ok(());
+        }
+        let Settings { device_sends, user_sends, requests, .. } = self.settings;
+        let Some(session) = self.sessions.get(key) else { return Ok(()) };
+        let Some(user) = self.users.get_mut(&session.user) else { return Ok(()) };
         match request {
-            Request::Ack { .. } | Request::Ping | Request::Bye => Ok(()),
-            Request::Send(_) => {
-                let mut device = session.sends;
-                device.take(self.settings.device_sends, now_ms)?;
-                if let Some(user) = self.users.get_mut(&session.identity.user) {
-                    user.sends.take(self.settings.user_sends, now_ms)?;
-                }
-                session.sends = device;
-                Ok(())
-            }
-            _ => session.requests.take(self.settings.requests, now_ms),
+            Request::Send(_) => user.take_send(session.device, device_sends, user_sends, now_ms),
+            _ => user.take_request(session.device, requests, now_ms),
         }
     }
 
@@ -89,7 +85,7 @@ impl Router {
     }
 
     pub(crate) fn identity_of(&self, key: Key) -> Option<(UserKey, DeviceId)> {
-        self.sessions.get(key).map(|session| (session.identity.user.clone(), session.identity.device))
+        self.sessions.get(key).map(|session| (session.user.clone(), session.device))
     }
 
     fn send(&mut self, key: Key, conn: ConnRef, id: u64, send: v1::Send) {

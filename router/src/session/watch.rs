@@ -44,13 +44,13 @@ impl Router {
         };
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.away = state == v1::presence::state::Value::Away;
-        let user = session.identity.user.clone();
+        let user = session.user.clone();
         self.presence_changed(&user);
     }
 
     pub(crate) fn watch(&mut self, key: Key, conn: ConnRef, re: u64, watch: &v1::Watch) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let watcher = session.identity.user.clone();
+        let watcher = session.user.clone();
         let users = match siblings(&watcher, &watch.users) {
             Ok(users) => users,
             Err(error) => return self.refuse_now(conn, re, error),
@@ -76,7 +76,7 @@ impl Router {
 
     pub(crate) fn unwatch(&mut self, key: Key, conn: ConnRef, re: u64, watch: &v1::Watch) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let users = match siblings(&session.identity.user, &watch.users) {
+        let users = match siblings(&session.user, &watch.users) {
             Ok(users) => users,
             Err(error) => return self.refuse_now(conn, re, error),
         };

@@ -83,14 +83,15 @@ impl Router {
     /// What of a watched user is neither known nor on its way; notes that it is.
     fn lack(&mut self, name: &UserKey) -> Option<Lack> {
         let user = self.users.get_mut(name)?;
-        let presence = user.presence.as_mut()?;
+        let (has_settings, active_ms) = (!matches!(user.settings, Known::No), user.rare.active_ms);
+        let presence = user.presence_mut()?;
         if presence.retry_ms.is_some() {
             return None;
         }
-        if matches!(user.settings, Known::No) {
+        if !has_settings {
             return Some(Lack::Settings);
         }
-        if presence.seen == Seen::No && !presence.online && user.active_ms == 0 {
+        if presence.seen == Seen::No && !presence.online && active_ms == 0 {
             presence.seen = Seen::Asked;
             return Some(Lack::LastSeen);
         }

@@ -11,7 +11,6 @@ use crate::Router;
 use crate::envelope::Envelope;
 use crate::frozen::frozen;
 use crate::pending::Pending;
-use crate::seldom::Seldom;
 use ringpost_persist::{DocumentKey, Outcome, StoreRequest};
 use ringpost_proto::id::{ConversationId, UserKey};
 
@@ -23,12 +22,21 @@ const RETRY_MS: u64 = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Begun {
     /// With the time, monotonic milliseconds; the oldest first, as many as a day allows at most.
-    conversations: Seldom<Vec<(ConversationId, u64)>>,
+    conversations: Vec<(ConversationId, u64)>,
     /// Somebody answered the user once.
     answered: bool,
 }
 
 impl Begun {
+    pub const fn new() -> Self {
+        Self { conversations: Vec::new(), answered: false }
+    }
+
+    /// Whether nothing is known of the user.
+    pub fn is_blank(&self) -> bool {
+        self.conversations.is_empty() && !self.answered
+    }
+
     pub fn is_empty(&self) -> bool {
         self.conversations.is_empty()
     }
@@ -73,7 +81,7 @@ impl Router {
             return self.tell_begin(conversation, ticket, RETRY_MS);
         }
         let list = self.devices_in(outcome).unwrap_or_default();
-        self.users.entry(user.clone()).or_default().begun.answered |= list.was_answered();
+        self.users.enter(user).rare.begun.answered |= list.was_answered();
         let wait_ms = self.count_begun(user, conversation).err().unwrap_or(0);
         self.counters.beginnings_refused += u64::from(wait_ms > 0);
         self.forget_user(user);
@@ -83,8 +91,8 @@ impl Router {
     /// What is counted is forgotten a day later; what was counted before is not remembered twice, however often it is asked for.
     fn count_begun(&mut self, user: &UserKey, conversation: ConversationId) -> Result<(), u64> {
         let (now_ms, most) = (self.now.mono_ms, self.settings.new_conversations as usize);
-        let entry = self.users.entry(user.clone()).or_default();
-        if entry.begun.take(conversation, most, now_ms)? {
+        let entry = self.users.enter(user);
+        if entry.rare.begun.take(conversation, most, now_ms)? {
             // The same day for all, so they are over in this order.
             self.beginners.push_back((now_ms + DAY_MS, user.clone()));
         }
@@ -98,10 +106,10 @@ impl Router {
     /// Somebody to whom the user had written wrote back, for the first time.
     pub(crate) fn answered(&mut self, user: &UserKey) {
         if let Some(entry) = self.users.get_mut(user) {
-            if std::mem::replace(&mut entry.begun.answered, true) {
+            if std::mem::replace(&mut entry.rare.begun.answered, true) {
                 return;
             }
-            entry.begun.conversations.clear();
+            entry.rare.begun.conversations.clear();
             self.forget_user(user);
         }
         self.edit_devices(user, DeviceChange::Answered);
@@ -112,8 +120,8 @@ impl Router {
         let now_ms = self.now.mono_ms;
         while let Some((_, user)) = self.beginners.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
             if let Some(entry) = self.users.get_mut(&user) {
-                entry.begun.conversations.retain(|(_, at_ms)| at_ms + DAY_MS > now_ms);
-                entry.begun.conversations.settle();
+                entry.rare.begun.conversations.retain(|(_, at_ms)| at_ms + DAY_MS > now_ms);
+                entry.rare.settle();
                 self.forget_user(&user);
             }
         }
@@ -122,8 +130,8 @@ impl Router {
     /// After a snapshot was read.
     pub(crate) fn derive_beginners(&mut self) {
         let mut all = Vec::new();
-        for (user, entry) in &self.users {
-            let begun = entry.begun.conversations.iter().map(|(_, at_ms)| at_ms + DAY_MS);
+        for (user, entry) in self.users.iter() {
+            let begun = entry.rare.begun.conversations.iter().map(|(_, at_ms)| at_ms + DAY_MS);
             all.extend(begun.map(|until_ms| (until_ms, user.clone())));
         }
         all.sort();

@@ -11,7 +11,7 @@ use crate::boundary::Identity;
 use crate::envelope::{Envelope, SendOutcome, SessionRef};
 use crate::frozen::{frozen, frozen_enum};
 use crate::refusal;
-use crate::session::State;
+use crate::session::{Session, State};
 use crate::slab::Key;
 use bytes::Bytes;
 use ringpost_persist::Outcome;
@@ -143,14 +143,14 @@ impl Router {
     /// Devices of a user that have a session.
     pub(crate) fn devices_here(&self, user: &UserKey) -> SmallVec<[DeviceId; 2]> {
         let sessions = self.users.get(user).map_or(&[][..], |entry| &entry.sessions);
-        sessions.iter().filter_map(|key| self.sessions.get(*key)).map(|session| session.identity.device).collect()
+        sessions.iter().filter_map(|key| self.sessions.get(*key)).map(|session| session.device).collect()
     }
 
     /// When the newest token was issued that a session of the device has; 0: it has none.
     fn newest_token(&self, user: &UserKey, device: DeviceId) -> u64 {
         let sessions = self.users.get(user).map_or(&[][..], |entry| &entry.sessions);
-        let identities = sessions.iter().filter_map(|key| self.sessions.get(*key)).map(|session| &session.identity);
-        identities.filter(|it| it.device == device).map(|it| it.issued_ms).max().unwrap_or(0)
+        let sessions = sessions.iter().filter_map(|key| self.sessions.get(*key));
+        sessions.filter(|it| it.device == device).map(|it| it.issued_ms).max().unwrap_or(0)
     }
 
     /// The list is this now.
@@ -201,8 +201,8 @@ impl Router {
     fn revoke(&mut self, user: &UserKey, device: DeviceId, list: &DeviceList) {
         let sessions = self.users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default();
         for key in sessions {
-            let is_it = |it: &Identity| it.device == device && it.issued_ms <= list.floor_of(device);
-            if !self.sessions.get(key).is_some_and(|session| is_it(&session.identity)) {
+            let is_it = |it: &Session| it.device == device && it.issued_ms <= list.floor_of(device);
+            if !self.sessions.get(key).is_some_and(is_it) {
                 continue;
             }
             self.end(key, CloseCode::DeviceRevoked, "the device was unlinked");
@@ -233,7 +233,7 @@ impl Router {
             return;
         }
         session.seen_ms = now_ms;
-        let (user, device) = (session.identity.user.clone(), session.identity.device);
+        let (user, device) = (session.user.clone(), session.device);
         self.edit_devices(&user, DeviceChange::Seen { device });
     }
 }

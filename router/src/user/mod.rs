@@ -14,16 +14,18 @@ mod presence;
 mod rewrite;
 mod rounds;
 pub(crate) mod settings;
+mod table;
 
 use beginnings::Begun;
 pub(crate) use document::{Edit, Editing};
 pub(crate) use presence::Presence;
 pub(crate) use settings::Prefs;
+pub(crate) use table::Users;
 
 use crate::acked::Lingering;
 use crate::frozen::{frozen, frozen_enum};
-use crate::rate::Used;
-use crate::seldom::Seldom;
+use crate::rate::{Rate, Used};
+use crate::seldom::{Blank, Seldom};
 use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
 use ringpost_proto::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS};
@@ -36,22 +38,66 @@ const REMEMBERED: usize = 8;
 pub(crate) struct User {
     /// Live sessions; one that was taken over is no longer here.
     pub sessions: SmallVec<[Key; 2]>,
-    takeovers: Seldom<Vec<Takeovers>>,
     pub sends: Used,
-    /// What devices without a session have used of their rates, sends and requests, while that matters.
-    pub used: Seldom<Vec<(DeviceId, (Used, Used))>>,
-    pub begun: Begun,
-    pub acked: Seldom<Lingering>,
     pub settings: Known<Prefs>,
-    /// Whether a session is open and ACTIVE, and when that was last over, Unix milliseconds; 0: it is not known here.
+    /// Whether a session is open and ACTIVE.
     pub active: bool,
+    /// It is in the queue of those for whom something has to be read.
+    pub asking: bool,
+    pub rare: Seldom<Rare>,
+}
+
+/// Per user whose sessions are idle; the name and its index are apart.
+const _: () = assert!(size_of::<User>() <= 72);
+
+/// What a user with idle sessions whom nobody watches has nothing of.
+#[derive(Debug)]
+pub(crate) struct Rare {
+    takeovers: Vec<Takeovers>,
+    /// What devices have used of their rates, sends and requests, while that matters.
+    pub used: Vec<(DeviceId, (Used, Used))>,
+    pub begun: Begun,
+    pub acked: Lingering,
+    /// When the user was active last, Unix milliseconds; 0: it is, or that is not known here.
     pub active_ms: u64,
     /// The same in monotonic milliseconds; and when the entry is looked at for it, or for those who watch. 0: not.
     pub left_ms: u64,
     pub due_ms: u64,
-    /// It is in the queue of those for whom something has to be read.
-    pub asking: bool,
     pub presence: Option<Box<Presence>>,
+}
+
+impl Rare {
+    const fn new() -> Self {
+        Self {
+            takeovers: Vec::new(),
+            used: Vec::new(),
+            begun: Begun::new(),
+            acked: Lingering::new(),
+            active_ms: 0,
+            left_ms: 0,
+            due_ms: 0,
+            presence: None,
+        }
+    }
+}
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Blank for Rare {
+    const BLANK: &'static Self = &Self::new();
+
+    fn is_blank(&self) -> bool {
+        self.takeovers.is_empty()
+            && self.used.is_empty()
+            && self.begun.is_blank()
+            && self.acked.is_empty()
+            && (self.active_ms, self.left_ms, self.due_ms) == (0, 0, 0)
+            && self.presence.is_none()
+    }
 }
 
 /// What is read from the store when it is first needed. `Yes(None)`: there is none.
@@ -73,29 +119,59 @@ struct Takeovers {
 impl User {
     /// Whether rates have to be remembered: a new session does not start afresh.
     pub fn is_rated(&self, now_ms: u64) -> bool {
-        self.sends.is_hot(now_ms) || self.used.iter().any(|(_, (sends, requests))| is_hot(*sends, *requests, now_ms))
+        self.sends.is_hot(now_ms)
+            || self.rare.used.iter().any(|(_, (sends, requests))| is_hot(*sends, *requests, now_ms))
     }
 
-    /// A device's session ends.
-    pub fn keep_used(&mut self, device: DeviceId, (sends, requests): (Used, Used), now_ms: u64) {
-        self.used.retain(|(other, (sends, requests))| *other != device && is_hot(*sends, *requests, now_ms));
+    /// Counts a send for the device and for the user; what is refused costs neither anything.
+    ///
+    /// # Errors
+    /// After how many milliseconds it may be tried again.
+    pub fn take_send(&mut self, device: DeviceId, of_device: Rate, of_user: Rate, now_ms: u64) -> Result<(), u64> {
+        let (mut sends, requests) = self.used_by(device);
+        sends.take(of_device, now_ms)?;
+        self.sends.take(of_user, now_ms)?;
+        self.keep_used(device, (sends, requests), now_ms);
+        Ok(())
+    }
+
+    /// Counts another request for the device.
+    ///
+    /// # Errors
+    /// As of [`User::take_send`].
+    pub fn take_request(&mut self, device: DeviceId, of_device: Rate, now_ms: u64) -> Result<(), u64> {
+        let (sends, mut requests) = self.used_by(device);
+        requests.take(of_device, now_ms)?;
+        self.keep_used(device, (sends, requests), now_ms);
+        Ok(())
+    }
+
+    fn keep_used(&mut self, device: DeviceId, (sends, requests): (Used, Used), now_ms: u64) {
+        if self.rare.used.is_empty() && !is_hot(sends, requests, now_ms) {
+            return;
+        }
+        let used = &mut self.rare.used;
+        used.retain(|(other, (sends, requests))| *other != device && is_hot(*sends, *requests, now_ms));
         if is_hot(sends, requests, now_ms) {
-            if self.used.len() == REMEMBERED {
-                self.used.remove(0);
+            if used.len() == REMEMBERED {
+                used.remove(0);
             }
-            self.used.push((device, (sends, requests)));
+            used.push((device, (sends, requests)));
         }
     }
 
-    /// The device is back.
-    pub fn take_used(&mut self, device: DeviceId) -> (Used, Used) {
-        let at = self.used.iter().position(|(other, _)| *other == device);
-        at.map(|at| self.used.remove(at).1).unwrap_or_default()
+    fn used_by(&self, device: DeviceId) -> (Used, Used) {
+        self.rare.used.iter().find(|(other, _)| *other == device).map_or_else(Default::default, |(_, used)| *used)
+    }
+
+    /// Who watches it, if anybody does.
+    pub fn presence_mut(&mut self) -> Option<&mut Presence> {
+        self.rare.presence.is_some().then(|| self.rare.presence.as_deref_mut()).flatten()
     }
 
     /// Whether `device` may be taken over now; remembers it if so.
     pub fn take_over(&mut self, device: DeviceId, now_ms: u64) -> bool {
-        let all = &mut *self.takeovers;
+        let all = &mut self.rare.takeovers;
         let at = all.iter().position(|t| t.device == device);
         let mut entry = match at {
             Some(at) => all.remove(at),
@@ -114,21 +190,8 @@ impl User {
     }
 }
 
-frozen!(User {
-    sessions,
-    takeovers,
-    sends,
-    used,
-    begun,
-    acked,
-    settings,
-    active,
-    active_ms,
-    left_ms,
-    due_ms,
-    asking,
-    presence
-});
+frozen!(User { sessions, sends, settings, active, asking, rare });
+frozen!(Rare { takeovers, used, begun, acked, active_ms, left_ms, due_ms, presence });
 frozen_enum!(Known<Prefs> { 0 = No {}, 1 = Asked {}, 2 = Yes { 0: known } });
 frozen!(Takeovers { device, at_ms });
 

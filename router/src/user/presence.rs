@@ -109,18 +109,18 @@ impl Presence {
 
 impl User {
     pub fn is_watched(&self) -> bool {
-        self.presence.is_some()
+        self.rare.presence.is_some()
     }
 
     /// Whether it left so lately that it counts as being here.
     pub fn is_leaving(&self, now_ms: u64) -> bool {
-        !self.active && self.left_ms > 0 && now_ms < self.left_ms + GRACE_MS
+        !self.active && self.rare.left_ms > 0 && now_ms < self.rare.left_ms + GRACE_MS
     }
 
     fn view(&self) -> Option<View<'_>> {
-        let (Known::Yes(prefs), Some(presence)) = (&self.settings, &self.presence) else { return None };
+        let (Known::Yes(prefs), Some(presence)) = (&self.settings, &self.rare.presence) else { return None };
         let prefs = prefs.as_deref();
-        let last_seen_ms = match (presence.online, self.active_ms, presence.seen) {
+        let last_seen_ms = match (presence.online, self.rare.active_ms, presence.seen) {
             (true, ..) => Some(0),
             (false, at_ms @ 1.., _) | (false, _, Seen::At(at_ms)) => Some(at_ms),
             _ => None,
@@ -145,9 +145,12 @@ impl Router {
         }
         user.active = active;
         if !active {
-            (user.active_ms, user.left_ms) = (unix_ms, now_ms);
+            (user.rare.active_ms, user.rare.left_ms) = (unix_ms, now_ms);
+        } else if user.rare.left_ms > 0 {
+            (user.rare.active_ms, user.rare.left_ms) = (0, 0);
+            user.rare.settle();
         }
-        if let Some(presence) = &mut user.presence {
+        if let Some(presence) = user.presence_mut() {
             presence.offline_ms = (!active && presence.online).then_some(now_ms + GRACE_MS);
             let comes = active && !presence.online;
             presence.online |= active;
@@ -161,9 +164,11 @@ impl Router {
     /// The user is erased: when it was here last is not known any more.
     pub(super) fn forget_presence(&mut self, name: &UserKey) {
         let Some(user) = self.users.get_mut(name) else { return };
-        (user.active_ms, user.left_ms) = (0, 0);
-        if let Some(presence) = &mut user.presence {
-            (presence.online, presence.offline_ms, presence.seen) = (user.active, None, Seen::At(0));
+        let active = user.active;
+        (user.rare.active_ms, user.rare.left_ms) = (0, 0);
+        user.rare.settle();
+        if let Some(presence) = user.presence_mut() {
+            (presence.online, presence.offline_ms, presence.seen) = (active, None, Seen::At(0));
         }
     }
 
@@ -172,11 +177,11 @@ impl Router {
         let now_ms = self.now.mono_ms;
         let Some(user) = self.users.get_mut(name) else { return };
         // Who has just left is kept until the grace is over, in case somebody begins to watch.
-        let leaving = user.is_leaving(now_ms).then_some(user.left_ms + GRACE_MS);
-        let due = user.presence.as_ref().and_then(|presence| presence.due_ms());
+        let leaving = user.is_leaving(now_ms).then_some(user.rare.left_ms + GRACE_MS);
+        let due = user.rare.presence.as_ref().and_then(|presence| presence.due_ms());
         let Some(at_ms) = [leaving, due].into_iter().flatten().min() else { return };
-        if user.due_ms == 0 || at_ms < user.due_ms {
-            let earlier = std::mem::replace(&mut user.due_ms, at_ms);
+        if user.rare.due_ms == 0 || at_ms < user.rare.due_ms {
+            let earlier = std::mem::replace(&mut user.rare.due_ms, at_ms);
             self.presence_due.remove(&(earlier, name.clone()));
             self.presence_due.insert((at_ms, name.clone()));
         }
@@ -187,8 +192,8 @@ impl Router {
         while self.presence_due.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
             let Some((_, name)) = self.presence_due.pop_first() else { break };
             let Some(user) = self.users.get_mut(&name) else { continue };
-            user.due_ms = 0;
-            if let Some(presence) = &mut user.presence {
+            user.rare.due_ms = 0;
+            if let Some(presence) = user.presence_mut() {
                 let take = |at: &mut Option<u64>| at.take_if(|at| *at <= now_ms).is_some();
                 let goes = take(&mut presence.offline_ms);
                 presence.online &= !goes;
@@ -209,11 +214,11 @@ impl Router {
     pub(crate) fn watched(&mut self, users: &[UserKey], by: SessionRef, watcher: &UserKey, ticket: u64) {
         let now_ms = self.now.mono_ms;
         for name in users {
-            let user = self.users.entry(name.clone()).or_default();
+            let user = self.users.enter(name);
             let leaving = user.is_leaving(now_ms);
-            let (online, offline_ms) = (user.active || leaving, leaving.then_some(user.left_ms + GRACE_MS));
+            let (online, offline_ms) = (user.active || leaving, leaving.then_some(user.rare.left_ms + GRACE_MS));
             let fresh = || Box::new(Presence { online, offline_ms, ..Presence::default() });
-            let presence = user.presence.get_or_insert_with(fresh);
+            let presence = user.rare.presence.get_or_insert_with(fresh);
             let entry = presence.watchers.entry((watcher.clone(), by)).or_default();
             entry.tickets.push(ticket);
             if name == watcher {
@@ -230,12 +235,12 @@ impl Router {
     pub(crate) fn unwatched(&mut self, users: &[UserKey], by: SessionRef, watcher: &UserKey) {
         for name in users {
             let Some(user) = self.users.get_mut(name) else { continue };
-            let Some(presence) = &mut user.presence else { continue };
+            let Some(presence) = user.presence_mut() else { continue };
             let watched = (watcher.clone(), by);
             let gone = presence.watchers.remove(&watched);
             presence.unrelated.remove(&watched);
             if presence.watchers.is_empty() {
-                user.presence = None;
+                user.rare.presence = None;
             }
             self.forget_user(name);
             for ticket in gone.into_iter().flat_map(|watcher| watcher.tickets) {
@@ -249,7 +254,7 @@ impl Router {
         let answered = matches!(outcome, Outcome::Document(_));
         // A list that cannot be read says nothing.
         let seen_ms = self.devices_in(outcome).map_or(0, |list| list.last_seen_ms());
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        let Some(presence) = self.users.get_mut(name).and_then(User::presence_mut) else { return };
         if !answered {
             presence.seen = Seen::No;
             return self.presence_unknown(name);
@@ -263,7 +268,7 @@ impl Router {
     /// What one user is to another, from their room; `None`: it could not be read.
     pub(crate) fn related(&mut self, name: &UserKey, watched: (UserKey, SessionRef), relation: Option<Relation>) {
         self.presence_answered();
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        let Some(presence) = self.users.get_mut(name).and_then(User::presence_mut) else { return };
         let Some(watcher) = presence.watchers.get_mut(&watched) else { return };
         watcher.relation = relation.or(watcher.relation);
         if watcher.relation.is_none() {
@@ -278,7 +283,7 @@ impl Router {
 
     /// The same, unasked: it has changed, for all sessions of the other one.
     pub(crate) fn relates(&mut self, name: &UserKey, other: &UserKey, relation: Relation) {
-        let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
+        let presence = self.users.get_mut(name).and_then(User::presence_mut);
         let sessions = presence.map(|it| sessions_of(&mut it.watchers, other, relation)).unwrap_or_default();
         for watched in sessions {
             self.tell_one(name, &watched);
@@ -287,7 +292,7 @@ impl Router {
 
     /// Something could not be read: who waits is told so, and it is tried again.
     pub(crate) fn presence_unknown(&mut self, name: &UserKey) {
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        let Some(presence) = self.users.get_mut(name).and_then(User::presence_mut) else { return };
         let waits = presence.watchers.iter().filter(|(_, watcher)| !watcher.tickets.is_empty());
         let waiting: Vec<Watched> = waits.map(|(watched, _)| watched.clone()).collect();
         self.unknown_to(name, waiting);
@@ -296,7 +301,7 @@ impl Router {
 
     fn unknown_to(&mut self, name: &UserKey, waiting: impl IntoIterator<Item = Watched>) {
         for watched in waiting {
-            let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
+            let presence = self.users.get_mut(name).and_then(User::presence_mut);
             let Some(watcher) = presence.and_then(|it| it.watchers.get_mut(&watched)) else { continue };
             watcher.told = Some(Told { online: false, last_seen_ms: 0, profile: 0 });
             for ticket in std::mem::take(&mut watcher.tickets) {
@@ -307,7 +312,7 @@ impl Router {
 
     fn ask_later(&mut self, name: &UserKey) {
         let (now_ms, random) = (self.now.mono_ms, self.next_random());
-        let Some(presence) = self.users.get_mut(name).and_then(|user| user.presence.as_mut()) else { return };
+        let Some(presence) = self.users.get_mut(name).and_then(User::presence_mut) else { return };
         if presence.retry_ms.is_none() {
             presence.retry_ms = Some(now_ms + super::asking::retry_after_ms(presence.failures, random));
             presence.failures += 1;
@@ -323,7 +328,7 @@ impl Router {
     /// A watcher that waits, or that would see something else than what it was told.
     pub(super) fn tell_one(&mut self, name: &UserKey, watched: &Watched) {
         let user = self.users.get(name);
-        let presence = user.and_then(|user| user.presence.as_ref());
+        let presence = user.and_then(|user| user.rare.presence.as_ref());
         let Some(watcher) = presence.and_then(|presence| presence.watchers.get(watched)) else { return };
         let Some(view) = user.and_then(|user| user.view()) else { return };
         let Some(told) = view.of(watcher) else { return };
@@ -333,7 +338,7 @@ impl Router {
         let profile = view.prefs.and_then(|prefs| prefs.profile.as_deref()).cloned();
         let (user, online, last_seen_ms) = (name.user().to_owned(), told.online, told.last_seen_ms);
         let state = v1::PresenceState { user, online, last_seen_ms, profile };
-        let presence = self.users.get_mut(name).and_then(|user| user.presence.as_mut());
+        let presence = self.users.get_mut(name).and_then(User::presence_mut);
         let Some(watcher) = presence.and_then(|presence| presence.watchers.get_mut(watched)) else { return };
         watcher.told = Some(told);
         let to = watched.1;

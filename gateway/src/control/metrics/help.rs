@@ -15,6 +15,8 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_refused_total", "Requests answered with a refusal, by reason."),
     ("ringpost_addresses", "Client addresses that have a connection or used an upgrade in the last second."),
     ("ringpost_closed_total", "Connections that ended, by reason."),
+    ("ringpost_memory_bytes", "Resident memory by owner; other is what no owner explains."),
+    ("ringpost_kernel_memory_bytes", "Memory of the kernel, for all processes of this machine."),
     ("ringpost_messages_total", "WebSocket messages."),
     ("ringpost_bytes_total", "Bytes received from and sent to sockets."),
     ("ringpost_sends_total", "Messages that clients asked to send."),

@@ -4,6 +4,7 @@
 //! makes a shard or the store wait.
 
 pub mod help;
+pub mod memory;
 pub mod operator;
 pub mod process;
 pub mod store;
@@ -38,6 +39,7 @@ pub struct Sources {
     pub tokens: Option<tokens::Tokens>,
     /// Absent where nobody limits addresses.
     pub addresses: Option<Arc<Table>>,
+    pub program: Arc<memory::Program>,
     /// Absent where no operator can ask.
     pub operator: Option<Arc<Counters>>,
 }
@@ -78,6 +80,7 @@ pub fn render(sources: &Sources) -> String {
         };
         text.sample(kind, name, label, sum.value(stat) as f64);
     }
+    memory::add(&mut text, &sum, sources.store.as_deref(), &sources.program);
     for timing in Timing::ALL {
         let (counts, sum_us) = sum.timing(timing);
         let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
@@ -100,6 +103,7 @@ pub fn render(sources: &Sources) -> String {
     if let Some(counters) = &sources.operator {
         operator::add(&mut text, counters);
     }
+    memory::add_kernel(&mut text);
     process::add(&mut text);
     text.finish()
 }
@@ -122,7 +126,14 @@ mod tests {
         let tokens = Some(tokens::Tokens { verifier, started: Instant::now() });
         let addresses = Arc::new(Table::new(&crate::config::Config::from_pairs(&[("dev", "true")]).unwrap()));
         let (store, operator) = (Some(Arc::default()), Some(Arc::default()));
-        Sources { shards: shards.collect(), store, tokens, addresses: Some(addresses), operator }
+        Sources {
+            shards: shards.collect(),
+            store,
+            program: Arc::default(),
+            tokens,
+            addresses: Some(addresses),
+            operator,
+        }
     }
 
     #[test]

@@ -96,6 +96,11 @@ pub(super) struct Reached {
 }
 
 impl Trees {
+    /// Bytes of blocks in memory.
+    fn block_bytes(&self) -> u64 {
+        self.cache.size()
+    }
+
     /// Opens the trees in `dir`, making the directory if need be. Every tree that the state knows of must be there.
     pub(super) fn open(
         dir: &Path,

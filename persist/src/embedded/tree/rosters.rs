@@ -6,6 +6,9 @@ use crate::Roster;
 use crate::recent::Recent;
 use ringpost_proto::id::ConversationId;
 
+/// What a roster of two takes on the heap, about.
+const ROSTER_BYTES: usize = 256;
+
 /// Bounded by members. Nothing leaves within a batch, whose rows no tree has yet.
 pub(super) struct Rosters {
     recent: Recent<ConversationId, Roster>,
@@ -29,6 +32,11 @@ impl Rosters {
 
     pub(super) fn put(&mut self, conversation: ConversationId, roster: Roster) {
         self.recent.put(conversation, roster);
+    }
+
+    /// Bytes of what is kept, about: most rosters are of two.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        self.recent.bytes(ROSTER_BYTES)
     }
 
     /// Whether some are to go.

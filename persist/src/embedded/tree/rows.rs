@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// What a row of a batch takes beside its key and value, about.
 const ROW_BYTES: u64 = 128;
 
+/// What the value of a cached row takes on the heap, about.
+const VALUE_BYTES: usize = 80;
+
 pub(super) struct Rows {
     trees: Arc<Trees>,
     /// Of the batch, and what they take.
@@ -79,6 +82,11 @@ impl Rows {
     /// Whether the batch writes this row.
     pub(super) fn holds(&self, key: &Key) -> bool {
         self.batch.contains_key(key)
+    }
+
+    /// Bytes of the cache, about: values of more than 20 bytes are on the heap.
+    pub(super) fn cached_bytes(&self) -> u64 {
+        self.recent.bytes(VALUE_BYTES)
     }
 
     /// Bytes of the batch, about.

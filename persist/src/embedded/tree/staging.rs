@@ -106,6 +106,11 @@ impl Staging {
         self.row_bytes
     }
 
+    /// Bytes of what is kept of the trees, about.
+    pub(in crate::embedded) fn cache_bytes(&self) -> u64 {
+        self.trees.block_bytes() + self.rows.cached_bytes() + self.rosters.cached_bytes()
+    }
+
     /// Bytes of the batch, about.
     pub(in crate::embedded) fn staged_bytes(&self) -> u64 {
         self.staged_bytes + self.rows.staged_bytes()
