@@ -1,12 +1,13 @@
 //! flood: the load tool of ringpost.
 //!
 //! Reads as its data flow: `command/` (arguments, stages, targets) -> `plan` (what the machine allows) -> `load/` (rings,
-//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `report`.
+//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `report`; `fleet/` is the same on several hosts.
 
 use clap::Parser;
 use std::process::ExitCode;
 
 mod command;
+mod fleet;
 mod limits;
 mod load;
 mod metrics;
@@ -18,6 +19,7 @@ mod scenario;
 mod schedule;
 mod sent;
 mod series;
+mod share;
 mod text;
 mod upkeep;
 mod verify;

@@ -48,14 +48,15 @@ pub struct Point {
     pub stolen_percent: Option<f64>,
 }
 
-/// Latencies of one worker, by slice.
-#[derive(Debug, Default)]
+/// Latencies of one worker, or of several that were added, by slice.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Slices {
     began: u64,
     /// Nanoseconds; 0: nothing is kept.
     width: u64,
     slices: Vec<(Latencies, Latencies)>,
-    /// Of each SENT when its message was scheduled, in milliseconds since the beginning, and how long it took, in microseconds.
+    /// Stays in its process: it is as long as the run. Of each SENT when its message was scheduled, in milliseconds since the beginning, and how long it took, in microseconds.
+    #[serde(skip)]
     each: Vec<(u32, u32)>,
 }
 
@@ -78,6 +79,23 @@ impl Slices {
     /// When each message was scheduled that was acknowledged, to a millisecond, and how long that took; nanoseconds.
     pub fn each(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.each.iter().map(|&(ms, us)| (self.began + u64::from(ms) * 1_000_000, u64::from(us) * 1_000))
+    }
+
+    /// Adds those of another worker, slice by slice: both have begun when the load did.
+    pub fn add(&mut self, other: Self) {
+        if self.width == 0 {
+            return *self = other;
+        }
+        for (index, (sent, push)) in other.slices.into_iter().enumerate().take(MOST_SLICES) {
+            match self.slices.get_mut(index) {
+                Some((all_sent, all_push)) => {
+                    all_sent.add(&sent);
+                    all_push.add(&push);
+                }
+                None => self.slices.push((sent, push)),
+            }
+        }
+        self.each.extend(other.each);
     }
 
     pub fn push(&mut self, scheduled: u64, now: u64) {

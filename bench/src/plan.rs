@@ -24,7 +24,7 @@ const MOST_PER_RING: u64 = 32_768;
 /// Slots of a ring's table that stay free: a closed socket's slot comes back only after its last completion.
 const SPARE_SLOTS: u64 = 64;
 /// Threads of one load process at most.
-const MOST_RINGS: u64 = 256;
+pub const MOST_RINGS: u64 = 256;
 
 /// What the machine allows, as read from the kernel.
 #[derive(Clone, Debug)]

@@ -25,11 +25,34 @@ pub struct Counters {
     pub acknowledged: AtomicU64,
     pub delivered: AtomicU64,
     pub ponged: AtomicU64,
+    /// Processor time of the workers of a run that is divided, microseconds.
+    pub worker_micros: AtomicU64,
     /// Resident memory of the gateway, bytes; 0: not known.
     pub server_rss: AtomicU64,
 }
 
+/// What the load threads have counted at one moment.
+pub type Counts = [u64; 7];
+
 impl Counters {
+    /// What is counted by those who make the load.
+    pub fn counts(&self) -> Counts {
+        self.counted().map(|counter| counter.load(Relaxed))
+    }
+
+    /// Adds what others have counted since `before`.
+    pub fn add(&self, now: &Counts, before: &Counts) {
+        for ((counter, now), before) in self.counted().into_iter().zip(now).zip(before) {
+            // Sessions that are established may have become fewer; sums that wrap come out right.
+            counter.fetch_add(now.wrapping_sub(*before), Relaxed);
+        }
+    }
+
+    fn counted(&self) -> [&AtomicU64; 7] {
+        let Self { established, failed, sent, acknowledged, delivered, ponged, worker_micros, .. } = self;
+        [established, failed, sent, acknowledged, delivered, ponged, worker_micros]
+    }
+
     pub fn raise(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
     }
@@ -124,6 +147,11 @@ mod tests {
         counters.server_rss.store(200 << 20, Relaxed);
         assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent, server 200 MiB");
         counters.wanted.store(7, Relaxed);
+        let others = [5, 0, 2, 0, 0, 0, 9];
+        counters.add(&others, &Counts::default());
+        counters.add(&[4, 0, 3, 0, 0, 0, 9], &others);
+        assert_eq!(counters.counts(), [7, 0, 4, 0, 0, 0, 9]);
+        counters.add(&Counts::default(), &[4, 0, 3, 0, 0, 0, 9]);
         assert_eq!(counters.line("chat"), "chat: 3 established, 1 sent of 7, server 200 MiB");
     }
 }

@@ -18,13 +18,40 @@ use std::time::Duration;
 
 /// The longest latency that is told apart, in microseconds; longer ones count as this.
 const MOST_MICROS: u64 = 600_000_000;
+/// Significant digits of those that are kept many times.
+const COARSE_DIGITS: u8 = 2;
 
 /// What a figure is called: a constant here, and whatever stands there in a report that was read.
 pub type Name = Cow<'static, str>;
 
 /// Latencies in microseconds, 3 significant digits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Recorded", into = "Recorded")]
 pub struct Latencies(Histogram<u64>);
+
+/// Latencies as they go from process to process: each value that was recorded, and how often.
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    is_coarse: bool,
+    counts: Vec<(u64, u64)>,
+}
+
+impl From<Latencies> for Recorded {
+    fn from(Latencies(histogram): Latencies) -> Self {
+        let counts = histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()));
+        Self { is_coarse: histogram.sigfig() == COARSE_DIGITS, counts: counts.collect() }
+    }
+}
+
+impl From<Recorded> for Latencies {
+    fn from(recorded: Recorded) -> Self {
+        let mut latencies = if recorded.is_coarse { Self::coarse() } else { Self::default() };
+        for (value, count) in recorded.counts {
+            latencies.0.saturating_record_n(value.clamp(1, MOST_MICROS), count);
+        }
+        latencies
+    }
+}
 
 impl Default for Latencies {
     #[allow(clippy::expect_used, reason = "the bounds are constants: 1 <= low, 2 low <= high, at most 5 digits")]
@@ -37,7 +64,7 @@ impl Latencies {
     /// 2 significant digits in an eighth of the memory.
     #[allow(clippy::expect_used, reason = "as of the default")]
     pub fn coarse() -> Self {
-        Self(Histogram::new_with_bounds(1, MOST_MICROS, 2).expect("constant bounds"))
+        Self(Histogram::new_with_bounds(1, MOST_MICROS, COARSE_DIGITS).expect("constant bounds"))
     }
 
     /// Enters the time between two points of one clock, in nanoseconds.
@@ -108,18 +135,20 @@ impl Connections {
         *self.reasons.entry(if known { reason } else { "others" }.to_owned()).or_default() += 1;
     }
 
+    /// Adds what another thread or process has counted; sums end at the largest number.
     pub fn add(&mut self, other: &Connections) {
-        self.attempted += other.attempted;
-        self.established += other.established;
-        self.refused += other.refused;
-        self.timed_out += other.timed_out;
-        self.lost += other.lost;
-        self.reconnected += other.reconnected;
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(&mut self.attempted, other.attempted);
+        add(&mut self.established, other.established);
+        add(&mut self.refused, other.refused);
+        add(&mut self.timed_out, other.timed_out);
+        add(&mut self.lost, other.lost);
+        add(&mut self.reconnected, other.reconnected);
         for (name, count) in &other.local_errors {
-            *self.local_errors.entry(name.clone()).or_default() += count;
+            add(self.local_errors.entry(name.clone()).or_default(), *count);
         }
         for (reason, count) in &other.reasons {
-            *self.reasons.entry(reason.clone()).or_default() += count;
+            add(self.reasons.entry(reason.clone()).or_default(), *count);
         }
     }
 }
@@ -298,6 +327,27 @@ mod tests {
         latencies.record(0, u64::MAX);
         latencies.record(5, 0); // answered before it was scheduled: 0, told as 1 us
         assert_eq!(latencies.percentiles().unwrap().count, 2);
+    }
+
+    #[test]
+    fn latencies_that_went_to_another_process_are_the_same() {
+        let (mut exact, mut coarse) = (Latencies::default(), Latencies::coarse());
+        (1..=5_000u64).for_each(|n| {
+            exact.record(0, n * n * 10_000);
+            coarse.record(0, n * n * 10_000);
+        });
+        for latencies in [exact, coarse] {
+            let text = serde_json::to_string(&latencies).unwrap();
+            let mut sum: Latencies = serde_json::from_str(&text).unwrap();
+            assert_eq!(sum.percentiles(), latencies.percentiles());
+            sum.add(&latencies);
+            assert_eq!(
+                sum.percentiles().map(|p| (p.count, p.p999_us)),
+                latencies.percentiles().map(|p| (2 * p.count, p.p999_us))
+            );
+        }
+        let hostile = format!(r#"{{"is_coarse":false,"counts":[[0,1],[{0},{0}],[{0},{0}]]}}"#, u64::MAX);
+        assert!(serde_json::from_str::<Latencies>(&hostile).unwrap().percentiles().is_some());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Who connects: user names and their tokens.
 //!
-//! Owns: the names of one worker's users. Guarantees: u0 to uN-1 are spread over the workers at random, each once. Never
+//! Owns: the names of one worker's users. Guarantees: u0 to uN-1, or a range of them, are spread over the workers at random, each once. Never
 //! does: keeping a token; it is signed when the connection is opened.
 
 use crate::text::mix;
-use ringpost_gateway::auth::{KeyFileError, KeySet, MintError, Minter, dev};
+use ringpost_gateway::auth::{KeyFileError, MintError, Minter, SharedKey, dev};
 use ringpost_proto::v1::{Peer, peer};
-use std::path::Path;
+use std::ops::Range;
 
 /// The device that every load session is.
 pub const DEVICE: &str = "flood";
@@ -21,16 +21,16 @@ pub struct Names {
 }
 
 impl Names {
-    /// Splits `users` among `workers` in an order that `seed` shuffles, in like shares (each a multiple of `unit` but for
-    /// the last), so that neighbours make random pairs and groups.
-    pub fn split(prefix: &str, users: u32, workers: u32, unit: u32, seed: u64) -> Vec<Names> {
-        let mut numbers: Vec<u32> = (0..users).collect();
+    /// Splits the users with these numbers among `workers` in an order that `seed` shuffles, in like shares (each a multiple
+    /// of `unit` but for the last), so that neighbours make random pairs and groups.
+    pub fn split(prefix: &str, users: Range<u32>, workers: u32, unit: u32, seed: u64) -> Vec<Names> {
+        let mut numbers: Vec<u32> = users.collect();
         // Fisher-Yates; the modulo's bias is far below what a load could show.
         for at in (1..numbers.len()).rev() {
             numbers.swap(at, (mix(seed ^ at as u64) % (at as u64 + 1)) as usize);
         }
         let unit = unit.max(1);
-        let share = (users.div_ceil(workers.max(1)).div_ceil(unit) * unit).max(unit) as usize;
+        let share = ((numbers.len() as u32).div_ceil(workers.max(1)).div_ceil(unit) * unit).max(unit) as usize;
         let mut shares: Vec<Names> =
             numbers.chunks(share).map(|part| Names { prefix: prefix.to_owned(), numbers: part.to_vec() }).collect();
         shares.resize(workers.max(1) as usize, Names { prefix: prefix.to_owned(), numbers: Vec::new() });
@@ -77,12 +77,9 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// With the development key, or with the only HS256 key of a key file and this issuer. `now`: Unix seconds.
-    pub fn new(key: Option<(&Path, &str)>, now: u64) -> Result<Self, TokenError> {
-        let minter = match key {
-            None => Minter::dev(),
-            Some((file, issuer)) => Minter::from_keys(&KeySet::load(file, issuer)?, None, dev::AUDIENCE)?,
-        };
+    /// With this key, or without one with the development key. `now`: Unix seconds.
+    pub fn new(key: Option<&SharedKey>, now: u64) -> Result<Self, TokenError> {
+        let minter = key.map_or_else(|| Ok(Minter::dev()), |key| Minter::from_shared(key, dev::AUDIENCE))?;
         Ok(Self { minter, now })
     }
 
@@ -99,7 +96,7 @@ mod tests {
     #[test]
     fn every_user_is_in_exactly_one_share() {
         for (users, workers) in [(1, 1), (10, 3), (1_000, 6), (5, 8)] {
-            let shares = Names::split("u", users, workers, 2, 42);
+            let shares = Names::split("u", 0..users, workers, 2, 42);
             assert_eq!(shares.len(), workers as usize);
             let names: Vec<String> = shares.iter().flat_map(|s| (0..s.len() as u32).map(|u| s.name(u))).collect();
             assert_eq!(names.len(), users as usize);
@@ -110,14 +107,14 @@ mod tests {
 
     #[test]
     fn pairs_are_not_split_and_differ_from_run_to_run() {
-        let shares = Names::split("u", 1_000, 3, 2, 1);
+        let shares = Names::split("u", 0..1_000, 3, 2, 1);
         assert!(shares.iter().all(|share| share.len() % 2 == 0));
-        assert_ne!(shares[0].numbers, Names::split("u", 1_000, 3, 2, 2)[0].numbers);
+        assert_ne!(shares[0].numbers, Names::split("u", 0..1_000, 3, 2, 2)[0].numbers);
     }
 
     #[test]
     fn shares_hold_whole_units_and_names_are_known_again() {
-        let shares = Names::split("u", 100, 3, 20, 1);
+        let shares = Names::split("u", 0..100, 3, 20, 1);
         assert_eq!(shares.iter().map(Names::len).collect::<Vec<_>>(), [40, 40, 20]);
         let names = &shares[1];
         assert!(names.is(7, &names.name(7)) && !names.is(7, &names.name(8)) && !names.is(7, "v1"));

@@ -47,6 +47,11 @@ pub struct Backlog {
 
 impl Backlog {
     pub fn run(self) -> Result<bool, RunError> {
+        self.load().run()
+    }
+
+    /// What its sessions do.
+    pub fn load(&self) -> Storming<'_> {
         let (leavers, writers) = (self.together.min(self.devices), self.conversations.min(WRITERS));
         let sets = self.devices.div_ceil(leavers);
         Storming {
@@ -61,6 +66,5 @@ impl Backlog {
             within: self.returning.within,
             in_order: true,
         }
-        .run()
     }
 }

@@ -5,13 +5,13 @@
 //! command measures. Never does: deciding when that is; the command says so.
 
 use super::chat::pairs;
+use super::load::{Accounts, Load, Sessions, Speak};
 use super::messages;
-use super::run::{Common, Run, RunError, Speak};
+use super::run::{Common, Run, RunError};
 use crate::load::Stage;
-use crate::report::{Connections, Report};
+use crate::report::Report;
 use crate::scenario::chat::{Chat, Settings};
-use crate::scenario::crowd::{self, Crowd, Scene};
-use crate::text::Texts;
+use crate::scenario::crowd::{self, Crowd, Found, Scene};
 use crate::who::Names;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -73,46 +73,72 @@ impl Beside {
         };
         let prefix = format!("{}beside-", common.prefix);
         let common = Common { prefix, rings: 1, quiet: true, json: None, ..common.clone() };
-        let run = Run::prepare(&common, self.beside_users, 2, &Speak::Sessions)?;
+        let load = Writing { common: &common, users: self.beside_users, rate };
+        let run = Run::prepare(&load)?;
         run.shared.measure_from(u64::MAX);
         let others = Others { run: Some(&run), loading: AtomicBool::new(false), over: AtomicBool::new(false) };
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| write(&run, rate, &others));
+            let thread = scope.spawn(|| write(&run, &load, &others));
             let report = command(&others);
             others.over.store(true, Ordering::Release);
-            let (scenes, connections) = thread.join().map_err(|_| RunError::Thread)??;
+            let accounts = thread.join().map_err(|_| RunError::Thread)??;
             let mut report = report?;
-            self.add(scenes.iter().map(|scene| &scene.crowd), connections, &mut report);
+            add(accounts, &mut report);
             Ok(report)
         })
     }
-
-    fn add<'c>(
-        &self,
-        crowds: impl Iterator<Item = &'c Crowd<'c>> + Clone,
-        connections: Connections,
-        report: &mut Report,
-    ) {
-        let mut own = Report { connections, ..Report::default() };
-        messages::add(crowds.clone(), &mut own);
-        messages::targets(crowds, self.beside_users, false, &mut own);
-        let sent = own.messages.map_or(0, |totals| totals.sent);
-        own.target(sent > 0, || "nothing was written".to_owned());
-        for (name, told) in [("send_to_sent", "beside_send_to_sent"), ("send_to_push", "beside_send_to_push")] {
-            report.latencies.extend(own.latencies.get(name).map(|percentiles| (told.into(), *percentiles)));
-        }
-        report.beside = own.messages;
-        report.missed.extend(own.missed.iter().map(|sentence| format!("beside: {sentence}")));
-    }
 }
 
-fn write<'r>(run: &'r Run, rate: f64, others: &Others<'_>) -> Result<(Vec<Scene<'r, Chat>>, Connections), RunError> {
-    let make = |worker: u32, names: &'r Names| {
-        let number = u64::from(worker);
-        let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: number };
-        let mut crowd = Crowd::new(&run.shared, names, settings, Texts::new(run.seed, worker, 200), None);
+fn add(accounts: Accounts<Found>, report: &mut Report) {
+    let mut own = Report::default();
+    accounts.judge(&mut own, |account, own| messages::targets(account, false, own));
+    let found = accounts.sum(&mut own);
+    messages::add(&found, &mut own);
+    own.target(found.totals.sent > 0, || "nothing was written".to_owned());
+    for (name, told) in [("send_to_sent", "beside_send_to_sent"), ("send_to_push", "beside_send_to_push")] {
+        report.latencies.extend(own.latencies.get(name).map(|percentiles| (told.into(), *percentiles)));
+    }
+    report.beside = own.messages;
+    report.missed.extend(own.missed.iter().map(|sentence| format!("beside: {sentence}")));
+}
+
+fn write(run: &Run, load: &Writing<'_>, others: &Others<'_>) -> Result<Accounts<Found>, RunError> {
+    run.go(load, |shared, progress| {
+        shared.run(Stage::Connect, PATIENCE, progress, "connect");
+        others.loading.store(true, Ordering::Release);
+        shared.run_until(Stage::Load, Duration::MAX, progress, "beside", || others.over.load(Ordering::Acquire));
+        shared.run(Stage::Settle, PATIENCE, progress, "settle");
+    })
+}
+
+/// The sessions of those who write beside.
+struct Writing<'a> {
+    common: &'a Common,
+    users: u32,
+    rate: f64,
+}
+
+impl Load for Writing<'_> {
+    type Scene<'r>
+        = Scene<'r, Chat>
+    where
+        Self: 'r;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        Ok(Sessions { users: self.users, unit: 2, speak: Speak::Sessions })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Chat> {
+        let number = u64::from(thread);
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: number };
+        let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, 200), None);
         let settings = Settings {
-            rate,
+            rate: self.rate,
             duration: Duration::MAX,
             messages: u64::MAX,
             unanswered: None,
@@ -120,17 +146,15 @@ fn write<'r>(run: &'r Run, rate: f64, others: &Others<'_>) -> Result<(Vec<Scene<
             group_size: 2,
             offline: 0.0,
             away: Duration::ZERO,
-            seed: run.seed,
+            seed: run.seed(),
             worker: number,
             slice: Duration::ZERO,
         };
         let lead = Chat::new(&mut crowd, settings);
         Scene { crowd, lead }
-    };
-    run.go(make, |shared, progress| {
-        shared.run(Stage::Connect, PATIENCE, progress, "connect");
-        others.loading.store(true, Ordering::Release);
-        shared.run_until(Stage::Load, Duration::MAX, progress, "beside", || others.over.load(Ordering::Acquire));
-        shared.run(Stage::Settle, PATIENCE, progress, "settle");
-    })
+    }
+
+    fn found(&self, scene: Scene<'_, Chat>) -> Found {
+        scene.crowd.into_found()
+    }
 }

@@ -1,17 +1,17 @@
 //! `flood chat`: open-loop load between users, every message accounted for at every receiver.
 
 use super::aims::Aims;
+use super::load::{Load, Sessions, Speak};
 use super::memory;
 use super::messages::{self, Moment};
-use super::run::{Common, Run, RunError, Speak};
+use super::run::{Common, Run, RunError};
 use super::upkeep_watch;
 use crate::load::Stage;
 use crate::over_time;
 use crate::report::{Latencies, Report};
 use crate::scenario::chat::{Chat as Lead, Settings};
-use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::scenario::crowd::{self, Crowd, Found, Scene};
 use crate::sent::SentFile;
-use crate::text::Texts;
 use crate::upkeep;
 use crate::who::Names;
 use std::path::PathBuf;
@@ -123,49 +123,23 @@ impl Chat {
         run.conclude(&outcome.report)
     }
 
-    /// A run that is ready to start, its groups each on one thread.
+    /// A run that is ready to start.
     pub fn prepare(&self) -> Result<Run, RunError> {
         self.aims.check(&self.common)?;
-        let (groups, _) = self.shares();
-        let size = if groups > 0.0 { self.group_size } else { 2 };
-        if self.users < size {
-            return Err(RunError::Usage(format!("groups of {size} need so many --users at least")));
+        if self.sent.is_some() {
+            self.common.undivided("--sent")?;
         }
-        // Neither pairs nor groups are split.
-        Run::prepare(&self.common, self.users, if size % 2 == 0 { size } else { 2 * size }, &Speak::Sessions)
+        Run::prepare(&self.load(None))
+    }
+
+    /// What its sessions do, every SENT written to this file.
+    pub fn load<'c>(&'c self, file: Option<&'c SentFile>) -> Chatting<'c> {
+        Chatting { chat: self, file }
     }
 
     /// Shares of the messages to groups and of the users who are away.
     fn shares(&self) -> (f64, f64) {
         if self.mix { (0.30, 0.05) } else { (self.groups, self.offline) }
-    }
-
-    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names, file: Option<&SentFile>) -> Scene<'r, Lead> {
-        let (group_share, offline) = self.shares();
-        let settings = crowd::Settings {
-            reconnect: self.reconnect.then_some(self.reconnect_within),
-            seed: run.seed,
-            worker: u64::from(worker),
-        };
-        let texts = Texts::new(run.seed, worker, self.bytes);
-        let mut crowd = Crowd::new(&run.shared, names, settings, texts, file.map(SentFile::log));
-        let lead = Lead::new(
-            &mut crowd,
-            Settings {
-                rate: self.rate,
-                duration: self.duration,
-                messages: self.messages.unwrap_or(u64::MAX),
-                unanswered: self.unanswered,
-                group_share,
-                group_size: self.group_size,
-                offline,
-                away: self.away,
-                seed: run.seed,
-                worker: u64::from(worker),
-                slice: memory::interval(self.duration),
-            },
-        );
-        Scene { crowd, lead }
     }
 
     /// One run from connecting to the report.
@@ -175,8 +149,8 @@ impl Chat {
         let (groups, offline) = self.shares();
         let (mut load, mut samples, mut looks, mut settled) = (Vec::new(), Vec::new(), Vec::new(), true);
         run.shared.counters.wanted.store(self.messages.unwrap_or(0), Ordering::Relaxed);
-        let make = |worker, names| self.scene(run, worker, names, sent_file.as_ref());
-        let (mut scenes, connections) = run.go(make, |shared, progress| {
+        let chatting = self.load(sent_file.as_ref());
+        let accounts = run.go(&chatting, |shared, progress| {
             settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
             if groups > 0.0 {
                 shared.run(Stage::Groups, self.connect_within, progress, "groups");
@@ -193,17 +167,18 @@ impl Chat {
                 shared.run(Stage::Settle, self.settle, progress, "settle");
             });
         })?;
+        sent_file.map_or(Ok(()), SentFile::close).map_err(file_error)?;
         let mut report = run.report("chat");
-        report.connections = connections;
-        let crowds = || scenes.iter().map(|scene| &scene.crowd);
-        let to_sent = messages::add(crowds(), &mut report);
-        let within = self.in_time(crowds(), &to_sent, &mut report);
+        accounts.judge(&mut report, |account, own| messages::targets(account, self.reconnect, own));
+        let found = accounts.sum(&mut report);
+        let to_sent = messages::add(&found, &mut report);
+        let within = self.in_time(&found, &to_sent, &mut report);
         if let [before, after] = load.as_slice() {
             after.figures(before, &mut report);
         }
         memory::figures(&samples, &mut report);
-        upkeep::figures(crowds().flat_map(|crowd| crowd.slices.each()), &looks, &mut report);
-        let slices = || crowds().map(|crowd| &crowd.slices);
+        upkeep::figures(found.slices.each(), &looks, &mut report);
+        let slices = || std::iter::once(&found.slices);
         report.over_time = over_time::points(slices(), &samples);
         let (sent, push) = over_time::left_alone(slices(), &report.over_time);
         report.latency("send_to_sent_left_alone", &sent);
@@ -212,15 +187,11 @@ impl Chat {
         let (sent, wanted) = (report.messages.map_or(0, |totals| totals.sent), self.messages.unwrap_or(0));
         report.target(sent > 0, || "nothing was sent".to_owned());
         report.target(sent >= wanted, || format!("only {sent} of {wanted} messages were sent in time"));
-        messages::targets(crowds(), self.users, self.reconnect, &mut report);
         report.target(100.0 * within >= self.percent, || {
             let limit = humantime::format_duration(self.within);
             format!("only {:.2} % acknowledged within {limit}, {} % wanted", 100.0 * within, self.percent)
         });
         self.judge(&mut report);
-        // The workers' ends of the file close with their scenes.
-        scenes.clear();
-        sent_file.map_or(Ok(()), SentFile::close).map_err(file_error)?;
         Ok(Outcome { report, within })
     }
 
@@ -235,16 +206,72 @@ impl Chat {
     }
 
     /// The share of the messages that was acknowledged in time; those whose sender went away meanwhile do not count.
-    fn in_time<'c>(
-        &self,
-        crowds: impl Iterator<Item = &'c Crowd<'c>>,
-        to_sent: &Latencies,
-        report: &mut Report,
-    ) -> f64 {
-        let unmeasured: u64 = crowds.map(|crowd| crowd.unmeasured).sum();
-        let sent = report.messages.map_or(0, |totals| totals.sent).saturating_sub(unmeasured);
+    fn in_time(&self, found: &Found, to_sent: &Latencies, report: &mut Report) -> f64 {
+        let sent = found.totals.sent.saturating_sub(found.unmeasured);
         let within = to_sent.within(self.within) as f64 / sent.max(1) as f64;
         report.figure("acknowledged_in_time", 100.0 * within, "%");
         within
+    }
+}
+
+/// The sessions of a chat.
+pub struct Chatting<'c> {
+    chat: &'c Chat,
+    file: Option<&'c SentFile>,
+}
+
+impl Load for Chatting<'_> {
+    type Scene<'r>
+        = Scene<'r, Lead>
+    where
+        Self: 'r;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        &self.chat.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        let (groups, _) = self.chat.shares();
+        let size = if groups > 0.0 { self.chat.group_size } else { 2 };
+        if self.chat.users < size {
+            return Err(RunError::Usage(format!("groups of {size} need so many --users at least")));
+        }
+        // Neither pairs nor groups are split.
+        let unit = if size % 2 == 0 { size } else { 2 * size };
+        Ok(Sessions { users: self.chat.users, unit, speak: Speak::Sessions })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
+        let chat = self.chat;
+        let (group_share, offline) = chat.shares();
+        let settings = crowd::Settings {
+            reconnect: chat.reconnect.then_some(chat.reconnect_within),
+            seed: run.seed(),
+            worker: u64::from(thread),
+        };
+        let texts = run.texts(thread, chat.bytes);
+        let mut crowd = Crowd::new(&run.shared, names, settings, texts, self.file.map(SentFile::log));
+        let lead = Lead::new(
+            &mut crowd,
+            Settings {
+                rate: run.share.rate(chat.rate),
+                duration: chat.duration,
+                messages: chat.messages.map_or(u64::MAX, |messages| run.share.part(messages)),
+                unanswered: chat.unanswered.map(|unanswered| run.share.part(unanswered)),
+                group_share,
+                group_size: chat.group_size,
+                offline,
+                away: chat.away,
+                seed: run.seed(),
+                worker: u64::from(thread),
+                slice: memory::interval(chat.duration),
+            },
+        );
+        Scene { crowd, lead }
+    }
+
+    fn found(&self, scene: Scene<'_, Lead>) -> Found {
+        scene.crowd.into_found()
     }
 }

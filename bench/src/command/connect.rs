@@ -1,11 +1,11 @@
 //! `flood connect`: open sessions and hold them.
 
-use super::run::{Common, Run, RunError, Speak};
+use super::load::{Load, Sessions, Speak};
+use super::run::{Common, Run, RunError};
 use crate::load::Stage;
-use crate::report::{Latencies, Report};
-use crate::scenario::connect::Connect as Scenario;
-use crate::text::Texts;
-use crate::verify::Totals;
+use crate::report::Report;
+use crate::scenario::connect::{Connect as Scenario, Found};
+use crate::who::Names;
 use std::time::{Duration, Instant};
 
 /// Waiting for all to answer: pings, and the messages of the pairs.
@@ -16,7 +16,8 @@ const TEXT_BYTES: usize = 64;
 const EXAMPLES: &str = "Examples:
   flood connect --connections 1000 --hold 10s
   flood connect --connections 100000 --hold 10s --ping-all --pairs 1000 --server-pid 4711 --max-bytes-per-session 1024
-  flood connect --url ws://192.0.2.1:7600 --connections 50000 --source 192.0.2.10 --source 192.0.2.11 --json report.json";
+  flood connect --url ws://192.0.2.1:7600 --connections 50000 --source 192.0.2.10 --source 192.0.2.11 --json report.json
+  flood connect --url ws://192.0.2.1:7600 --connections 1000000 --connect-within 30m --workers 192.0.2.2:7700,192.0.2.3:7700";
 
 /// Opens authenticated sessions, counted when welcome is received, and holds them answering pings; then all may answer a
 /// ping request and pairs exchange a message.
@@ -54,20 +55,49 @@ struct Marks {
     rss_after: Option<u64>,
 }
 
+impl Load for Connect {
+    type Scene<'r> = Scenario<'r>;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        Ok(Sessions { users: self.connections, unit: 2, speak: Speak::Sessions })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scenario<'r> {
+        let (pairs, threads) = (run.share.part(self.pairs.into()) as u32, run.names().len() as u32);
+        let share = pairs / threads + u32::from(thread < pairs % threads);
+        let most = names.len() as u32 / 2;
+        let pairs = (0..share.min(most)).map(|pair| (2 * pair, 2 * pair + 1)).collect();
+        Scenario::new(&run.shared, names, pairs, run.texts(thread, TEXT_BYTES))
+    }
+
+    fn found(&self, scene: Scenario<'_>) -> Found {
+        scene.into_found()
+    }
+}
+
+impl super::load::Found for Found {
+    fn add(&mut self, other: Self) {
+        self.connecting.add(&other.connecting);
+        self.to_sent.add(&other.to_sent);
+        self.to_push.add(&other.to_push);
+        self.totals.add(&other.totals);
+        self.alive = self.alive.saturating_add(other.alive);
+        self.ponged = self.ponged.saturating_add(other.ponged);
+    }
+}
+
 impl Connect {
     pub fn run(self) -> Result<bool, RunError> {
-        let run = Run::prepare(&self.common, self.connections, 2, &Speak::Sessions)?;
+        let run = Run::prepare(&self)?;
         let mut marks = Marks { rss_before: run.server_rss(), ..Marks::default() };
-        let workers = run.names.len() as u32;
-        let make = |worker, names| {
-            let share = self.pairs / workers + u32::from(worker < self.pairs % workers);
-            let most = crate::who::Names::len(names) as u32 / 2;
-            let pairs = (0..share.min(most)).map(|pair| (2 * pair, 2 * pair + 1)).collect();
-            Scenario::new(&run.shared, names, pairs, Texts::new(run.seed, worker, TEXT_BYTES))
-        };
         let before = run.cpu();
         let mut connected = before;
-        let (scenarios, connections) = run.go(make, |shared, progress| {
+        let accounts = run.go(&self, |shared, progress| {
             let start = Instant::now();
             shared.run(Stage::Connect, self.connect_within, progress, "connect");
             marks.connecting = start.elapsed();
@@ -82,33 +112,26 @@ impl Connect {
             }
         })?;
         let mut report = run.report("connect");
-        report.connections = connections;
+        accounts.judge(&mut report, |account, own| {
+            let (established, wanted) = (own.connections.established, account.users);
+            own.target(established == u64::from(wanted), || {
+                format!("only {established} of {wanted} sessions were established")
+            });
+            let lost = own.connections.lost;
+            own.target(lost == 0, || format!("{lost} sessions were lost"));
+            own.missed.extend(account.found.totals.violations());
+        });
+        let found = accounts.sum(&mut report);
         let seconds = marks.connecting.as_secs_f64();
         report.figure("connect_time", seconds, "s");
         report.figure("connect_rate", report.connections.established as f64 / seconds.max(1e-9), "/s");
         connected.figures(&before, report.connections.established, &mut report);
-        self.add_answers(&scenarios, &mut report);
+        report.latency("connect_to_welcome", &found.connecting);
+        report.latency("send_to_sent", &found.to_sent);
+        report.latency("send_to_push", &found.to_push);
         self.add_memory(&marks, &mut report);
-        self.targets(&scenarios, &mut report);
+        self.targets(&found, &mut report);
         run.conclude(&report)
-    }
-
-    fn add_answers(&self, scenarios: &[Scenario<'_>], report: &mut Report) {
-        let (mut connecting, mut to_sent, mut to_push) =
-            (Latencies::default(), Latencies::default(), Latencies::default());
-        let mut totals = Totals::default();
-        for scenario in scenarios {
-            connecting.add(&scenario.connecting);
-            to_sent.add(&scenario.to_sent);
-            to_push.add(&scenario.to_push);
-            totals.add(&scenario.totals());
-        }
-        report.latency("connect_to_welcome", &connecting);
-        report.latency("send_to_sent", &to_sent);
-        report.latency("send_to_push", &to_push);
-        if self.pairs > 0 {
-            report.messages = Some(totals);
-        }
     }
 
     fn add_memory(&self, marks: &Marks, report: &mut Report) {
@@ -127,24 +150,17 @@ impl Connect {
         }
     }
 
-    fn targets(&self, scenarios: &[Scenario<'_>], report: &mut Report) {
-        let wanted = u64::from(self.connections);
-        let established = report.connections.established;
-        report.target(established == wanted, || format!("only {established} of {wanted} sessions were established"));
-        let lost = report.connections.lost;
-        report.target(lost == 0, || format!("{lost} sessions were lost"));
-        let (alive, ponged) = scenarios.iter().fold((0, 0), |sum, scenario| {
-            let (alive, ponged) = scenario.alive();
-            (sum.0 + alive, sum.1 + ponged)
-        });
+    fn targets(&self, found: &Found, report: &mut Report) {
+        let Found { alive, ponged, totals, .. } = found;
         if self.ping_all {
-            report.figure("answered_ping", ponged as f64, "sessions");
-            report.target(ponged == wanted, || {
+            let wanted = u64::from(self.connections);
+            report.figure("answered_ping", *ponged as f64, "sessions");
+            report.target(*ponged == wanted, || {
                 format!("only {ponged} of {alive} open sessions answered a ping, {wanted} wanted")
             });
         }
-        if let Some(totals) = report.messages {
-            report.missed.extend(totals.violations());
+        if self.pairs > 0 {
+            report.messages = Some(*totals);
             let wanted = 2 * u64::from(self.pairs.min(self.connections / 2));
             let through = totals.acknowledged.min(totals.delivered);
             report.target(through >= wanted, || {

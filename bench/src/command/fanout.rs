@@ -1,15 +1,15 @@
 //! `flood fanout`: large groups, every online member of which must be pushed every message.
 
 use super::beside::Others;
+use super::load::{Load, Sessions, Speak};
 use super::measuring::Measuring;
 use super::messages::{self, Moment, Span};
 use super::run::{Common, Run, RunError};
 use crate::load::Stage;
-use crate::report::{Latencies, Report};
-use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::report::Report;
+use crate::scenario::crowd::{self, Crowd, Found, Scene};
 use crate::scenario::fanout::{Fanout as Lead, Settings};
 use crate::series::Series;
-use crate::text::Texts;
 use crate::who::Names;
 use std::time::Duration;
 
@@ -57,19 +57,17 @@ pub struct Fanout {
 
 impl Fanout {
     pub fn run(self) -> Result<bool, RunError> {
-        if self.online > self.members {
-            return Err(RunError::Usage(format!("--online {} of --members {}", self.online, self.members)));
-        }
-        let sharing = if self.shared { self.groups } else { 1 };
-        let unit = self.online - 1 + sharing;
-        let users = unit * (self.groups / sharing);
-        self.measuring.run(&self.common, users, unit, |run, others| self.measure(run, users, sharing, others))
+        self.measuring.run(&self, |run, others| self.measure(run, others))
     }
 
-    fn measure(&self, run: &Run, users: u32, sharing: u32, others: &Others<'_>) -> Result<Report, RunError> {
-        let make = |worker, names| self.scene(run, worker, names, sharing);
+    /// Groups that have the same members.
+    fn sharing(&self) -> u32 {
+        if self.shared { self.groups } else { 1 }
+    }
+
+    fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {
         let (mut settled, mut moments, connect_within) = (true, Vec::new(), self.measuring.connect_within);
-        let (scenes, connections) = run.go(make, |shared, progress| {
+        let accounts = run.go(self, |shared, progress| {
             settled = shared.run(Stage::Connect, connect_within, progress, "connect");
             shared.run(Stage::Groups, connect_within, progress, "groups");
             others.measure();
@@ -80,12 +78,10 @@ impl Fanout {
             others.measured();
         })?;
         let mut report = run.report("fanout");
-        report.connections = connections;
-        let crowds = || scenes.iter().map(|scene| &scene.crowd);
-        messages::add(crowds(), &mut report);
-        let mut to_last = Latencies::default();
-        crowds().for_each(|crowd| to_last.add(&crowd.to_last));
-        report.latency("send_to_last_push", &to_last);
+        accounts.judge(&mut report, |account, own| messages::targets(account, false, own));
+        let found = accounts.sum(&mut report);
+        messages::add(&found, &mut report);
+        report.latency("send_to_last_push", &found.to_last);
         if let [before, after] = moments.as_slice() {
             let span = after.since(before);
             span.server_times(&mut report);
@@ -94,24 +90,44 @@ impl Fanout {
         let sent = report.messages.map_or(0, |totals| totals.sent);
         report.target(sent > 0, || "nothing was sent".to_owned());
         report.target(settled, || "not all users were told that they are synced".to_owned());
-        messages::targets(crowds(), users, false, &mut report);
         Ok(report)
     }
+}
 
-    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names, sharing: u32) -> Scene<'r, Lead> {
-        let number = u64::from(worker);
-        let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: number };
-        let mut crowd = Crowd::new(&run.shared, names, settings, Texts::new(run.seed, worker, self.bytes), None);
+impl Load for Fanout {
+    type Scene<'r> = Scene<'r, Lead>;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        if self.online > self.members {
+            return Err(RunError::Usage(format!("--online {} of --members {}", self.online, self.members)));
+        }
+        let unit = self.online - 1 + self.sharing();
+        Ok(Sessions { users: unit * (self.groups / self.sharing()), unit, speak: Speak::Sessions })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
+        let number = u64::from(thread);
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: number };
+        let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, self.bytes), None);
         let settings = Settings {
             online: self.online - 1,
             absent: self.members - self.online,
-            sharing,
-            rate: self.rate,
+            sharing: self.sharing(),
+            rate: self.rate.map(|rate| run.share.rate(rate)),
             duration: self.duration,
             worker: number,
         };
         let lead = Lead::new(&mut crowd, settings);
         Scene { crowd, lead }
+    }
+
+    fn found(&self, scene: Scene<'_, Lead>) -> Found {
+        scene.crowd.into_found()
     }
 }
 

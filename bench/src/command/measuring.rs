@@ -2,7 +2,8 @@
 
 use super::aims::Aims;
 use super::beside::{Beside, Others};
-use super::run::{Common, Run, RunError, Speak};
+use super::load::Load;
+use super::run::{Run, RunError};
 use crate::report::Report;
 use std::time::Duration;
 
@@ -20,16 +21,18 @@ pub struct Measuring {
 }
 
 impl Measuring {
-    /// Prepares `users` in units of `unit`, has `measure` run while others write, and tells whether every target was reached.
-    pub fn run(
+    /// Prepares `load`, has `measure` run it while others write, and tells whether every target was reached.
+    pub fn run<L: Load>(
         &self,
-        common: &Common,
-        users: u32,
-        unit: u32,
+        load: &L,
         measure: impl FnOnce(&Run, &Others<'_>) -> Result<Report, RunError>,
     ) -> Result<bool, RunError> {
+        let common = load.common();
         self.aims.check(common)?;
-        let run = Run::prepare(common, users, unit, &Speak::Sessions)?;
+        if self.beside.beside.is_some() {
+            common.undivided("--beside")?;
+        }
+        let run = Run::prepare(load)?;
         let mut report = self.beside.run(common, |others| measure(&run, others))?;
         self.aims.judge(&mut report);
         run.conclude(&report)

@@ -5,7 +5,6 @@
 
 use super::meanwhile::meanwhile;
 use super::run::Run;
-use crate::limits;
 use crate::over_time::Sample;
 use crate::report::Report;
 use std::sync::atomic::Ordering;
@@ -28,7 +27,7 @@ pub fn watch<T>(run: &Run, every: Duration, samples: &mut Vec<Sample>, load: imp
         // One that did not answer once may answer the next time.
         if let Some((rss, store)) = run.server_memory() {
             run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
-            samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store, limits::processors()));
+            samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store, run.processors()));
         }
     };
     meanwhile(every, look, load)

@@ -1,13 +1,19 @@
 //! What the commands that send messages report alike.
 
+use super::load::Account;
 use super::run::{Cpu, Run, STOLEN};
 use crate::metrics::Metrics;
 use crate::report::{Latencies, Report};
-use crate::scenario::crowd::Crowd;
+use crate::scenario::crowd::Found;
 use crate::series::Series;
-use crate::verify::Totals;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+impl super::load::Found for Found {
+    fn add(&mut self, other: Self) {
+        self.add(other);
+    }
+}
 
 /// A share such as `30%` or `30`, from 0 to 1.
 pub fn percent(text: &str) -> Result<f64, String> {
@@ -17,66 +23,46 @@ pub fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Enters what became of the messages of all crowds. Gives the times from send to SENT.
-pub fn add<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, report: &mut Report) -> Latencies {
-    let mut sums: [Latencies; 7] = Default::default();
-    let [direct_sent, direct_push, group_sent, group_push, lag, to_welcome, to_synced] = &mut sums;
-    let (mut totals, mut setbacks, mut shed) = (Totals::default(), 0, 0);
-    for crowd in crowds {
-        direct_sent.add(&crowd.direct.to_sent);
-        direct_push.add(&crowd.direct.to_push);
-        group_sent.add(&crowd.group.to_sent);
-        group_push.add(&crowd.group.to_push);
-        lag.add(&crowd.lag);
-        to_welcome.add(&crowd.to_welcome);
-        to_synced.add(&crowd.to_synced);
-        totals.add(&crowd.totals());
-        setbacks += crowd.setbacks;
-        shed += crowd.shed;
-        for (why, count) in &crowd.errors {
-            *report.connections.reasons.entry(format!("message refused: {why}")).or_default() += count;
-        }
+/// Enters what became of the messages. Gives the times from send to SENT.
+pub fn add(found: &Found, report: &mut Report) -> Latencies {
+    let (direct, group) = (&found.direct, &found.group);
+    for (why, count) in &found.errors {
+        *report.connections.reasons.entry(format!("message refused: {why}")).or_default() += count;
     }
-    if direct_sent.percentiles().is_some() && group_sent.percentiles().is_some() {
-        report.latency("send_to_sent_direct", direct_sent);
-        report.latency("send_to_sent_group", group_sent);
-        report.latency("send_to_push_direct", direct_push);
-        report.latency("send_to_push_group", group_push);
+    if direct.to_sent.percentiles().is_some() && group.to_sent.percentiles().is_some() {
+        report.latency("send_to_sent_direct", &direct.to_sent);
+        report.latency("send_to_sent_group", &group.to_sent);
+        report.latency("send_to_push_direct", &direct.to_push);
+        report.latency("send_to_push_group", &group.to_push);
     }
-    direct_sent.add(group_sent);
-    direct_push.add(group_push);
-    report.latency("send_to_sent", direct_sent);
-    report.latency("send_to_push", direct_push);
-    report.latency("schedule_lag", lag);
-    report.latency("return_to_welcome", to_welcome);
-    report.latency("return_to_synced", to_synced);
-    if to_synced.percentiles().is_some() || setbacks > 0 {
-        report.figure("returns_tried_again", setbacks as f64, "openings");
+    let (mut to_sent, mut to_push) = (direct.to_sent.clone(), direct.to_push.clone());
+    to_sent.add(&group.to_sent);
+    to_push.add(&group.to_push);
+    report.latency("send_to_sent", &to_sent);
+    report.latency("send_to_push", &to_push);
+    report.latency("schedule_lag", &found.lag);
+    report.latency("return_to_welcome", &found.to_welcome);
+    report.latency("return_to_synced", &found.to_synced);
+    if found.to_synced.percentiles().is_some() || found.setbacks > 0 {
+        report.figure("returns_tried_again", found.setbacks as f64, "openings");
     }
-    if shed > 0 {
-        report.figure("refused_and_tried_again", shed as f64, "answers");
+    if found.shed > 0 {
+        report.figure("refused_and_tried_again", found.shed as f64, "answers");
     }
-    report.messages = Some(totals);
-    let [to_sent, ..] = sums;
+    report.messages = Some(found.totals);
     to_sent
 }
 
-/// What every run with messages must reach: all established, nobody lost, back and in its groups, every message answered,
+/// What every process with messages must reach: all established, nobody lost, back and in its groups, every message answered,
 /// and the delivery contract kept.
-pub fn targets<'c>(crowds: impl Iterator<Item = &'c Crowd<'c>>, users: u32, reconnect: bool, report: &mut Report) {
-    let (mut absent, mut uncreated, mut untold) = (0, 0, 0);
-    for crowd in crowds {
-        absent += crowd.absent();
-        let (groups, members) = crowd.ungrouped();
-        (uncreated, untold) = (uncreated + groups, untold + members);
-    }
+pub fn targets(account: &Account<Found>, reconnect: bool, report: &mut Report) {
+    let Account { users, found: Found { totals, absent, uncreated, untold, .. }, .. } = account;
     let (established, lost) = (report.connections.established, report.connections.lost);
-    report.target(established == u64::from(users), || format!("only {established} of {users} users were established"));
+    report.target(established == u64::from(*users), || format!("only {established} of {users} users were established"));
     report.target(lost == 0 || reconnect, || format!("{lost} sessions were lost"));
-    report.target(absent == 0, || format!("{absent} users did not come back"));
-    report.target(uncreated == 0, || format!("{uncreated} groups were not created"));
-    report.target(untold == 0 || uncreated > 0, || format!("{untold} members were not told of their group"));
-    let Some(totals) = report.messages else { return };
+    report.target(*absent == 0, || format!("{absent} users did not come back"));
+    report.target(*uncreated == 0, || format!("{uncreated} groups were not created"));
+    report.target(*untold == 0 || *uncreated > 0, || format!("{untold} members were not told of their group"));
     report.missed.extend(totals.violations());
     report.target(totals.unanswered == 0, || format!("{} messages have no answer", totals.unanswered));
     report.target(totals.refused == 0, || format!("{} messages were refused", totals.refused));
@@ -122,8 +108,8 @@ impl Moment {
         let server = self.cpu.server.zip(before.cpu.server).map(|(now, then)| now.saturating_sub(then));
         Span {
             seconds: self.at.duration_since(before.at).as_secs_f64().max(1e-9),
-            acknowledged: self.acknowledged - before.acknowledged,
-            delivered: self.delivered - before.delivered,
+            acknowledged: self.acknowledged.saturating_sub(before.acknowledged),
+            delivered: self.delivered.saturating_sub(before.delivered),
             server_micros: server.map(|used| used.as_secs_f64() * 1e6),
             stolen: self.cpu.stolen_since(&before.cpu),
             metrics: self.metrics.clone().zip(before.metrics.clone()),

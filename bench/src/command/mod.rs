@@ -6,6 +6,8 @@ mod beside;
 mod chat;
 mod connect;
 mod fanout;
+mod here;
+mod load;
 mod meanwhile;
 mod measuring;
 mod memory;
@@ -17,6 +19,8 @@ mod slow;
 mod slow_watch;
 mod storm;
 mod upkeep_watch;
+mod worker;
+mod workers;
 
 use clap::{Parser, Subcommand};
 use run::RunError;
@@ -42,6 +46,7 @@ enum Command {
     Backlog(backlog::Backlog),
     Fanout(fanout::Fanout),
     Slow(slow::Slow),
+    Worker(worker::Worker),
 }
 
 impl Cli {
@@ -56,6 +61,7 @@ impl Cli {
             Command::Backlog(command) => command.run(),
             Command::Fanout(command) => command.run(),
             Command::Slow(command) => command.run(),
+            Command::Worker(command) => command.run(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! `flood ping`: round trips on some of many connections.
 
-use super::run::{Common, Run, RunError, Speak};
+use super::load::{Load, Sessions, Speak};
+use super::run::{Common, Run, RunError};
 use crate::load::Stage;
-use crate::report::Latencies;
-use crate::scenario::ping::{Ping as Scenario, Question, Settings};
+use crate::scenario::ping::{Found, Ping as Scenario, Question, Settings};
+use crate::who::Names;
 use std::time::Duration;
 
 const EXAMPLES: &str = "Examples:
@@ -39,57 +40,79 @@ pub struct Ping {
     bytes: usize,
 }
 
+impl Load for Ping {
+    type Scene<'r> = Scenario<'r>;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        let speak = if self.echo { Speak::Echo } else { Speak::Sessions };
+        Ok(Sessions { users: self.connections, unit: 2, speak })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scenario<'r> {
+        let question = if self.echo { Question::Echo { bytes: self.bytes.max(1) } } else { Question::Wire };
+        let active = run.share.part(self.active.min(self.connections).into()) as u32;
+        let (users, threads) = (names.len() as u32, run.names().len() as u32);
+        let share = active / threads + u32::from(thread < active % threads);
+        let settings = Settings {
+            question,
+            active: share.min(users),
+            rate: self.rate.map(|rate| run.share.rate(rate)),
+            duration: self.duration,
+            worker: u64::from(thread),
+        };
+        Scenario::new(&run.shared, users, settings)
+    }
+
+    fn found(&self, scene: Scenario<'_>) -> Found {
+        scene.into_found()
+    }
+}
+
+impl super::load::Found for Found {
+    fn add(&mut self, other: Self) {
+        self.round_trip.add(&other.round_trip);
+        self.connecting.add(&other.connecting);
+        self.answered = self.answered.saturating_add(other.answered);
+        self.unanswered = self.unanswered.saturating_add(other.unanswered);
+        self.wrong = self.wrong.saturating_add(other.wrong);
+    }
+}
+
 impl Ping {
     pub fn run(self) -> Result<bool, RunError> {
-        let speak = if self.echo { Speak::Echo } else { Speak::Sessions };
-        let question = if self.echo { Question::Echo { bytes: self.bytes.max(1) } } else { Question::Wire };
-        let run = Run::prepare(&self.common, self.connections, 2, &speak)?;
-        let workers = run.names.len() as u32;
-        let active = self.active.min(self.connections);
-        let make = |worker: u32, names| {
-            let users = crate::who::Names::len(names) as u32;
-            let share = active / workers + u32::from(worker < active % workers);
-            let settings = Settings {
-                question,
-                active: share.min(users),
-                rate: self.rate,
-                duration: self.duration,
-                worker: u64::from(worker),
-            };
-            Scenario::new(&run.shared, users, settings)
-        };
+        let run = Run::prepare(&self)?;
         let mut cpu = None;
-        let (scenarios, connections) = run.go(make, |shared, progress| {
+        let accounts = run.go(&self, |shared, progress| {
             shared.run(Stage::Connect, Duration::from_secs(300), progress, "connect");
             let before = run.cpu();
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "ping");
             shared.run(Stage::Settle, Duration::from_secs(5), progress, "settle");
             cpu = Some((before, run.cpu()));
         })?;
-        let (mut round_trip, mut connecting) = (Latencies::default(), Latencies::default());
-        let (mut answered, mut unanswered, mut wrong) = (0, 0, 0);
-        for scenario in &scenarios {
-            round_trip.add(&scenario.round_trip);
-            connecting.add(&scenario.connecting);
-            answered += scenario.answered;
-            unanswered += scenario.outstanding;
-            wrong += scenario.wrong;
-        }
         let mut report = run.report("ping");
-        report.connections = connections;
-        report.latency("connect_to_welcome", &connecting);
-        report.latency("round_trip", &round_trip);
-        report.figure("round_trips", answered as f64 / self.duration.as_secs_f64().max(1e-9), "/s");
+        accounts.judge(&mut report, |account, own| {
+            let (established, wanted) = (own.connections.established, account.users);
+            own.target(established == u64::from(wanted), || {
+                format!("only {established} of {wanted} connections were established")
+            });
+            let (lost, Found { unanswered, wrong, .. }) = (own.connections.lost, &account.found);
+            own.target(lost == 0, || format!("{lost} connections were lost"));
+            own.target(*unanswered == 0, || format!("{unanswered} questions were not answered"));
+            own.target(*wrong == 0, || format!("{wrong} answers or bytes were wrong"));
+        });
+        let found = accounts.sum(&mut report);
+        report.latency("connect_to_welcome", &found.connecting);
+        report.latency("round_trip", &found.round_trip);
+        report.figure("round_trips", found.answered as f64 / self.duration.as_secs_f64().max(1e-9), "/s");
         if let Some((before, after)) = cpu {
-            after.figures(&before, answered, &mut report);
+            after.figures(&before, found.answered, &mut report);
         }
-        let (established, wanted) = (report.connections.established, u64::from(self.connections));
-        report.target(established == wanted, || format!("only {established} of {wanted} connections were established"));
-        let lost = report.connections.lost;
-        report.target(lost == 0, || format!("{lost} connections were lost"));
-        report.target(answered > 0, || "nothing was answered".to_owned());
-        report.target(unanswered == 0, || format!("{unanswered} questions were not answered"));
-        report.target(wrong == 0, || format!("{wrong} answers or bytes were wrong"));
+        report.target(found.answered > 0, || "nothing was answered".to_owned());
         run.conclude(&report)
     }
 }

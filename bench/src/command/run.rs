@@ -1,17 +1,27 @@
-//! What all commands share: the target's address, the plan, and the threads.
+//! What all commands share: who makes the load, and what is asked of the gateway meanwhile.
 
+use super::here::Here;
+use super::load::{Account, Accounts, Load};
+use super::workers::{engage, follow, share_of};
+use crate::fleet::FleetError;
+use crate::fleet::member::Member;
+use crate::fleet::words::Part;
 use crate::limits;
-use crate::load::links::{Dialect, LinkError, Target};
-use crate::load::{Scenario, Shared, Stage, worker};
+use crate::load::links::LinkError;
+use crate::load::{Shared, Stage};
 use crate::metrics::Metrics;
-use crate::plan::{Impossible, Plan, Wanted, plan};
+use crate::plan::{Impossible, MOST_RINGS};
 use crate::progress::Progress;
-use crate::report::{Connections, Report};
+use crate::report::Report;
 use crate::series::Series;
-use crate::who::{Names, TokenError, Tokens};
+use crate::share::Share;
+use crate::text::{Texts, mix};
+use crate::who::{Names, TokenError};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where to, from where, and how to report.
@@ -53,6 +63,13 @@ pub struct Common {
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,
+    /// Hosts that make the load instead of this process, where `flood worker` waits: HOST:PORT, separated by commas. Users and
+    /// what they do are divided among them, by pairs and groups; this process leads, asks the gateway, and tells the sums.
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
+    pub workers: Vec<String>,
+    /// File with the secret of the workers.
+    #[arg(long, requires = "workers")]
+    pub secret_file: Option<PathBuf>,
 }
 
 /// Why a run did not start or broke off.
@@ -74,6 +91,12 @@ pub enum RunError {
     Admin { admin: SocketAddr, error: io::Error },
     #[error("the slow reader {name}: {error}")]
     Slow { name: String, error: io::Error },
+    #[error("--listen {listen}: {error}")]
+    Listen { listen: SocketAddr, error: io::Error },
+    #[error("{0}")]
+    Coordinator(#[from] FleetError),
+    #[error("worker {worker}: {error}")]
+    Worker { worker: String, error: FleetError },
     #[error("{0}")]
     Usage(String),
     #[error("a load thread ended early")]
@@ -84,71 +107,89 @@ pub enum RunError {
 pub struct Run {
     pub common: Common,
     pub shared: Shared,
-    pub names: Vec<Names>,
+    /// Which users are this process's own; of a run that workers do, all.
+    pub share: Share,
     /// Tells this run's texts from others'.
-    pub seed: u64,
-    plan: Plan,
-    address: SocketAddr,
-    host: String,
-    dialect: Dialect,
-    tokens: Option<Tokens>,
+    seed: u64,
+    by: By,
 }
 
-/// What a command wants to speak.
-pub enum Speak {
-    /// Authenticated sessions on /v1/connect.
-    Sessions,
-    /// The echo endpoint, or plain bytes where the URL says tcp://.
-    Echo,
+/// Who makes the load.
+enum By {
+    /// This process.
+    Here(Box<Here>),
+    /// Others, each with a thread here that follows it.
+    Workers(Mutex<Vec<Member>>),
 }
 
 impl Run {
-    /// Resolves, plans, and says what is planned. Neighbours are together on one thread in units of `unit`.
-    pub fn prepare(common: &Common, connections: u32, unit: u32, speak: &Speak) -> Result<Self, RunError> {
-        let (scheme, host) = common.url.split_once("://").ok_or_else(|| RunError::Url(common.url.clone()))?;
-        let host = host.trim_end_matches('/').to_owned();
-        let dialect = match (scheme, speak) {
-            ("ws", Speak::Sessions) => {
-                Dialect::WebSocket { path: "/v1/connect".to_owned(), subprotocol: Some("ringpost.v1") }
+    /// Resolves, plans, and says what is planned: here, or at each of the workers.
+    pub fn prepare<L: Load>(load: &L) -> Result<Self, RunError> {
+        let (common, sessions) = (load.common().clone(), load.sessions()?);
+        let (seed, share) =
+            (getrandom::u64().unwrap_or_else(|_| std::process::id().into()), Share::whole(sessions.users));
+        let key = common.key()?;
+        let run = if common.workers.is_empty() {
+            let here = Here::prepare(&common, &sessions, &share, mix(seed), key.as_ref())?;
+            if !common.quiet {
+                eprintln!("{}", here.plan);
             }
-            ("ws", Speak::Echo) => Dialect::WebSocket { path: "/v1/echo".to_owned(), subprotocol: None },
-            ("tcp", Speak::Echo) => Dialect::Raw,
-            _ => return Err(RunError::Url(common.url.clone())),
-        };
-        let resolved = host.to_socket_addrs().map(|mut all| all.next());
-        let address = match resolved {
-            Ok(Some(address)) => address,
-            Ok(None) => return Err(RunError::Url(common.url.clone())),
-            Err(error) => return Err(RunError::Resolve { url: common.url.clone(), error }),
-        };
-        let wanted = Wanted {
-            connections: u64::from(connections),
-            destination: address.ip(),
-            sources: common.source.clone(),
-            rings: common.rings,
-            unit: u64::from(unit),
-        };
-        limits::raise_descriptors();
-        let plan = plan(&wanted, &limits::read())?;
-        if !common.quiet {
-            eprintln!("{plan}");
-        }
-        let seed = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
-        let shared = Shared::new(plan.rings);
-        let tokens = match speak {
-            Speak::Sessions => {
-                let now = shared.clock.unix_seconds();
-                let key = common.token_key.as_deref().map(|file| (file, common.token_issuer.as_str()));
-                Some(Tokens::new(key, now)?)
+            Self { shared: Shared::new(here.plan.rings), by: By::Here(Box::new(here)), common, share, seed }
+        } else {
+            let members = engage(&common, &sessions, seed, key)?;
+            Self {
+                shared: Shared::new(members.len() as u64),
+                by: By::Workers(Mutex::new(members)),
+                common,
+                share,
+                seed,
             }
-            Speak::Echo => None,
         };
-        let names = Names::split(&common.prefix, connections, plan.rings as u32, unit, seed);
-        let run = Self { common: common.clone(), shared, names, seed, plan, address, host, dialect, tokens };
         // What a run relies on is there before it begins: an address that nobody answers, or another gateway's page, would only
         // show at its end, or as figures of 0.
         run.metrics()?;
         Ok(run)
+    }
+
+    /// A worker's part of a run that was prepared elsewhere: from these source addresses, and without a word of its own.
+    pub fn part<L: Load>(load: &L, part: &Part, source: &[IpAddr]) -> Result<Self, RunError> {
+        let common = Common {
+            source: source.to_vec(),
+            workers: Vec::new(),
+            json: None,
+            server_pid: None,
+            admin: None,
+            quiet: true,
+            ..load.common().clone()
+        };
+        let sessions = load.sessions()?;
+        let share = share_of(&sessions, part.index, part.of)?;
+        let own_seed = mix(part.seed) ^ u64::from(part.index);
+        let here = Here::prepare(&common, &sessions, &share, own_seed, part.key.as_ref())?;
+        Ok(Self { shared: Shared::new(here.plan.rings), by: By::Here(Box::new(here)), common, share, seed: part.seed })
+    }
+
+    /// The threads of this process; `None`: workers do it.
+    pub fn here(&self) -> Option<&Here> {
+        match &self.by {
+            By::Here(here) => Some(here),
+            By::Workers(_) => None,
+        }
+    }
+
+    /// The users of each thread of this process.
+    pub fn names(&self) -> &[Names] {
+        self.here().map_or(&[], |here| &here.names)
+    }
+
+    /// For what is drawn at random; of each process another.
+    pub fn seed(&self) -> u64 {
+        mix(self.seed) ^ u64::from(self.share.index)
+    }
+
+    /// The texts of one thread, which no other thread of the run has.
+    pub fn texts(&self, thread: u32, bytes: usize) -> Texts {
+        Texts::new(self.seed, self.share.index * MOST_RINGS as u32 + thread, bytes)
     }
 
     /// A report of `command` with nothing in it.
@@ -156,71 +197,47 @@ impl Run {
         Report { command: command.into(), url: self.common.url.clone(), ..Report::default() }
     }
 
-    /// Starts the load threads, each with the scenario that `make` gives for its number, lets `lead` lead them through the
-    /// stages, and collects scenarios and connections.
-    pub fn go<'s, S, M, L>(&'s self, make: M, lead: L) -> Result<(Vec<S>, Connections), RunError>
-    where
-        S: Scenario + Send + 's,
-        M: Fn(u32, &'s Names) -> S + Sync,
-        L: FnOnce(&Shared, &mut Progress),
-    {
+    /// Starts the load threads, or the workers, lets `lead` lead them through the stages, and collects what they found.
+    pub fn go<'s, L: Load>(
+        &'s self,
+        load: &'s L,
+        lead: impl FnOnce(&Shared, &mut Progress),
+    ) -> Result<Accounts<L::Found>, RunError> {
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
-            for (worker, names) in (0u32..).zip(&self.names) {
-                let make = &make;
-                let spawned = std::thread::Builder::new()
-                    .name(format!("load-{worker}"))
-                    .spawn_scoped(scope, move || self.work(worker, names, make));
-                threads.push(spawned.map_err(LinkError::Ring)?);
-            }
+            let mut start = |name: String, work: Work<'s, L::Found>| {
+                let follow = move || work().inspect_err(|_| self.shared.broken());
+                let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, follow);
+                spawned
+                    .map(|thread| threads.push(thread))
+                    .inspect_err(|_| self.shared.broken())
+                    .map_err(LinkError::Ring)
+            };
+            match &self.by {
+                By::Here(here) => (0u32..).zip(&here.names).try_for_each(|(thread, names)| {
+                    let work = move || Ok(Some(here.work(self, load, thread, names)?));
+                    start(format!("load-{thread}"), Box::new(work))
+                }),
+                By::Workers(members) => {
+                    let members = std::mem::take(&mut *members.lock().unwrap_or_else(PoisonError::into_inner));
+                    members.into_iter().try_for_each(|member| {
+                        start(format!("follow-{}", member.name), Box::new(move || follow(member, &self.shared)))
+                    })
+                }
+            }?;
             lead(&self.shared, &mut Progress::new(self.common.quiet));
             self.shared.run(Stage::Finish, Duration::ZERO, &mut Progress::new(true), "finish");
-            let mut scenarios = Vec::new();
-            let mut connections = Connections::default();
+            let mut accounts: Vec<Account<L::Found>> = Vec::new();
             for thread in threads {
-                let (scenario, more) = thread.join().map_err(|_| RunError::Thread)??;
-                scenarios.push(scenario);
-                connections.add(&more);
+                let found = thread.join().map_err(|_| RunError::Thread)??;
+                // Threads of one process are one.
+                match accounts.first_mut().filter(|first| first.whose.is_none()) {
+                    Some(first) => found.into_iter().for_each(|more| first.add(more)),
+                    None => accounts.extend(found),
+                }
             }
-            Ok((scenarios, connections))
+            Ok(Accounts(accounts))
         })
-    }
-
-    /// Where the connections of a worker go.
-    pub fn target<'s>(&'s self, worker: u32, names: &'s Names) -> Target<'s> {
-        Target {
-            address: self.address,
-            host: self.host.clone(),
-            dialect: self.dialect.clone(),
-            sources: &self.plan.sources,
-            credentials: self.tokens.as_ref().map(|tokens| (tokens, names)),
-            slots: self.plan.slots,
-            patience: self.common.patience,
-            at_once: self.common.at_once.max(1),
-            worker,
-        }
-    }
-
-    /// A token for this name; empty where none is needed.
-    pub fn token(&self, name: &str) -> Result<String, RunError> {
-        let token = self.tokens.as_ref().map(|tokens| tokens.token(name)).transpose();
-        Ok(token.map_err(TokenError::from)?.unwrap_or_default())
-    }
-
-    fn work<'s, S, M>(&'s self, worker: u32, names: &'s Names, make: &M) -> Result<(S, Connections), LinkError>
-    where
-        S: Scenario,
-        M: Fn(u32, &'s Names) -> S,
-    {
-        let target = self.target(worker, names);
-        let mut scenario = make(worker, names);
-        match worker::run(&target, names.len() as u32, &self.shared, &mut scenario) {
-            Ok(connections) => Ok((scenario, connections)),
-            Err(error) => {
-                self.shared.broken();
-                Err(error)
-            }
-        }
     }
 
     /// Prints the report, writes it where it was asked for, and tells whether every target was reached.
@@ -232,11 +249,20 @@ impl Run {
         Ok(report.missed.is_empty())
     }
 
-    /// Processor time of the gateway and of this process so far.
+    /// Processor time of the gateway and of those who make the load so far.
     pub fn cpu(&self) -> Cpu {
         let told = || Some(Duration::from_secs_f64(self.metrics().ok()??.sum(Series::CPU).max(0.0)));
         let server = self.common.server_pid.map_or_else(told, limits::cpu);
-        Cpu { server, own: limits::cpu(std::process::id()).unwrap_or_default(), all: limits::processors() }
+        let own = match self.by {
+            By::Here(_) => limits::cpu(std::process::id()).unwrap_or_default(),
+            By::Workers(_) => Duration::from_micros(self.shared.counters.worker_micros.load(Ordering::Relaxed)),
+        };
+        Cpu { server, own, all: self.processors() }
+    }
+
+    /// What the machine that makes the load was given so far; `None` where that is not this one, or nobody tells it.
+    pub fn processors(&self) -> Option<limits::Processors> {
+        self.here().and_then(|_| limits::processors())
     }
 
     /// What the gateway counts, with every series that is relied on; nothing where --admin was not given.
@@ -260,6 +286,9 @@ impl Run {
         self.common.server_pid.map_or_else(told, limits::rss)
     }
 }
+
+/// What a thread of a run does; `None`: others have ended it.
+type Work<'s, F> = Box<dyn FnOnce() -> Result<Option<Account<F>>, RunError> + Send + 's>;
 
 /// The unit of `stolen_cpu`.
 pub const STOLEN: &str = "% of the processor time wanted on this machine went to others on its host";

@@ -49,6 +49,7 @@ impl Bracket {
 
 impl Search {
     pub fn run(self) -> Result<bool, RunError> {
+        self.chat.common.undivided("flood search")?;
         let mut bracket = Bracket { good: None, bad: None };
         let mut best = None;
         while let Some(rate) = bracket.next(self.from, self.to, self.precision) {

@@ -1,6 +1,7 @@
 //! `flood slow`: readers that stop reading, that read a byte a second, or that never acknowledge, beside those who behave.
 
 use super::beside::Others;
+use super::load::{Load, Sessions, Speak};
 use super::measuring::{Measuring, Returning};
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError};
@@ -8,9 +9,8 @@ use super::slow_watch::{Reading, Seen, watch};
 use crate::load::Stage;
 use crate::load::slow::{Got, Pace, Slow as Session};
 use crate::report::Report;
-use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::scenario::crowd::{self, Crowd, Found, Scene};
 use crate::scenario::slow::{Settings, Slow as Lead};
-use crate::text::Texts;
 use crate::who::Names;
 use ringpost_proto::close::CloseCode;
 use std::time::{Duration, Instant};
@@ -102,15 +102,12 @@ impl Slow {
         if self.common.admin.is_none() {
             return Err(RunError::Usage("what is demanded is told by --admin".to_owned()));
         }
-        self.measuring.run(&self.common, self.users(), self.together + 1, |run, others| self.measure(run, others))
+        self.common.undivided("flood slow")?;
+        self.measuring.run(&self, |run, others| self.measure(run, others))
     }
 
     fn slow(&self) -> u32 {
         self.readers + self.trickle + self.mute
-    }
-
-    fn users(&self) -> u32 {
-        self.slow() + self.slow().div_ceil(self.together)
     }
 
     fn settings(&self) -> Settings {
@@ -124,10 +121,9 @@ impl Slow {
     }
 
     fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {
-        let make = |worker, names| self.scene(run, worker, names);
         let (mut story, mut failed, mut moments) = (Story::default(), None, Vec::new());
         let connect_within = self.measuring.connect_within;
-        let (scenes, connections) = run.go(make, |shared, progress| {
+        let accounts = run.go(self, |shared, progress| {
             story.is_settled = shared.run(Stage::Connect, connect_within, progress, "connect");
             if self.grouped {
                 shared.run(Stage::Groups, connect_within, progress, "groups");
@@ -164,24 +160,15 @@ impl Slow {
             return Err(error);
         }
         let mut report = run.report("slow");
-        report.connections = connections;
-        let crowds = || scenes.iter().map(|scene| &scene.crowd);
-        messages::add(crowds(), &mut report);
+        accounts.judge(&mut report, |account, own| messages::targets(account, false, own));
+        let found = accounts.sum(&mut report);
+        messages::add(&found, &mut report);
         if let [before, after] = moments.as_slice() {
             after.since(before).server_times(&mut report);
         }
-        self.rate(&scenes, &mut report);
+        self.rate(found.took, &mut report);
         self.judge(&story, &mut report);
-        messages::targets(crowds(), self.users(), false, &mut report);
         Ok(report)
-    }
-
-    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names) -> Scene<'r, Lead> {
-        let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: u64::from(worker) };
-        let texts = Texts::new(run.seed, worker, self.bytes as usize);
-        let mut crowd = Crowd::new(&run.shared, names, settings, texts, None);
-        let lead = Lead::new(&mut crowd, self.settings());
-        Scene { crowd, lead }
     }
 
     /// Opens the sessions that will not read, on the devices of those who are away.
@@ -189,11 +176,12 @@ impl Slow {
         let paces = [(self.readers, Pace::Stopped), (self.trickle, Pace::Trickle), (self.mute, Pace::Mute)];
         let mut paces = paces.into_iter().flat_map(|(count, pace)| std::iter::repeat_n(pace, count as usize));
         let (settings, mut sessions) = (self.settings(), Vec::new());
-        for (worker, names) in (0u32..).zip(&run.names) {
+        let Some(here) = run.here() else { return Ok(sessions) };
+        for (thread, names) in (0u32..).zip(&here.names) {
             for (user, pace) in Lead::readers(&settings, names.len() as u32).zip(&mut paces) {
                 let name = names.name(user);
-                let token = run.token(&name)?;
-                let opened = Session::open(&run.target(worker, names), &token, pace);
+                let token = here.token(&name)?;
+                let opened = Session::open(&here.target(&run.common, thread, names), &token, pace);
                 sessions.push(opened.map_err(|error| RunError::Slow { name, error })?);
             }
         }
@@ -219,14 +207,13 @@ impl Slow {
     }
 
     /// How fast the bursts to those who do not read were taken, and how fast they were meant to be.
-    fn rate(&self, scenes: &[Scene<'_, Lead>], report: &mut Report) {
+    fn rate(&self, took: f64, report: &mut Report) {
         let settings = self.settings();
         let bursts = self.duration.as_nanos().div_ceil(self.every.as_nanos().max(1)) as f64;
         let rooms = if self.grouped { self.slow().div_ceil(self.together) } else { self.slow() };
         let messages = settings.burst as f64 * bursts * f64::from(rooms);
-        let took = |scene: &Scene<'_, Lead>| scene.lead.ended.saturating_sub(scene.lead.began) as f64 / 1e9;
         // The last burst is not waited for by a next one.
-        let seconds = scenes.iter().map(took).fold(0.0, f64::max).max(self.duration.as_secs_f64());
+        let seconds = took.max(self.duration.as_secs_f64());
         let mib = |rate: f64| rate * self.bytes as f64 / MIB;
         let (wanted, achieved) = (messages / self.duration.as_secs_f64().max(1e-9), messages / seconds);
         report.figure("bursts_wanted_rate", wanted, "messages/s");
@@ -272,6 +259,32 @@ impl Slow {
             format!("the last was closed {:.1} s after it was slow", late.unwrap_or(within))
         });
         judge_got(&story.got, report);
+    }
+}
+
+impl Load for Slow {
+    type Scene<'r> = Scene<'r, Lead>;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        let users = self.slow() + self.slow().div_ceil(self.together);
+        Ok(Sessions { users, unit: self.together + 1, speak: Speak::Sessions })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: u64::from(thread) };
+        let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, self.bytes as usize), None);
+        let lead = Lead::new(&mut crowd, self.settings());
+        Scene { crowd, lead }
+    }
+
+    fn found(&self, scene: Scene<'_, Lead>) -> Found {
+        let took = scene.lead.ended.saturating_sub(scene.lead.began) as f64 / 1e9;
+        Found { took, ..scene.crowd.into_found() }
     }
 }
 

@@ -1,14 +1,14 @@
 //! `flood storm`: all sessions drop at once and come back.
 
 use super::beside::Others;
+use super::load::{Load, Sessions, Speak};
 use super::measuring::{Measuring, Returning};
 use super::messages::{self, Moment};
 use super::run::{Common, Run, RunError};
 use crate::load::Stage;
 use crate::report::Report;
-use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::scenario::crowd::{self, Crowd, Found, Scene};
 use crate::scenario::storm::{Settings, Storm as Lead};
-use crate::text::Texts;
 use crate::who::Names;
 use std::time::Duration;
 
@@ -53,6 +53,11 @@ pub struct Storm {
 
 impl Storm {
     pub fn run(self) -> Result<bool, RunError> {
+        self.load().run()
+    }
+
+    /// What its sessions do.
+    pub fn load(&self) -> Storming<'_> {
         let shape = match self.messages {
             0 => Shape { leavers: 1, writers: 0, groups: 0, users: self.users },
             _ => {
@@ -72,7 +77,6 @@ impl Storm {
             within: self.returning.within,
             in_order: false,
         }
-        .run()
     }
 }
 
@@ -102,16 +106,14 @@ pub struct Storming<'a> {
 
 impl Storming<'_> {
     pub fn run(&self) -> Result<bool, RunError> {
-        let unit = self.shape.leavers + self.shape.writers;
-        self.measuring.run(self.common, self.shape.users, unit, |run, others| self.measure(run, others))
+        self.measuring.run(self, |run, others| self.measure(run, others))
     }
 
     fn measure(&self, run: &Run, others: &Others<'_>) -> Result<Report, RunError> {
         let writing = Duration::from_secs_f64((self.messages as f64 / self.rate.max(0.001)).min(1e9));
         let (mut settled, mut written, mut moments) = (true, true, Vec::new());
         let connect_within = self.measuring.connect_within;
-        let make = |worker, names| self.scene(run, worker, names);
-        let (scenes, connections) = run.go(make, |shared, progress| {
+        let accounts = run.go(self, |shared, progress| {
             settled = shared.run(Stage::Connect, connect_within, progress, "connect");
             if self.messages > 0 {
                 shared.run(Stage::Groups, connect_within, progress, "groups");
@@ -127,45 +129,16 @@ impl Storming<'_> {
             shared.run(Stage::Settle, Duration::from_secs(10).min(self.within), progress, "settle");
         })?;
         let mut report = run.report(self.command);
-        report.connections = connections;
-        let crowds = || scenes.iter().map(|scene| &scene.crowd);
-        messages::add(crowds(), &mut report);
-        self.add_return(&scenes, &moments, others.are_there(), &mut report);
+        accounts.judge(&mut report, |account, own| messages::targets(account, false, own));
+        let found = accounts.sum(&mut report);
+        messages::add(&found, &mut report);
+        self.add_return(found.took, &moments, others.are_there(), &mut report);
         report.target(settled, || "not all users were told that they are synced when they first connected".to_owned());
         report.target(written, || "not every message was acknowledged before the return".to_owned());
-        messages::targets(crowds(), self.shape.users, false, &mut report);
         Ok(report)
     }
 
-    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names) -> Scene<'r, Lead> {
-        let number = u64::from(worker);
-        let settings = crowd::Settings { reconnect: None, seed: run.seed, worker: number };
-        let texts = Texts::new(run.seed, worker, 200);
-        let mut crowd = Crowd::new(&run.shared, names, settings, texts, None);
-        // Every unit has as many messages, the borders between the workers' shares rounded alike, so that the sum is exact.
-        let units = |users: usize| users.div_ceil((self.shape.leavers + self.shape.writers) as usize);
-        let before: usize = run.names.iter().take(worker as usize).map(|names| units(names.len())).sum();
-        let share = |units_so_far: usize| units_so_far as f64 / units(self.shape.users as usize) as f64;
-        let border = |units_so_far: usize| (self.messages as f64 * share(units_so_far)).round() as u64;
-        let own = units(names.len());
-        let settings = Settings {
-            leavers: self.shape.leavers,
-            writers: self.shape.writers,
-            groups: self.shape.groups,
-            messages: border(before + own) - border(before),
-            rate: self.rate * share(own),
-            away: self.away,
-            spread: self.spread,
-            in_order: self.in_order,
-        };
-        let lead = Lead::new(&mut crowd, settings);
-        Scene { crowd, lead }
-    }
-
-    fn add_return(&self, scenes: &[Scene<'_, Lead>], moments: &[Moment], are_others_there: bool, report: &mut Report) {
-        let began = scenes.iter().map(|scene| scene.lead.began).filter(|&at| at > 0).min().unwrap_or(0);
-        let ended = scenes.iter().map(|scene| scene.lead.ended).max().unwrap_or(0);
-        let seconds = ended.saturating_sub(began) as f64 / 1e9;
+    fn add_return(&self, seconds: f64, moments: &[Moment], are_others_there: bool, report: &mut Report) {
         report.figure("all_synced", seconds, "s");
         let returned = report.latencies.get("return_to_synced").map_or(0, |times| times.count);
         report.figure("sync_rate", returned as f64 / seconds.max(1e-9), "users/s");
@@ -181,5 +154,50 @@ impl Storming<'_> {
             report.figure("record_rate", records / seconds.max(1e-9), "records/s");
             report.figure_if_known("server_cpu_per_record", server_micros.map(|us| us / records), "us");
         }
+    }
+}
+
+impl Load for Storming<'_> {
+    type Scene<'r>
+        = Scene<'r, Lead>
+    where
+        Self: 'r;
+    type Found = Found;
+
+    fn common(&self) -> &Common {
+        self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        let Shape { leavers, writers, users, .. } = self.shape;
+        Ok(Sessions { users, unit: leavers + writers, speak: Speak::Sessions })
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: u64::from(thread) };
+        let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, 200), None);
+        // Every unit has as many messages, the borders between the threads' shares rounded alike, so that the sum is exact.
+        let units = |users: u32| users.div_ceil(self.shape.leavers + self.shape.writers);
+        let of_threads = run.names().iter().take(thread as usize).map(|names| units(names.len() as u32));
+        let before = units(run.share.users().start) + of_threads.sum::<u32>();
+        let share = |units_so_far: u32| f64::from(units_so_far) / f64::from(units(self.shape.users));
+        let border = |units_so_far: u32| (self.messages as f64 * share(units_so_far)).round() as u64;
+        let own = units(names.len() as u32);
+        let settings = Settings {
+            leavers: self.shape.leavers,
+            writers: self.shape.writers,
+            groups: self.shape.groups,
+            messages: border(before + own) - border(before),
+            rate: self.rate * share(own),
+            away: self.away,
+            spread: self.spread,
+            in_order: self.in_order,
+        };
+        let lead = Lead::new(&mut crowd, settings);
+        Scene { crowd, lead }
+    }
+
+    fn found(&self, scene: Scene<'_, Lead>) -> Found {
+        Found { took: scene.lead.took(), ..scene.crowd.into_found() }
     }
 }

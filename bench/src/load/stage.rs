@@ -5,6 +5,7 @@
 
 use super::Clock;
 use crate::progress::{Counters, Progress};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a worker is to do. A command goes through some of these, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Stage {
     /// Open all connections; done when each is established or has failed.
@@ -96,9 +97,18 @@ impl Shared {
         self.count(stage).fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether all workers have done `stage`.
+    pub fn is_done(&self, stage: Stage) -> bool {
+        self.count(stage).load(Ordering::Acquire) >= self.workers
+    }
+
     /// A worker cannot go on: no stage is waited for any longer.
     pub fn broken(&self) {
         self.broken.store(true, Ordering::Release);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     #[allow(clippy::indexing_slicing, reason = "one element per stage")]
@@ -124,6 +134,12 @@ impl Shared {
         (first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&at)
     }
 
+    /// Begins `stage`, which nobody waits for here.
+    pub fn begin(&self, stage: Stage) {
+        self.began.store(self.clock.now(), Ordering::Release);
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
     /// Begins `stage` and waits until all workers have done it, at most for `limit`. Whether all did.
     pub fn run(&self, stage: Stage, limit: Duration, progress: &mut Progress, name: &str) -> bool {
         self.run_until(stage, limit, progress, name, || false)
@@ -138,15 +154,14 @@ impl Shared {
         name: &str,
         over: impl Fn() -> bool,
     ) -> bool {
-        self.began.store(self.clock.now(), Ordering::Release);
-        self.stage.store(stage as u8, Ordering::Release);
+        self.begin(stage);
         let end = self.clock.now().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
         loop {
             progress.show(name, &self.counters);
-            if self.count(stage).load(Ordering::Acquire) >= self.workers {
+            if self.is_done(stage) {
                 return true;
             }
-            if over() || self.clock.now() >= end || self.broken.load(Ordering::Acquire) {
+            if over() || self.clock.now() >= end || self.is_broken() {
                 return false;
             }
             std::thread::sleep(LOOK_EVERY);

@@ -12,6 +12,7 @@ use crate::verify::{Event, Ledger, Room, Totals};
 use bytes::Bytes;
 use ringpost_proto::v1::{self, client_frame::Request, push::Item, record::Body, send, server_frame::Answer};
 use ringpost_proto::wire::{Encoding, decode_server};
+use serde::{Deserialize, Serialize};
 
 /// Request numbers: what an answer answers shows in the number.
 const HELLO: u64 = 1;
@@ -47,9 +48,21 @@ pub struct Connect<'a> {
     texts: Texts,
     sent_all: bool,
     /// From the start of the attempt to welcome.
+    connecting: Latencies,
+    to_sent: Latencies,
+    to_push: Latencies,
+}
+
+/// What is left of it when the run is over: sums.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Found {
     pub connecting: Latencies,
     pub to_sent: Latencies,
     pub to_push: Latencies,
+    pub totals: Totals,
+    /// Sessions that were up, and those of them that had answered a ping.
+    pub alive: u64,
+    pub ponged: u64,
 }
 
 impl<'a> Connect<'a> {
@@ -79,14 +92,15 @@ impl<'a> Connect<'a> {
         }
     }
 
-    pub fn totals(&self) -> Totals {
-        self.ledger.totals()
-    }
-
-    /// Sessions that are up now, and those of them that have answered a ping.
-    pub fn alive(&self) -> (u64, u64) {
-        let ponged = self.states.iter().filter(|&&s| s == State::Ponged).count() as u64;
-        (u64::from(self.up), ponged)
+    pub fn into_found(self) -> Found {
+        Found {
+            connecting: self.connecting,
+            to_sent: self.to_sent,
+            to_push: self.to_push,
+            totals: self.ledger.totals(),
+            alive: u64::from(self.up),
+            ponged: self.states.iter().filter(|&&s| s == State::Ponged).count() as u64,
+        }
     }
 
     fn set(&mut self, user: User, to: State) -> Option<State> {

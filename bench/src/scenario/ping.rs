@@ -12,6 +12,7 @@ use crate::text::mix;
 use bytes::Bytes;
 use ringpost_proto::v1::{self, client_frame::Request, server_frame::Answer};
 use ringpost_proto::wire::{Encoding, decode_server};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -58,8 +59,15 @@ pub struct Ping<'a> {
     drawn: u64,
     payload: Vec<u8>,
     /// Questions without an answer yet.
-    pub outstanding: u64,
+    outstanding: u64,
+    found: Found,
+}
+
+/// What is left of it when the run is over: sums.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Found {
     pub answered: u64,
+    pub unanswered: u64,
     pub wrong: u64,
     pub connecting: Latencies,
     pub round_trip: Latencies,
@@ -83,16 +91,17 @@ impl<'a> Ping<'a> {
             drawn,
             payload,
             outstanding: 0,
-            answered: 0,
-            wrong: 0,
-            connecting: Latencies::default(),
-            round_trip: Latencies::default(),
+            found: Found::default(),
         }
+    }
+
+    pub fn into_found(self) -> Found {
+        Found { unanswered: self.outstanding, ..self.found }
     }
 
     fn up(&mut self, links: &mut Links<'_>, user: User, now: u64) {
         if let Some(since) = links.established(user) {
-            self.connecting.record(since, now);
+            self.found.connecting.record(since, now);
         }
         Counters::raise(&self.shared.counters.established);
         if let Some(asker) = self.askers.get_mut(user as usize) {
@@ -120,12 +129,12 @@ impl<'a> Ping<'a> {
 
     fn answer(&mut self, links: &mut Links<'_>, user: User, now: u64) {
         let Some(scheduled) = self.askers.get_mut(user as usize).and_then(|asker| asker.asked.pop_front()) else {
-            self.wrong += 1;
+            self.found.wrong += 1;
             return;
         };
         self.outstanding -= 1;
-        self.answered += 1;
-        self.round_trip.record(scheduled, now);
+        self.found.answered += 1;
+        self.found.round_trip.record(scheduled, now);
         Counters::raise(&self.shared.counters.ponged);
         if self.settings.rate.is_none() && now < self.end {
             self.ask(links, user, self.shared.clock.now());
@@ -137,7 +146,7 @@ impl<'a> Ping<'a> {
         let mut answers = 0;
         if let Some(asker) = self.askers.get_mut(user as usize) {
             for &byte in payload {
-                self.wrong += u64::from(self.payload.get(asker.received) != Some(&byte));
+                self.found.wrong += u64::from(self.payload.get(asker.received) != Some(&byte));
                 asker.received += 1;
                 if asker.received >= self.payload.len() {
                     asker.received = 0;

@@ -47,8 +47,8 @@ pub struct Storm {
     /// Of `leavers`, those told to come back.
     returned: usize,
     /// When the return began, and when the last one had synced.
-    pub began: u64,
-    pub ended: u64,
+    began: u64,
+    ended: u64,
 }
 
 impl Storm {
@@ -74,6 +74,11 @@ impl Storm {
         }
         let last_id = vec![u64::MAX; users as usize];
         Self { settings, rooms, reads, last_id, leavers, schedule: None, written: 0, returned: 0, began: 0, ended: 0 }
+    }
+
+    /// Seconds from the beginning of the return until the last one had synced.
+    pub fn took(&self) -> f64 {
+        self.ended.saturating_sub(self.began) as f64 / 1e9
     }
 
     fn away(&mut self, crowd: &mut Crowd<'_>, links: &mut Links<'_>, began: u64) -> (bool, u64) {

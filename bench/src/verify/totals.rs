@@ -54,7 +54,7 @@ impl Totals {
             (&mut self.redelivered, other.redelivered),
             (&mut self.foreign, other.foreign),
         ];
-        pairs.into_iter().for_each(|(sum, more)| *sum += more);
+        pairs.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
 
     /// Sentences about what broke the delivery contract; empty when it held.

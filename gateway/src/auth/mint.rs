@@ -1,10 +1,11 @@
 //! Signing tokens: for development, tests and load. Production tokens come from the operator's own issuer.
 
-use super::keys::Alg;
+use super::keys::{Alg, Bound};
 use super::{DEFAULT_TENANT, KeySet, dev};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use ringpost_proto::id::{NameError, UserKey, check_device, check_user};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
@@ -20,6 +21,29 @@ pub enum MintError {
     PrivateKey(&'static str),
     #[error("signing failed")]
     Signing,
+}
+
+/// An HS256 key of a key file without the file: whoever has it can sign.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SharedKey {
+    id: String,
+    secret: Vec<u8>,
+    bound: Bound,
+}
+
+impl SharedKey {
+    /// The key of `keys` with this id; with `None` the only one there is.
+    pub fn of(keys: &KeySet, id: Option<&str>) -> Result<Self, MintError> {
+        let (id, key) = keys.signing(id).ok_or(MintError::NoKey)?;
+        let secret = key.secret.clone().ok_or(MintError::NoKey)?;
+        Ok(Self { id: id.to_owned(), secret, bound: key.bound.clone() })
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedKey").field("id", &self.id).field("bound", &self.bound).finish_non_exhaustive()
+    }
 }
 
 /// Signs tokens with one key.
@@ -50,9 +74,12 @@ impl Minter {
 
     /// The HS256 key of `keys` with this id; with `None` the only one there is. Signs for the key's tenant, if it has one.
     pub fn from_keys(keys: &KeySet, id: Option<&str>, audience: &str) -> Result<Self, MintError> {
-        let (id, key) = keys.signing(id).ok_or(MintError::NoKey)?;
-        let secret = EncodingKey::from_secret(key.secret.as_deref().ok_or(MintError::NoKey)?);
-        let minter = Self::new(Alg::Hs256, id, secret, &key.bound.issuer, audience);
+        Self::from_shared(&SharedKey::of(keys, id)?, audience)
+    }
+
+    /// The same with the key by itself.
+    pub fn from_shared(key: &SharedKey, audience: &str) -> Result<Self, MintError> {
+        let minter = Self::new(Alg::Hs256, &key.id, EncodingKey::from_secret(&key.secret), &key.bound.issuer, audience);
         match &key.bound.tenant {
             Some(tenant) => minter.tenant(tenant),
             None => Ok(minter),

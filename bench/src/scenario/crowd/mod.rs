@@ -5,10 +5,12 @@
 //! sides were there from then on. Never does: deciding what is sent and who is away; that is its [`Lead`]. Never forgives:
 //! a push that comes twice on one connection is a duplicate even though the client drops it.
 
+mod found;
 mod groups;
 mod heard;
 mod scene;
 
+pub use found::Found;
 pub use scene::Scene;
 
 use crate::load::worker::User;
@@ -18,11 +20,12 @@ use crate::progress::Counters;
 use crate::report::Latencies;
 use crate::sent::SentLog;
 use crate::text::{Texts, mix};
-use crate::verify::{Ledger, Room, Totals};
+use crate::verify::{Ledger, Room};
 use crate::who::Names;
 use groups::Groups;
 use ringpost_proto::client::{ABNORMAL, Client, Event};
 use ringpost_proto::v1::{self, peer::Peer, send};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,7 +69,7 @@ struct Talker {
 }
 
 /// Latencies of one kind of conversation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Times {
     pub to_sent: Latencies,
     pub to_push: Latencies,
@@ -153,10 +156,6 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    pub fn totals(&self) -> Totals {
-        self.ledger.totals()
-    }
-
     pub fn users(&self) -> u32 {
         self.talkers.len() as u32
     }
@@ -172,7 +171,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// Users who are away or on their way back.
-    pub fn absent(&self) -> u64 {
+    fn absent(&self) -> u64 {
         self.talkers.iter().filter(|talker| talker.away || talker.back > 0).count() as u64
     }
 
@@ -221,11 +220,6 @@ impl<'a> Crowd<'a> {
             |founder, frame| links.send(founder, frame),
         );
         groups.is_done()
-    }
-
-    /// Groups that were not created, and members who have not heard of theirs.
-    pub fn ungrouped(&self) -> (u64, u64) {
-        self.groups.missing()
     }
 
     // ---- sending ----

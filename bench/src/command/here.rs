@@ -1,0 +1,105 @@
+//! The load threads of this process.
+//!
+//! Owns: the target's address, the plan, the users and who signs their tokens. Guarantees: what this machine's limits do not
+//! allow is refused before anything is opened. Never does: leading.
+
+use super::load::{Account, Load, Sessions, Speak};
+use super::run::{Common, Run, RunError};
+use crate::limits;
+use crate::load::links::{Dialect, LinkError, Target};
+use crate::load::{Clock, worker};
+use crate::plan::{Plan, Wanted, plan};
+use crate::share::Share;
+use crate::who::{Names, TokenError, Tokens};
+use ringpost_gateway::auth::SharedKey;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+/// See the module's page.
+pub struct Here {
+    /// Of each thread.
+    pub names: Vec<Names>,
+    pub plan: Plan,
+    address: SocketAddr,
+    host: String,
+    dialect: Dialect,
+    tokens: Option<Tokens>,
+}
+
+impl Here {
+    /// Resolves and plans.
+    pub fn prepare(
+        common: &Common,
+        sessions: &Sessions,
+        share: &Share,
+        seed: u64,
+        key: Option<&SharedKey>,
+    ) -> Result<Self, RunError> {
+        let (scheme, host) = common.url.split_once("://").ok_or_else(|| RunError::Url(common.url.clone()))?;
+        let host = host.trim_end_matches('/').to_owned();
+        let dialect = match (scheme, sessions.speak) {
+            ("ws", Speak::Sessions) => {
+                Dialect::WebSocket { path: "/v1/connect".to_owned(), subprotocol: Some("ringpost.v1") }
+            }
+            ("ws", Speak::Echo) => Dialect::WebSocket { path: "/v1/echo".to_owned(), subprotocol: None },
+            ("tcp", Speak::Echo) => Dialect::Raw,
+            _ => return Err(RunError::Url(common.url.clone())),
+        };
+        let resolved = host.to_socket_addrs().map(|mut all| all.next());
+        let address = match resolved {
+            Ok(Some(address)) => address,
+            Ok(None) => return Err(RunError::Url(common.url.clone())),
+            Err(error) => return Err(RunError::Resolve { url: common.url.clone(), error }),
+        };
+        let wanted = Wanted {
+            connections: u64::from(share.len()),
+            destination: address.ip(),
+            sources: common.source.clone(),
+            rings: common.rings,
+            unit: u64::from(sessions.unit),
+        };
+        limits::raise_descriptors();
+        let plan = plan(&wanted, &limits::read())?;
+        let tokens = match sessions.speak {
+            Speak::Sessions => Some(Tokens::new(key, Clock::start().unix_seconds())?),
+            Speak::Echo => None,
+        };
+        let names = Names::split(&common.prefix, share.users(), plan.rings as u32, sessions.unit, seed);
+        Ok(Self { names, plan, address, host, dialect, tokens })
+    }
+
+    /// Where the connections of a thread go.
+    pub fn target<'s>(&'s self, common: &Common, thread: u32, names: &'s Names) -> Target<'s> {
+        Target {
+            address: self.address,
+            host: self.host.clone(),
+            dialect: self.dialect.clone(),
+            sources: &self.plan.sources,
+            credentials: self.tokens.as_ref().map(|tokens| (tokens, names)),
+            slots: self.plan.slots,
+            patience: common.patience,
+            at_once: common.at_once.max(1),
+            worker: thread,
+        }
+    }
+
+    /// A token for this name; empty where none is needed.
+    pub fn token(&self, name: &str) -> Result<String, RunError> {
+        let token = self.tokens.as_ref().map(|tokens| tokens.token(name)).transpose();
+        Ok(token.map_err(TokenError::from)?.unwrap_or_default())
+    }
+
+    /// One thread, until the run finishes.
+    pub fn work<L: Load>(
+        &self,
+        run: &Run,
+        load: &L,
+        thread: u32,
+        names: &Names,
+    ) -> Result<Account<L::Found>, LinkError> {
+        let target = self.target(&run.common, thread, names);
+        let mut scene = load.scene(run, thread, names);
+        let users = names.len() as u32;
+        let connections = worker::run(&target, users, &run.shared, &mut scene)?;
+        Ok(Account { users, found: load.found(scene), connections, ..Account::default() })
+    }
+}
