@@ -130,7 +130,7 @@ impl Run {
             (getrandom::u64().unwrap_or_else(|_| std::process::id().into()), Share::whole(sessions.users));
         let key = common.key()?;
         let run = if common.workers.is_empty() {
-            let here = Here::prepare(&common, &sessions, &share, mix(seed), key.as_ref())?;
+            let here = Here::prepare(&common, &sessions, &share, own_seed(seed, &share), key.as_ref())?;
             if !common.quiet {
                 eprintln!("{}", here.plan);
             }
@@ -164,8 +164,8 @@ impl Run {
         };
         let sessions = load.sessions()?;
         let share = share_of(&sessions, part.index, part.of)?;
-        let own_seed = mix(part.seed) ^ u64::from(part.index);
-        let here = Here::prepare(&common, &sessions, &share, own_seed, part.key.as_ref())?;
+        let seed = own_seed(part.seed, &share);
+        let here = Here::prepare(&common, &sessions, &share, seed, part.key.as_ref())?;
         Ok(Self { shared: Shared::new(here.plan.rings), by: By::Here(Box::new(here)), common, share, seed: part.seed })
     }
 
@@ -184,7 +184,7 @@ impl Run {
 
     /// For what is drawn at random; of each process another.
     pub fn seed(&self) -> u64 {
-        mix(self.seed) ^ u64::from(self.share.index)
+        own_seed(self.seed, &self.share)
     }
 
     /// The texts of one thread, which no other thread of the run has.
@@ -210,7 +210,10 @@ impl Run {
                 let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, follow);
                 spawned
                     .map(|thread| threads.push(thread))
-                    .inspect_err(|_| self.shared.broken())
+                    .inspect_err(|_| {
+                        self.shared.broken();
+                        self.shared.begin(Stage::Finish);
+                    })
                     .map_err(LinkError::Ring)
             };
             match &self.by {
@@ -285,6 +288,11 @@ impl Run {
         let told = || Some(self.metrics().ok()??.sum(Series::RESIDENT) as u64);
         self.common.server_pid.map_or_else(told, limits::rss)
     }
+}
+
+/// The seed of one process of a run.
+fn own_seed(seed: u64, share: &Share) -> u64 {
+    mix(seed ^ u64::from(share.index) << 32)
 }
 
 /// What a thread of a run does; `None`: others have ended it.

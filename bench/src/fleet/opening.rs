@@ -21,7 +21,7 @@ pub fn ask(link: &mut Link, secret: &Secret) -> Result<(), FleetError> {
     match link.wait(MOST_HELLO, PATIENCE)? {
         Opening::Proof(proof) if secret.is_proof(&proof, Side::Worker, &ours, &theirs) => Ok(()),
         Opening::Proof(_) => Err(FleetError::Secret),
-        Opening::Refused(why) => Err(FleetError::Refused(why)),
+        Opening::Refused(why) => Err(FleetError::Refused(plain(&why, MOST_HELLO))),
         _ => Err(FleetError::Unexpected),
     }
 }
@@ -69,13 +69,17 @@ fn their_hello(word: Opening) -> Result<Challenge, FleetError> {
             Ok(challenge)
         }
         Opening::Hello { protocol, version, .. } => {
-            let version: String = version.chars().filter(|c| !c.is_control()).take(32).collect();
-            let (theirs, ours) = (say(&version, protocol), say(env!("CARGO_PKG_VERSION"), PROTOCOL));
+            let (theirs, ours) = (say(&plain(&version, 32), protocol), say(env!("CARGO_PKG_VERSION"), PROTOCOL));
             Err(FleetError::Version { theirs, ours })
         }
-        Opening::Refused(why) => Err(FleetError::Refused(why)),
+        Opening::Refused(why) => Err(FleetError::Refused(plain(&why, MOST_HELLO))),
         _ => Err(FleetError::Unexpected),
     }
+}
+
+/// What a stranger said, fit for a terminal.
+fn plain(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
 }
 
 #[cfg(test)]
