@@ -55,7 +55,7 @@ pub struct Slices {
     /// Nanoseconds; 0: nothing is kept.
     width: u64,
     slices: Vec<(Latencies, Latencies)>,
-    /// Stays in its process: it is as long as the run. Of each SENT when its message was scheduled, in milliseconds since the beginning, and how long it took, in microseconds.
+    /// Stays in its process, as it grows with the run. Of each SENT when its message was scheduled, in milliseconds since the beginning, and how long it took, in microseconds.
     #[serde(skip)]
     each: Vec<(u32, u32)>,
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// The longest latency that is told apart, in microseconds; longer ones count as this.
 const MOST_MICROS: u64 = 600_000_000;
+/// Latencies that are taken from another process: sums of them stay far below what a counter holds.
+const MOST_RECORDED: u64 = 1 << 48;
 /// Significant digits of those that are kept many times.
 const COARSE_DIGITS: u8 = 2;
 
@@ -26,7 +28,7 @@ pub type Name = Cow<'static, str>;
 
 /// Latencies in microseconds, 3 significant digits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(from = "Recorded", into = "Recorded")]
+#[serde(try_from = "Recorded", into = "Recorded")]
 pub struct Latencies(Histogram<u64>);
 
 /// Latencies as they go from process to process: each value that was recorded, and how often.
@@ -43,13 +45,19 @@ impl From<Latencies> for Recorded {
     }
 }
 
-impl From<Recorded> for Latencies {
-    fn from(recorded: Recorded) -> Self {
+impl TryFrom<Recorded> for Latencies {
+    type Error = &'static str;
+
+    fn try_from(recorded: Recorded) -> Result<Self, Self::Error> {
+        let all = recorded.counts.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
+        if all > MOST_RECORDED {
+            return Err("more latencies than a run has");
+        }
         let mut latencies = if recorded.is_coarse { Self::coarse() } else { Self::default() };
         for (value, count) in recorded.counts {
             latencies.0.saturating_record_n(value.clamp(1, MOST_MICROS), count);
         }
-        latencies
+        Ok(latencies)
     }
 }
 
@@ -346,8 +354,10 @@ mod tests {
                 latencies.percentiles().map(|p| (2 * p.count, p.p999_us))
             );
         }
-        let hostile = format!(r#"{{"is_coarse":false,"counts":[[0,1],[{0},{0}],[{0},{0}]]}}"#, u64::MAX);
-        assert!(serde_json::from_str::<Latencies>(&hostile).unwrap().percentiles().is_some());
+        let of = |count: u64| format!(r#"{{"is_coarse":false,"counts":[[0,1],[{},{count}]]}}"#, u64::MAX);
+        let odd: Latencies = serde_json::from_str(&of(5)).unwrap();
+        assert_eq!(odd.percentiles().map(|p| p.count), Some(6), "what is beyond the bounds counts as the bounds");
+        assert!(serde_json::from_str::<Latencies>(&of(u64::MAX)).is_err());
     }
 
     #[test]
