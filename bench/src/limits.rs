@@ -35,6 +35,19 @@ pub fn rss(pid: u32) -> Option<u64> {
     field(&format!("/proc/{pid}/status"), "VmRSS:").map(|kib| kib << 10)
 }
 
+/// Memory that the kernel has for itself, in bytes: its slabs, and what sockets of TCP hold, which is in pages of their own.
+pub fn kernel_memory() -> (u64, u64) {
+    let slab = field("/proc/meminfo", "Slab:").map_or(0, |kib| kib << 10);
+    let pages = std::fs::read_to_string("/proc/net/sockstat").map_or(0, |text| parse_tcp_pages(&text).unwrap_or(0));
+    (slab, pages * rustix::param::page_size() as u64)
+}
+
+/// `TCP: inuse 1 orphan 0 tw 0 alloc 1 mem 183`; sockets of IPv6 are in the same sum.
+fn parse_tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    line.split_once(" mem ")?.1.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// User and system time that a process has used since its start; `None` if there is no such process.
 pub fn cpu(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -90,7 +103,7 @@ fn number_list(path: &str) -> Vec<u64> {
     text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-fn field(path: &str, name: &str) -> Option<u64> {
+pub fn field(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
@@ -115,6 +128,13 @@ mod tests {
         assert_eq!(after.stolen_since(&before), Some(100.0 * 20.0 / 110.0));
         assert_eq!((after.stolen_since(&after), parse_processors("cpu  1 2 3\n")), (None, None));
         assert!(processors().is_some_and(|now| now.used > 0));
+    }
+
+    #[test]
+    fn pages_of_sockets_are_those_of_tcp() {
+        let text = "sockets: used 20\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 183\nUDP: inuse 0 mem 7\n";
+        assert_eq!((parse_tcp_pages(text), parse_tcp_pages("UDP: inuse 0 mem 7\n")), (Some(183), None));
+        assert!(kernel_memory().0 > 0);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! flood: the load tool of ringpost.
 //!
 //! Reads as its data flow: `command/` (arguments, stages, targets) -> `plan` (what the machine allows) -> `load/` (rings,
-//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `report`; `fleet/` is the same on several hosts.
+//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `timeline`, `report`; `fleet/` is the same on several
+//! hosts.
 
 use clap::Parser;
 use std::process::ExitCode;
 
 mod command;
+mod conditions;
 mod fleet;
 mod limits;
 mod load;
@@ -21,6 +23,7 @@ mod sent;
 mod series;
 mod share;
 mod text;
+mod timeline;
 mod upkeep;
 mod verify;
 mod who;

@@ -43,6 +43,12 @@ impl Metrics {
         self.samples(series).map(|(_, value)| value).sum()
     }
 
+    /// The value of a label of the first sample of a series.
+    pub fn label(&self, series: Series, label: &str) -> Option<&str> {
+        let (labels, _) = self.samples(series).next()?;
+        labels.split_once(&format!("{label}=\""))?.1.split_once('"').map(|(value, _)| value)
+    }
+
     /// What a histogram has counted, whose buckets are this series.
     pub fn buckets(&self, series: Series) -> Buckets {
         let mut buckets = Buckets::default();
@@ -131,6 +137,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE a_total counter\na_total{x=\"} 9\"} 2\na_total{x=\"b\"} 3.5\na_total_more 7\na 1\n";
         let metrics = Metrics(text.to_owned());
         let sum = |name, label| metrics.sum(Series { name, label });
+        assert_eq!(metrics.label(Series { name: "a_total", label: "" }, "x"), Some("} 9"));
         assert_eq!((sum("a_total", ""), sum("a_total", "x=\"b\""), sum("a", "")), (5.5, 3.5, 1.0));
     }
 

@@ -4,8 +4,8 @@
 //! Guarantees: a bounded number of slices; a latency belongs to the slice of its scheduled time, so that a stall shows when it
 //! began. Never does: reading a clock.
 
-use crate::limits::Processors;
 use crate::report::Latencies;
+use crate::timeline::Sample;
 use serde::{Deserialize, Serialize};
 
 /// Slices of a run at most; what is later counts for the last one.
@@ -14,33 +14,20 @@ pub const MOST_SLICES: usize = 256;
 const LEFT_ALONE_PERCENT: f64 = 2.0;
 const MIB: f64 = 1_048_576.0;
 
-/// What the gateway said of itself at one moment, and what this machine had been given until then.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sample {
-    /// Since the load began.
-    pub seconds: f64,
-    pub rss_mib: f64,
-    /// The trees on disk, and the log that they do not hold; where it was told.
-    pub store_mib: Option<f64>,
-    pub processors: Option<Processors>,
-}
-
-impl Sample {
-    /// From bytes.
-    pub fn new(seconds: f64, rss: u64, store: Option<f64>, processors: Option<Processors>) -> Self {
-        Self { seconds, rss_mib: rss as f64 / MIB, store_mib: store.map(|bytes| bytes / MIB), processors }
-    }
-}
-
 /// One slice of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// The end of the slice, since the load began.
     pub seconds: f64,
+    /// The same since the first sample of the timeline; absent in old reports.
+    pub run_seconds: Option<f64>,
     pub sent: u64,
+    pub sent_p50_us: Option<u64>,
     pub sent_p99_us: Option<u64>,
+    pub sent_p999_us: Option<u64>,
     pub push_p50_us: Option<u64>,
     pub push_p99_us: Option<u64>,
+    pub push_p999_us: Option<u64>,
     pub push_max_us: Option<u64>,
     pub rss_mib: Option<f64>,
     pub store_mib: Option<f64>,
@@ -114,12 +101,13 @@ impl Slices {
     }
 }
 
-/// The slices of all workers, each with the last sample that was taken in it. Empty where none was begun.
-pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample]) -> Vec<Point> {
+/// The slices of all workers, each with the last sample that was taken in it. Empty where none was begun. `run_began`:
+/// nanoseconds.
+pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample], run_began: u64) -> Vec<Point> {
     let mut sums: Vec<(Latencies, Latencies)> = Vec::new();
-    let mut width = 0.0;
+    let (mut began, mut width) = (0, 0);
     for worker in workers.filter(|worker| worker.width > 0) {
-        width = worker.width as f64 / 1e9;
+        (began, width) = (worker.began, worker.width);
         for (index, (sent, push)) in worker.slices.iter().enumerate() {
             if index >= sums.len() {
                 sums.push((Latencies::coarse(), Latencies::coarse()));
@@ -133,19 +121,23 @@ pub fn points<'a>(workers: impl Iterator<Item = &'a Slices>, samples: &[Sample])
     let mut before = samples.first();
     let point = |(index, (sent, push)): (usize, &(Latencies, Latencies))| {
         let (sent, push) = (sent.percentiles(), push.percentiles());
-        let (start, end) = (index as f64 * width, (index + 1) as f64 * width);
-        let sample = samples.iter().rfind(|sample| (start..end).contains(&sample.seconds));
+        let start = began + index as u64 * width;
+        let sample = samples.iter().rfind(|sample| (start..start + width).contains(&sample.at));
         let stolen = sample.zip(before).and_then(|(now, then)| now.processors?.stolen_since(&then.processors?));
         before = sample.or(before);
         Point {
-            seconds: end,
+            seconds: (start + width - began) as f64 / 1e9,
+            run_seconds: Some((start + width).saturating_sub(run_began) as f64 / 1e9),
             sent: sent.map_or(0, |p| p.count),
+            sent_p50_us: sent.map(|p| p.p50_us),
             sent_p99_us: sent.map(|p| p.p99_us),
+            sent_p999_us: sent.map(|p| p.p999_us),
             push_p50_us: push.map(|p| p.p50_us),
             push_p99_us: push.map(|p| p.p99_us),
+            push_p999_us: push.map(|p| p.p999_us),
             push_max_us: push.map(|p| p.max_us),
-            rss_mib: sample.map(|sample| sample.rss_mib),
-            store_mib: sample.and_then(|sample| sample.store_mib),
+            rss_mib: sample.and_then(|sample| sample.server_rss).map(|bytes| bytes as f64 / MIB),
+            store_mib: sample.and_then(|sample| sample.store).map(|bytes| bytes / MIB),
             stolen_percent: stolen,
         }
     };
@@ -168,6 +160,7 @@ pub fn left_alone<'a>(workers: impl Iterator<Item = &'a Slices>, points: &[Point
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Processors;
 
     const SECOND: u64 = 1_000_000_000;
     const MS: u64 = 1_000_000;
@@ -182,15 +175,22 @@ mod tests {
             worker.sent(10 * SECOND, 10 * SECOND + MS);
             worker.push(12 * SECOND - 1, 15 * SECOND);
         }
-        let at = |used, stolen| Some(Processors { used, stolen });
+        let sample = |ms, mib: u64, store, used, stolen| Sample {
+            at: 10 * SECOND + ms * MS,
+            server_rss: Some(mib << 20),
+            store,
+            processors: Some(Processors { used, stolen }),
+            ..Sample::default()
+        };
         let samples = [
-            Sample::new(0.1, 1 << 20, None, at(100, 20)),
-            Sample::new(0.9, 1 << 20, None, at(200, 20)),
-            Sample::new(1.5, 3 << 20, Some(1_048_576.0), at(275, 45)),
+            sample(100, 1, None, 100, 20),
+            sample(900, 1, None, 200, 20),
+            sample(1_500, 3, Some(1_048_576.0), 275, 45),
         ];
         assert_eq!(workers[0].each().collect::<Vec<_>>(), [(10 * SECOND, MS)]);
-        let points = points(workers.iter(), &samples);
+        let points = points(workers.iter(), &samples, 2 * SECOND);
         assert_eq!(points.iter().map(|p| (p.seconds, p.sent)).collect::<Vec<_>>(), [(1.0, 2), (2.0, 0)]);
+        assert_eq!(points[1].run_seconds, Some(10.0), "the load began 8 s after the run");
         assert!(points[0].sent_p99_us.unwrap().abs_diff(1_000) <= 10 && points[0].push_p99_us.is_none());
         assert!(points[1].push_p99_us.unwrap() >= 2_900_000);
         assert_eq!((points[0].stolen_percent, points[1].stolen_percent), (Some(0.0), Some(25.0)));
@@ -208,7 +208,7 @@ mod tests {
         let mut slices = Slices::default();
         slices.begin(0, 1);
         slices.sent(u64::MAX / 2, u64::MAX / 2);
-        assert_eq!(points(std::iter::once(&slices), &[]).len(), MOST_SLICES);
-        assert_eq!(points(std::iter::once(&Slices::default()), &[]), []);
+        assert_eq!(points(std::iter::once(&slices), &[], 0).len(), MOST_SLICES);
+        assert_eq!(points(std::iter::once(&Slices::default()), &[], 0), []);
     }
 }

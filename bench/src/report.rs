@@ -3,8 +3,10 @@
 //! Owns: the form of a report, as a table for people and as JSON for programs. Guarantees: local failures are never counted
 //! as the server's. Never does: deciding what a target is; the commands add what they missed.
 
+use crate::conditions::Conditions;
 use crate::metrics::Bounds;
 use crate::over_time::Point;
+use crate::timeline::Entry;
 use crate::verify::Totals;
 use comfy_table::{Table, presets};
 use hdrhistogram::Histogram;
@@ -174,6 +176,9 @@ pub struct Figure {
 pub struct Report {
     pub command: Name,
     pub url: String,
+    /// What the run ran under; absent in old reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     pub connections: Connections,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Totals>,
@@ -188,6 +193,9 @@ pub struct Report {
     pub beside: Option<Totals>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over_time: Vec<Point>,
+    /// The whole run, from before its first connection to its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Entry>,
     /// The targets that were missed, one sentence each; empty is success.
     pub missed: Vec<String>,
 }

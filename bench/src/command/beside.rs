@@ -103,7 +103,7 @@ fn add(accounts: Accounts<Found>, report: &mut Report) {
 }
 
 fn write(run: &Run, load: &Writing<'_>, others: &Others<'_>) -> Result<Accounts<Found>, RunError> {
-    run.go(load, |shared, progress| {
+    run.go_unwatched(load, |shared, progress| {
         shared.run(Stage::Connect, PATIENCE, progress, "connect");
         others.loading.store(true, Ordering::Release);
         shared.run_until(Stage::Load, Duration::MAX, progress, "beside", || others.over.load(Ordering::Acquire));

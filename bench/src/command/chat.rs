@@ -28,6 +28,9 @@ const EXAMPLES: &str = "Examples:
   flood chat --users 2000 --bytes 32000 --rate 100000 --unanswered 256 --messages 30000 --duration 1h --prefix fill
   flood chat --users 2000 --rate 20000 --duration 30s --server-pid 4711 --admin 127.0.0.1:7601";
 
+/// What the load itself is called.
+const LOAD: &str = "chat";
+
 /// Users write to each other on a fixed schedule that no answer and no stall moves: in random pairs and, if asked for, in
 /// random groups, while some of them leave and come back. Every message is verified at every receiver, and latencies count
 /// from the scheduled time, where both sides are there from then on. With --admin also tells what a message took inside the
@@ -147,7 +150,7 @@ impl Chat {
         let file_error = |error| RunError::File { path: self.sent.clone().unwrap_or_default(), error };
         let sent_file = self.sent.as_deref().map(SentFile::create).transpose().map_err(file_error)?;
         let (groups, offline) = self.shares();
-        let (mut load, mut samples, mut looks, mut settled) = (Vec::new(), Vec::new(), Vec::new(), true);
+        let (mut load, mut looks, mut settled) = (Vec::new(), Vec::new(), true);
         run.shared.counters.wanted.store(self.messages.unwrap_or(0), Ordering::Relaxed);
         let chatting = self.load(sent_file.as_ref());
         let accounts = run.go(&chatting, |shared, progress| {
@@ -157,9 +160,7 @@ impl Chat {
             }
             upkeep_watch::watch(run, &mut looks, || {
                 load.push(Moment::of(run));
-                memory::watch(run, memory::interval(self.duration), &mut samples, || {
-                    shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "chat");
-                });
+                shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, LOAD);
                 load.push(Moment::of(run));
                 if offline > 0.0 {
                     shared.run(Stage::Return, self.settle, progress, "return");
@@ -176,10 +177,12 @@ impl Chat {
         if let [before, after] = load.as_slice() {
             after.figures(before, &mut report);
         }
-        memory::figures(&samples, &mut report);
+        let timeline = run.timeline();
+        let samples = timeline.of(LOAD);
+        memory::figures(samples, &mut report);
         upkeep::figures(found.slices.each(), &looks, &mut report);
         let slices = || std::iter::once(&found.slices);
-        report.over_time = over_time::points(slices(), &samples);
+        report.over_time = over_time::points(slices(), samples, timeline.began());
         let (sent, push) = over_time::left_alone(slices(), &report.over_time);
         report.latency("send_to_sent_left_alone", &sent);
         report.latency("send_to_push_left_alone", &push);

@@ -1,55 +1,43 @@
 //! Whether the gateway's memory grows under load.
 //!
-//! Owns: samples of its resident memory, of its store and of the processors, about two hundred over a run and at most one a second. Never does:
-//! judging; a slope is a figure, and what it may be an aim.
+//! Owns: what the samples of a load say of its resident memory and of its store. Never does: sampling; judging: a slope is a
+//! figure, and what it may be an aim.
 
-use super::meanwhile::meanwhile;
-use super::run::Run;
-use crate::over_time::Sample;
 use crate::report::Report;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use crate::timeline::Sample;
+use std::time::Duration;
 
 const OFTEN: Duration = Duration::from_secs(1);
-const SAMPLES: u32 = 200;
+const SLICES: u32 = 200;
 /// The end of a long run that has a slope of its own, in seconds.
 const END: f64 = 600.0;
 
-/// How often a run of this duration is sampled.
+/// How wide the slices of a run of this duration are: a sample falls into each.
 pub fn interval(duration: Duration) -> Duration {
-    OFTEN.max(duration / SAMPLES)
-}
-
-/// Runs `load` and samples meanwhile. Nothing where neither --server-pid nor --admin tells the memory.
-pub fn watch<T>(run: &Run, every: Duration, samples: &mut Vec<Sample>, load: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let look = || {
-        // One that did not answer once may answer the next time.
-        if let Some((rss, store)) = run.server_memory() {
-            run.shared.counters.server_rss.store(rss, Ordering::Relaxed);
-            samples.push(Sample::new(start.elapsed().as_secs_f64(), rss, store, run.processors()));
-        }
-    };
-    meanwhile(every, look, load)
+    OFTEN.max(duration / SLICES)
 }
 
 /// Enters what was sampled: memory before and after, and how fast it grew in the second half, when buffers, caches and
 /// tables have their size, and in the last ten minutes of a run that is longer.
 pub fn figures(samples: &[Sample], report: &mut Report) {
-    let (first, last) = (samples.first(), samples.last());
-    report.figure_if_known("server_rss_first", first.map(|sample| sample.rss_mib), "MiB");
-    report.figure_if_known("server_rss_last", last.map(|sample| sample.rss_mib), "MiB");
-    let end = last.map_or(0.0, |sample| sample.seconds);
+    let began = samples.first().map_or(0, |first| first.at);
+    let mib = |bytes: f64| bytes / 1_048_576.0;
+    let rss = |sample: &Sample| Some(((sample.at - began) as f64 / 1e9, mib(sample.server_rss? as f64)));
+    // One that was not told once may be told the next time.
+    let memory: Vec<(f64, f64)> = samples.iter().filter_map(rss).collect();
+    report.figure_if_known("server_rss_first", memory.first().map(|&(_, rss)| rss), "MiB");
+    report.figure_if_known("server_rss_last", memory.last().map(|&(_, rss)| rss), "MiB");
+    let end = memory.last().map_or(0.0, |&(seconds, _)| seconds);
     let per_minute = |from: f64| {
-        let late = samples.iter().filter(|sample| sample.seconds >= from);
-        slope(&late.map(|sample| (sample.seconds, sample.rss_mib)).collect::<Vec<_>>()).map(|slope| slope * 60.0)
+        let late: Vec<_> = memory.iter().copied().filter(|&(seconds, _)| seconds >= from).collect();
+        slope(&late).map(|slope| slope * 60.0)
     };
     report.figure_if_known("server_rss_slope", per_minute(end / 2.0), "MiB/min");
     if end > END {
         report.figure_if_known("server_rss_slope_last_10_minutes", per_minute(end - END), "MiB/min");
     }
-    report.figure_if_known("store_on_disk_first", first.and_then(|sample| sample.store_mib), "MiB");
-    report.figure_if_known("store_on_disk_last", last.and_then(|sample| sample.store_mib), "MiB");
+    report.figure_if_known("store_on_disk_first", samples.iter().find_map(|sample| sample.store).map(mib), "MiB");
+    report.figure_if_known("store_on_disk_last", samples.iter().rev().find_map(|sample| sample.store).map(mib), "MiB");
 }
 
 /// The line through points (x, y) with the least squares; `None` where there are not three or all at one x.
@@ -67,8 +55,11 @@ mod tests {
     use super::*;
 
     fn of(samples: impl Iterator<Item = (u32, f64)>) -> Vec<(String, f64)> {
-        let sample =
-            |(seconds, rss_mib)| Sample { seconds: f64::from(seconds), rss_mib, store_mib: None, processors: None };
+        let sample = |(seconds, rss_mib): (u32, f64)| Sample {
+            at: u64::from(seconds) * 1_000_000_000,
+            server_rss: Some((rss_mib * 1_048_576.0) as u64),
+            ..Sample::default()
+        };
         let mut report = Report::default();
         figures(&samples.map(sample).collect::<Vec<_>>(), &mut report);
         report.figures.iter().map(|figure| (figure.name.to_string(), figure.value)).collect()
@@ -101,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_is_sampled_two_hundred_times_and_a_short_one_each_second() {
+    fn a_long_run_has_two_hundred_slices_and_a_short_one_one_a_second() {
         assert_eq!(interval(Duration::from_secs(1_800)), Duration::from_secs(9));
         assert_eq!(interval(Duration::from_secs(30)), OFTEN);
     }

@@ -19,6 +19,7 @@ mod slow;
 mod slow_watch;
 mod storm;
 mod upkeep_watch;
+mod watch;
 mod worker;
 mod workers;
 

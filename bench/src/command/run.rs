@@ -2,7 +2,9 @@
 
 use super::here::Here;
 use super::load::{Account, Accounts, Load};
+use super::watch::watch;
 use super::workers::{engage, follow, share_of};
+use crate::conditions::Conditions;
 use crate::fleet::FleetError;
 use crate::fleet::member::Member;
 use crate::fleet::words::Part;
@@ -16,6 +18,7 @@ use crate::report::Report;
 use crate::series::Series;
 use crate::share::Share;
 use crate::text::{Texts, mix};
+use crate::timeline::Timeline;
 use crate::who::{Names, TokenError};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -112,6 +115,9 @@ pub struct Run {
     /// Tells this run's texts from others'.
     seed: u64,
     by: By,
+    conditions: Conditions,
+    /// Of what has run.
+    timeline: Mutex<Timeline>,
 }
 
 /// Who makes the load.
@@ -129,26 +135,26 @@ impl Run {
         let (seed, share) =
             (getrandom::u64().unwrap_or_else(|_| std::process::id().into()), Share::whole(sessions.users));
         let key = common.key()?;
-        let run = if common.workers.is_empty() {
+        let mut run = if common.workers.is_empty() {
             let here = Here::prepare(&common, &sessions, &share, own_seed(seed, &share), key.as_ref())?;
             if !common.quiet {
                 eprintln!("{}", here.plan);
             }
-            Self { shared: Shared::new(here.plan.rings), by: By::Here(Box::new(here)), common, share, seed }
+            Self::of(Shared::new(here.plan.rings), By::Here(Box::new(here)), common, share, seed)
         } else {
             let members = engage(&common, &sessions, seed, key)?;
-            Self {
-                shared: Shared::new(members.len() as u64),
-                by: By::Workers(Mutex::new(members)),
-                common,
-                share,
-                seed,
-            }
+            Self::of(Shared::new(members.len() as u64), By::Workers(Mutex::new(members)), common, share, seed)
         };
         // What a run relies on is there before it begins: an address that nobody answers, or another gateway's page, would only
         // show at its end, or as figures of 0.
-        run.metrics()?;
+        let page = run.metrics()?;
+        let Common { server_pid, admin, .. } = run.common;
+        run.conditions = Conditions::gather(&run.shared.clock, server_pid, admin, page.as_ref());
         Ok(run)
+    }
+
+    fn of(shared: Shared, by: By, common: Common, share: Share, seed: u64) -> Self {
+        Self { common, shared, share, seed, by, conditions: Conditions::default(), timeline: Mutex::default() }
     }
 
     /// A worker's part of a run that was prepared elsewhere: from these source addresses, and without a word of its own.
@@ -166,7 +172,7 @@ impl Run {
         let share = share_of(&sessions, part.index, part.of)?;
         let seed = own_seed(part.seed, &share);
         let here = Here::prepare(&common, &sessions, &share, seed, part.key.as_ref())?;
-        Ok(Self { shared: Shared::new(here.plan.rings), by: By::Here(Box::new(here)), common, share, seed: part.seed })
+        Ok(Self::of(Shared::new(here.plan.rings), By::Here(Box::new(here)), common, share, part.seed))
     }
 
     /// The threads of this process; `None`: workers do it.
@@ -192,13 +198,36 @@ impl Run {
         Texts::new(self.seed, self.share.index * MOST_RINGS as u32 + thread, bytes)
     }
 
-    /// A report of `command` with nothing in it.
+    /// A report of `command` with what it ran under, its timeline, and nothing else in it.
     pub fn report(&self, command: &'static str) -> Report {
-        Report { command: command.into(), url: self.common.url.clone(), ..Report::default() }
+        Report {
+            command: command.into(),
+            url: self.common.url.clone(),
+            conditions: Some(self.conditions.clone()),
+            timeline: self.timeline().entries(),
+            ..Report::default()
+        }
     }
 
-    /// Starts the load threads, or the workers, lets `lead` lead them through the stages, and collects what they found.
+    /// What was sampled of what has run.
+    pub fn timeline(&self) -> Timeline {
+        self.timeline.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts the load threads, or the workers, lets `lead` lead them through the stages, and collects what they found. Samples
+    /// from before the first connection to the end.
     pub fn go<'s, L: Load>(
+        &'s self,
+        load: &'s L,
+        lead: impl FnOnce(&Shared, &mut Progress),
+    ) -> Result<Accounts<L::Found>, RunError> {
+        let (timeline, result) = watch(self, || self.go_unwatched(load, lead));
+        *self.timeline.lock().unwrap_or_else(PoisonError::into_inner) = timeline;
+        result
+    }
+
+    /// The same without a timeline.
+    pub fn go_unwatched<'s, L: Load>(
         &'s self,
         load: &'s L,
         lead: impl FnOnce(&Shared, &mut Progress),
@@ -256,11 +285,15 @@ impl Run {
     pub fn cpu(&self) -> Cpu {
         let told = || Some(Duration::from_secs_f64(self.metrics().ok()??.sum(Series::CPU).max(0.0)));
         let server = self.common.server_pid.map_or_else(told, limits::cpu);
-        let own = match self.by {
+        Cpu { server, own: self.own_cpu(), all: self.processors() }
+    }
+
+    /// Processor time of those who make the load so far.
+    pub fn own_cpu(&self) -> Duration {
+        match self.by {
             By::Here(_) => limits::cpu(std::process::id()).unwrap_or_default(),
             By::Workers(_) => Duration::from_micros(self.shared.counters.worker_micros.load(Ordering::Relaxed)),
-        };
-        Cpu { server, own, all: self.processors() }
+        }
     }
 
     /// What the machine that makes the load was given so far; `None` where that is not this one, or nobody tells it.
@@ -274,13 +307,16 @@ impl Run {
         Metrics::read(admin).map(Some).map_err(|error| RunError::Admin { admin, error })
     }
 
-    /// Resident memory of the gateway, and of its store the trees on disk and the log that they do not hold, in bytes; `None`
-    /// where nobody tells it.
-    pub fn server_memory(&self) -> Option<(u64, Option<f64>)> {
-        let metrics = self.metrics().ok().flatten();
-        let store = metrics.as_ref().map(|page| page.sum(Series::TREE_BYTES) + page.sum(Series::UNCOVERED_BYTES));
-        let told = || Some(metrics?.sum(Series::RESIDENT) as u64);
-        self.common.server_pid.map_or_else(told, limits::rss).map(|rss| (rss, store))
+    /// What the gateway is like now, as far as somebody tells it.
+    pub fn server(&self) -> Server {
+        let page = self.metrics().ok().flatten();
+        let told = |series| page.as_ref().map(|page| page.sum(series).max(0.0));
+        let pid = self.common.server_pid;
+        Server {
+            cpu: pid.map_or_else(|| told(Series::CPU).map(Duration::from_secs_f64), limits::cpu),
+            rss: pid.map_or_else(|| told(Series::RESIDENT).map(|bytes| bytes as u64), limits::rss),
+            store: page.as_ref().map(|page| page.sum(Series::TREE_BYTES) + page.sum(Series::UNCOVERED_BYTES)),
+        }
     }
 
     /// Resident memory of the gateway in bytes; `None` where neither --server-pid nor --admin tells it.
@@ -297,6 +333,17 @@ fn own_seed(seed: u64, share: &Share) -> u64 {
 
 /// What a thread of a run does; `None`: others have ended it.
 type Work<'s, F> = Box<dyn FnOnce() -> Result<Option<Account<F>>, RunError> + Send + 's>;
+
+/// The gateway at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// Processor time so far.
+    pub cpu: Option<Duration>,
+    /// Resident memory in bytes.
+    pub rss: Option<u64>,
+    /// Of its store the trees on disk and the log that they do not hold, in bytes.
+    pub store: Option<f64>,
+}
 
 /// The unit of `stolen_cpu`.
 pub const STOLEN: &str = "% of the processor time wanted on this machine went to others on its host";

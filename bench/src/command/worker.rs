@@ -184,7 +184,7 @@ impl Job<'_> {
             return Err(FleetError::Unexpected.into());
         };
         let (before, mut obeyed) = (run.cpu(), Ok(()));
-        let accounts = run.go(load, |shared, _| obeyed = obey(&mut self.link, shared, first));
+        let accounts = run.go_unwatched(load, |shared, _| obeyed = obey(&mut self.link, shared, first));
         obeyed?;
         match accounts {
             Ok(Accounts(accounts)) => {

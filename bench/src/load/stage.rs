@@ -7,6 +7,7 @@ use super::Clock;
 use crate::progress::{Counters, Progress};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often the main thread looks.
@@ -57,6 +58,8 @@ pub struct Shared {
     pub clock: Clock,
     pub counters: Counters,
     stage: AtomicU8,
+    /// What the command calls the present stage.
+    name: Mutex<&'static str>,
     /// When the present stage began, nanoseconds.
     began: AtomicU64,
     /// Per stage: workers that have done it.
@@ -74,6 +77,7 @@ impl Shared {
             clock: Clock::start(),
             counters: Counters::default(),
             stage: AtomicU8::new(Stage::Connect as u8),
+            name: Mutex::new("start"),
             began: AtomicU64::new(0),
             done: Default::default(),
             workers,
@@ -86,6 +90,11 @@ impl Shared {
     pub fn stage(&self) -> (Stage, u64) {
         let stage = STAGES.get(usize::from(self.stage.load(Ordering::Acquire))).copied().unwrap_or(Stage::Finish);
         (stage, self.began.load(Ordering::Acquire))
+    }
+
+    /// What the command calls the present stage; `start` before the first.
+    pub fn name(&self) -> &'static str {
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn workers(&self) -> u64 {
@@ -141,7 +150,7 @@ impl Shared {
     }
 
     /// Begins `stage` and waits until all workers have done it, at most for `limit`. Whether all did.
-    pub fn run(&self, stage: Stage, limit: Duration, progress: &mut Progress, name: &str) -> bool {
+    pub fn run(&self, stage: Stage, limit: Duration, progress: &mut Progress, name: &'static str) -> bool {
         self.run_until(stage, limit, progress, name, || false)
     }
 
@@ -151,9 +160,10 @@ impl Shared {
         stage: Stage,
         limit: Duration,
         progress: &mut Progress,
-        name: &str,
+        name: &'static str,
         over: impl Fn() -> bool,
     ) -> bool {
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
         self.begin(stage);
         let end = self.clock.now().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
         loop {

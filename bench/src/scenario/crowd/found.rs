@@ -107,7 +107,7 @@ mod tests {
         assert_eq!((sum.totals.sent, sum.shed, sum.absent, sum.errors["Forbidden"], sum.took), (14, 4, 2, 6, 3.0));
         let push = sum.direct.to_push.percentiles().unwrap();
         assert_eq!((push.count, push.p50_us, push.max_us), (2, 100, 900));
-        let points = crate::over_time::points(std::iter::once(&sum.slices), &[]);
+        let points = crate::over_time::points(std::iter::once(&sum.slices), &[], 0);
         assert_eq!(points.iter().map(|point| point.sent).collect::<Vec<_>>(), [2]);
     }
 }
