@@ -1,19 +1,22 @@
 //! flood: the load tool of ringpost.
 //!
 //! Reads as its data flow: `command/` (arguments, stages, targets) -> `plan` (what the machine allows) -> `load/` (rings,
-//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `timeline`, `report`; `fleet/` is the same on several
-//! hosts.
+//! sockets, WebSocket) <-> `scenario/` (what is said) -> `verify`, `timeline`, `report` -> `page/`, `compare`; `fleet/` is
+//! the same on several hosts.
 
 use clap::Parser;
 use std::process::ExitCode;
 
 mod command;
+mod compare;
 mod conditions;
 mod fleet;
 mod limits;
 mod load;
 mod metrics;
+mod number;
 mod over_time;
+mod page;
 mod plan;
 mod progress;
 mod report;

@@ -229,3 +229,48 @@ fn slow_readers_are_closed_and_have_everything_once_they_return() {
     }
     server.stop();
 }
+
+#[test]
+fn a_report_tells_what_it_ran_under_and_the_whole_run_and_becomes_a_page_and_a_comparison() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let (url, admin) = (format!("ws://{}", server.ready().listen), server.ready().admin);
+    let (status, report) = flood(&dir, &url, &format!("chat --users 20 --rate 100 --duration 3s --admin {admin}"));
+    assert_eq!(status, 0, "{report}");
+    let conditions = &report["conditions"];
+    assert!(conditions["flood"]["command_line"].as_str().unwrap().contains(" chat --users 20 --rate 100 "), "{report}");
+    // The gateway is in this process.
+    let own = std::env::args().next().unwrap();
+    assert!(conditions["gateway"]["command_line"].as_str().unwrap().starts_with(&own), "{conditions}");
+    assert!(
+        conditions["gateway"]["version"].is_string() && conditions["machine"]["kernel"].is_string(),
+        "{conditions}"
+    );
+    let timeline = report["timeline"].as_array().unwrap();
+    let mut stages: Vec<&str> = timeline.iter().map(|entry| entry["stage"].as_str().unwrap()).collect();
+    assert_eq!((stages[0], timeline[0]["established"].as_u64()), ("start", Some(0)), "before the first connection");
+    stages.dedup();
+    assert!(stages.contains(&"chat") && stages.last() == Some(&"finish"), "{stages:?}");
+    let chat: Vec<&Value> = timeline.iter().filter(|entry| entry["stage"] == "chat").collect();
+    assert!((3..=5).contains(&chat.len()), "about one a second: {timeline:?}");
+    assert!(chat.iter().all(|entry| entry["established"] == 20 && entry["server_rss_mib"].is_f64()), "{timeline:?}");
+
+    let (json, page) = (dir.path("report.json"), dir.path("page.html"));
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_flood")).args(arguments).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(run(&["report", &json, "--out", &page]).0, 0);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<b>From send to push</b>"));
+    let (status, said) = run(&["compare", &json, &json, "--fail-above", "0%"]);
+    assert!(status == 0 && !said.contains("DIFFERS") && said.ends_with("ok\n"), "{said}");
+    let mut slower = report.clone();
+    let p50 = slower["latencies"]["send_to_push"]["p50_us"].as_u64().unwrap();
+    slower["latencies"]["send_to_push"]["p50_us"] = (3 * p50).into();
+    let after = dir.path("after.json");
+    std::fs::write(&after, slower.to_string()).unwrap();
+    let (status, said) = run(&["compare", &json, &after, "--fail-above", "100%"]);
+    assert!(status == 1 && said.contains("WORSE: send to push p50 went from "), "{said}");
+    assert_eq!(said.matches("WORSE").count(), 1, "{said}");
+    server.stop();
+}

@@ -4,6 +4,7 @@ mod aims;
 mod backlog;
 mod beside;
 mod chat;
+mod compare;
 mod connect;
 mod fanout;
 mod here;
@@ -13,6 +14,7 @@ mod measuring;
 mod memory;
 mod messages;
 mod ping;
+mod report;
 mod run;
 mod search;
 mod slow;
@@ -48,6 +50,8 @@ enum Command {
     Fanout(fanout::Fanout),
     Slow(slow::Slow),
     Worker(worker::Worker),
+    Report(report::Page),
+    Compare(compare::Compare),
 }
 
 impl Cli {
@@ -63,6 +67,8 @@ impl Cli {
             Command::Fanout(command) => command.run(),
             Command::Slow(command) => command.run(),
             Command::Worker(command) => command.run(),
+            Command::Report(command) => command.run(),
+            Command::Compare(command) => command.run(),
         }
     }
 }

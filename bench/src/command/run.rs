@@ -4,6 +4,7 @@ use super::here::Here;
 use super::load::{Account, Accounts, Load};
 use super::watch::watch;
 use super::workers::{engage, follow, share_of};
+use crate::compare::NotComparable;
 use crate::conditions::Conditions;
 use crate::fleet::FleetError;
 use crate::fleet::member::Member;
@@ -100,6 +101,8 @@ pub enum RunError {
     Coordinator(#[from] FleetError),
     #[error("worker {worker}: {error}")]
     Worker { worker: String, error: FleetError },
+    #[error("{0}")]
+    Compare(#[from] NotComparable),
     #[error("{0}")]
     Usage(String),
     #[error("a load thread ended early")]
