@@ -6,8 +6,11 @@ mod support;
 
 use ringpost_gateway::config::Config;
 use ringpost_gateway::server::Server;
+use ringpost_gateway::shard::stats::Stat;
 use serde_json::Value;
 use std::collections::HashSet;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::{Dir, figure, flood};
 
 fn gateway(dir: &Dir) -> Server {
@@ -38,6 +41,30 @@ fn sessions_are_held_all_answer_a_ping_and_pairs_exchange_messages() {
     assert_eq!(report["connections"]["established"], 300);
     assert_eq!(figure(&report, "answered_ping"), 300.0);
     assert_eq!((&report["messages"]["acknowledged"], &report["messages"]["delivered"]), (&100.into(), &100.into()));
+    server.stop();
+}
+
+#[test]
+fn sessions_are_held_until_standard_input_ends() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let mut run = Command::new(env!("CARGO_BIN_EXE_flood"))
+        .args(["connect", "--quiet", "--connections", "20", "--hold", "10m", "--hold-until-eof", "--ping-all"])
+        .args(["--url", &format!("ws://{}", server.ready().listen)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let open = || server.stats().value(Stat::ConnOpen);
+    let began = Instant::now();
+    while open() < 20 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{} sessions", open());
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((run.try_wait().unwrap(), open()), (None, 20));
+    drop(run.stdin.take());
+    assert!(run.wait().unwrap().success(), "all are there and answer a ping");
+    assert!(began.elapsed() < Duration::from_secs(60));
     server.stop();
 }
 

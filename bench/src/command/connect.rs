@@ -6,6 +6,9 @@ use crate::load::Stage;
 use crate::report::Report;
 use crate::scenario::connect::{Connect as Scenario, Found};
 use crate::who::Names;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Waiting for all to answer: pings, and the messages of the pairs.
@@ -16,6 +19,7 @@ const TEXT_BYTES: usize = 64;
 const EXAMPLES: &str = "Examples:
   flood connect --connections 1000 --hold 10s
   flood connect --connections 100000 --hold 10s --ping-all --pairs 1000 --server-pid 4711 --max-bytes-per-session 1024
+  sleep 45 | flood connect --connections 1000 --hold 10m --hold-until-eof --ping-all
   flood connect --url ws://192.0.2.1:7600 --connections 50000 --source 192.0.2.10 --source 192.0.2.11 --json report.json
   flood connect --url ws://192.0.2.1:7600 --connections 1000000 --connect-within 30m --workers 192.0.2.2:7700,192.0.2.3:7700";
 
@@ -32,6 +36,9 @@ pub struct Connect {
     /// How long to hold them.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     hold: Duration,
+    /// Hold them no longer than until standard input ends: for scripts that do something else meanwhile.
+    #[arg(long)]
+    hold_until_eof: bool,
     /// After holding, every session asks for a pong.
     #[arg(long)]
     ping_all: bool,
@@ -97,12 +104,13 @@ impl Connect {
         let mut marks = Marks { rss_before: run.server_rss(), ..Marks::default() };
         let before = run.cpu();
         let mut connected = before;
+        let released = self.hold_until_eof.then(eof_of_input).unwrap_or_default();
         let accounts = run.go(&self, |shared, progress| {
             let start = Instant::now();
             shared.run(Stage::Connect, self.connect_within, progress, "connect");
             marks.connecting = start.elapsed();
             connected = run.cpu();
-            shared.run(Stage::Hold, self.hold, progress, "hold");
+            shared.run_until(Stage::Hold, self.hold, progress, "hold", || released.load(Ordering::Acquire));
             marks.rss_after = run.server_rss();
             if self.ping_all {
                 shared.run(Stage::PingAll, ANSWERS_WITHIN, progress, "ping");
@@ -168,4 +176,16 @@ impl Connect {
             });
         }
     }
+}
+
+/// True once standard input has ended. The thread that waits for it ends with the process.
+fn eof_of_input() -> Arc<AtomicBool> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&ended);
+    std::thread::spawn(move || {
+        // What cannot be read any more has ended, too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        seen.store(true, Ordering::Release);
+    });
+    ended
 }

@@ -11,6 +11,7 @@ import urllib.request
 
 import websockets
 
+from crowd import upgrade
 from harness import Session, mint, eventually, refusal, run_cases
 
 EACH = 1_000
@@ -26,19 +27,6 @@ async def raw(server, text=""):
     return reader, writer
 
 
-def upgrade(token=None, **headers):
-    lines = {
-        "Host": "127.0.0.1",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Version": "13",
-        **({"Authorization": f"Bearer {token}"} if token else {}),
-        **{name.replace("_", "-"): value for name, value in headers.items()},
-    }
-    return "GET /v1/connect HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
-
-
 def reset(writer):
     """Ends a connection with RST instead of FIN."""
     sock = writer.get_extra_info("socket")
@@ -50,6 +38,19 @@ def balanced(server):
     """accepted = open + closed, and nothing is open."""
     accepted, closed = server.metric("ringpost_accepted_total"), server.metric("ringpost_closed_total")
     return server.metric("ringpost_connections") == 0 and accepted == closed
+
+
+def series(server):
+    """The names and labels of all metrics."""
+    return {line.rsplit(" ", 1)[0] for line in server.metrics().splitlines() if not line.startswith("#")}
+
+
+def metrics_are_private(server):
+    try:
+        status = urllib.request.urlopen(f"http://{server.listen}/metrics", timeout=10).status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    assert status == 404, "metrics are on the admin port only"
 
 
 async def O20_closed_sockets_are_gone(server):
@@ -128,27 +129,20 @@ async def O24_every_end_is_counted_once(server):
             assert "welcome" in json.loads(await ws.recv())
             await ws.close(3000 + first // 50, f"because {first}")
 
-    def series():
-        return {line.rsplit(" ", 1)[0] for line in server.metrics().splitlines() if not line.startswith("#")}
-
     await each_kind(-1)
     await eventually(lambda: balanced(server), "the first of each kind is gone")
-    before = series()
+    before = series(server)
     for start in range(0, EACH, 20):
         await asyncio.gather(*(each_kind(number) for number in range(start, start + 20)))
     await eventually(lambda: balanced(server), "accepted = open + closed, and nothing is open")
-    assert series() == before, series() ^ before
+    assert series(server) == before, series(server) ^ before
     for start in range(0, VARIED, 500):
         await asyncio.gather(*(various(number) for number in range(start, start + 500, 50)))
     await eventually(lambda: balanced(server), "they are gone as well")
-    assert series() == before, series() ^ before
+    assert series(server) == before, series(server) ^ before
     assert server.metric("ringpost_refused_total") >= 3 * EACH
     assert server.metric("ringpost_takeovers_total") == EACH + 1
-    try:
-        status = urllib.request.urlopen(f"http://{server.listen}/metrics", timeout=10).status
-    except urllib.error.HTTPError as error:
-        status = error.code
-    assert status == 404, "metrics are on the admin port only"
+    metrics_are_private(server)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import socket
-import subprocess
 import time
 
-from harness import TARGET, Session, eventually, run_cases, uuid7
+from flood import Flood
+from harness import Session, eventually, run_cases, uuid7
 
 # Members of one group: what is sent to one is sent to all, and stored once, so that memory is what waits for them.
 STOPPED, TRICKLING, MUTE = 200, 25, 25
@@ -50,11 +50,14 @@ async def O15_slow_consumers(server):
 
 async def O15_as_written(server):
     """`flood slow`: 200 that stop reading, 50 that read a byte a second and 10 that never ack, each sent 512 KiB every 2 s"""
-    command = [TARGET / "ci" / "flood", "slow", "--quiet", "--url", f"ws://{server.listen}", "--admin", server.admin]
-    command += FLOOD_SLOW
-    run = await asyncio.to_thread(subprocess.run, list(map(str, command)), capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    told = [line.strip() for line in run.stdout.splitlines() if line.lstrip().startswith(NOTED)]
+    return await flood_slow(server)
+
+
+async def flood_slow(server, *options):
+    """Slow consumers as the case has them, and what was seen of them; fails where flood misses what it demands."""
+    with Flood(server, "slow", "--admin", server.admin, *FLOOD_SLOW, *options) as slow:
+        await slow.report(600)
+        told = [line.strip() for line in slow.output().splitlines() if line.lstrip().startswith(NOTED)]
     return "; ".join(" ".join(line.split()) for line in told)
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import subprocess
 import time
 
 import websockets
 
-from harness import TARGET, eventually, run_cases
+from flood import Flood
+from harness import eventually, run_cases
 
 CONNECTIONS, LOAD_S = 3_000, 60
 HOG_BYTES, HOGGED = 1 << 20, 8
@@ -15,34 +15,39 @@ HOG_BYTES, HOGGED = 1 << 20, 8
 
 async def O21_completions_and_buffers_run_out(server):
     """3,000 echo as fast as they can beside one that sends megabytes: all are answered, nothing is lost, nothing spins"""
-    flood = [TARGET / "ci" / "flood", "ping", "--echo", "--quiet", "--url", f"ws://{server.listen}", "--rings", 1]
-    flood += ["--connections", CONNECTIONS, "--active", CONNECTIONS, "--duration", f"{LOAD_S}s"]
-    load = await asyncio.create_subprocess_exec(*map(str, flood), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    hogging = asyncio.create_task(hog(server))
-    output, _ = await load.communicate()
-    # Established, every question answered, every byte as it was sent; else flood says what was missed.
-    assert load.returncode == 0, output.decode()
+    counted = await overload(server, LOAD_S)
+    gone = lambda: server.metric("ringpost_connections") == 0  # noqa: E731
+    await eventually(gone, "every connection is gone")
+    return f"{counted}; {await idle(server)}"
+
+
+STARVED = ("--sq-entries", "64", "--cq-entries", "64", "--buffers", "16", "--buffer-bytes", "2048")
+O21_completions_and_buffers_run_out.server_args = (*STARVED, "--max-sessions", "8000", "--shards", "1")
+
+
+async def overload(server, seconds):
+    """The load of the case. What the rings ran out of, and what came back of the megabytes."""
+    busy = ("--connections", CONNECTIONS, "--active", CONNECTIONS)
+    with Flood(server, "ping", "--echo", "--rings", 1, *busy, "--duration", f"{seconds}s") as load:
+        hogging = asyncio.create_task(hog(server))
+        # Established, every question answered, every byte as it was sent; else flood says what was missed.
+        await load.report(seconds + 300)
     hogging.cancel()
     (hogged,) = await asyncio.gather(hogging)
     assert hogged > 10, f"{hogged} MiB came back"
     starved = {name: server.metric(f"ringpost_ring_{name}_total") for name in ("overflow", "enobufs", "rearm")}
     assert all(starved.values()), starved
+    return ", ".join(f"{count:.0f} {name}" for name, count in starved.items()) + f", {hogged} MiB of the hog came back"
 
-    gone = lambda: server.metric("ringpost_connections") == 0  # noqa: E731
-    await eventually(gone, "every connection is gone")
+
+async def idle(server, seconds=3):
+    """With nothing to do the server does nothing."""
     assert server.metric("ringpost_ring_buffers_out") == 0
     before, began = server.metric("process_cpu_seconds_total"), time.monotonic()
-    await asyncio.sleep(3)
-    idle = (server.metric("process_cpu_seconds_total") - before) / (time.monotonic() - began)
-    assert idle < 0.05, f"{100 * idle:.0f} % of a core with nothing to do"
-    counted = ", ".join(f"{count:.0f} {name}" for name, count in starved.items())
-    return f"{counted}; {hogged} MiB of the hog came back; idle at {100 * idle:.1f} %"
-
-
-O21_completions_and_buffers_run_out.server_args = (
-    *("--sq-entries", "64", "--cq-entries", "64", "--buffers", "16", "--buffer-bytes", "2048"),
-    *("--max-sessions", "8000", "--shards", "1"),
-)
+    await asyncio.sleep(seconds)
+    share = (server.metric("process_cpu_seconds_total") - before) / (time.monotonic() - began)
+    assert share < 0.05, f"{100 * share:.0f} % of a core with nothing to do"
+    return f"idle at {100 * share:.1f} %"
 
 
 async def hog(server):

@@ -26,6 +26,8 @@ import websockets
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = TARGET / "ci" / "ringpost"
+# States of proc_net_tcp(5).
+ESTABLISHED, CLOSE_WAIT = "01", "08"
 PATIENCE_S = 20  # for anything that should happen at once, on a busy machine
 
 
@@ -86,13 +88,21 @@ class Server:
     def metrics(self):
         return urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=10).read().decode()
 
-    def metric(self, name, **labels):
-        """The sum of a metric over the series that carry `labels`."""
+    def metric(self, name, *, page=None, **labels):
+        """The sum of a metric over the series that carry `labels`; of a `page` that was read before, or of now."""
         total = 0.0
-        for series, value in re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)", self.metrics(), re.M):
+        for series, value in re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)", self.metrics() if page is None else page, re.M):
             if all(f'{key}="{wanted}"' in series for key, wanted in labels.items()):
                 total += float(value)
         return total
+
+    def sockets(self, state=ESTABLISHED, *, of_peers=False):
+        """Sockets of the public port that the kernel has in `state`: the server's, or those of its peers on this machine."""
+        port = int(self.listen.rsplit(":", 1)[1])
+        end, column = f":{port:04X}", 2 if of_peers else 1
+        with open("/proc/net/tcp") as table:
+            rows = (line.split(None, 4) for line in table)
+            return sum(row[3] == state and row[column].endswith(end) for row in rows)
 
     def post(self, path, body):
         data = json.dumps(body).encode()
