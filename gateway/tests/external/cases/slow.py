@@ -18,7 +18,7 @@ PROGRESS_MS = 6_000
 TEXT = "x" * TEXT_BYTES
 # A tenth of the time that the case names; what is demanded is the same.
 FLOOD_SLOW = ["--grouped", "--duration", "10s", "--closed-within", "40s", "--aim-push-p99", "2s"]
-NOTED = ("outbound peak each", "rss growth", "bursts achieved bytes")
+NOTED = ("beside send to push", "outbound peak each", "rss growth", "bursts achieved bytes")
 
 
 async def O15_slow_consumers(server):
