@@ -1,6 +1,7 @@
 """The cases of slow consumers (O15), of closing (O20), of starved rings (O21) and of accounts (O24) with 100,000 sessions.
 
-SESSIONS in the environment is another number of them. `flood connect` is most of them, and fails where one is lost.
+SESSIONS in the environment is another number of them; SLACK=10 is ten times the time for everything that has a limit, on a
+machine whose processors others use. `flood connect` is most of them, and fails where one is lost.
 """
 
 import asyncio
@@ -15,17 +16,17 @@ import crowd
 from ends import OF_A_RING, metrics_are_private, series
 from flood import figure, held
 from harness import CLOSE_WAIT, Session, eventually, run_cases
-from slow import PROGRESS_MS, flood_slow
+from slow import flood_slow
 from starved import STARVED, idle, overload
 
 SESSIONS = int(os.environ.get("SESSIONS", 100_000))
 PAIRS = min(1_000, SESSIONS // 2)
 # For opening or ending all of them, on a busy machine.
 PATIENCE_S = 300
-HEARTBEAT_MS = 10_000
-SCRAPE_S = 0.2
-ANSWER_US = 5_000_000
-END_S = 1.0
+# Pings come thick, and who reads has time to say so on a busy machine.
+HEARTBEAT_MS, PROGRESS_MS = 10_000, 15_000
+SLACK = int(os.environ.get("SLACK", 1))
+SCRAPE_S, PUSH_S, ANSWER_S, END_S = 0.2 * SLACK, 2 * SLACK, 5 * SLACK, 1 * SLACK
 
 
 async def O15_O20_O24_beside_and_after_many(server):
@@ -38,7 +39,7 @@ async def O15_O20_O24_beside_and_after_many(server):
         await established(server)
         metrics_are_private(server)
         scraping = asyncio.create_task(scrape(server))
-        notes.append(await flood_slow(server, "--prefix", "slow"))
+        notes.append(await flood_slow(server, "--prefix", "slow", push_s=PUSH_S))
         scraping.cancel()
         notes.append(await scraping)
         await established(server)  # the slow ones are gone, and nobody else
@@ -135,9 +136,9 @@ def open_now(server):
 def answered(report):
     """Of sessions that were held: none was lost, all answered a ping (flood demands it), and pairs exchanged messages in time."""
     assert figure(report, "answered_ping") == SESSIONS, report
-    slowest = report["latencies"]["send_to_push"]["max_us"]
-    assert slowest < ANSWER_US, f"a message between a pair took {slowest / 1e6:.1f} s"
-    return f"{SESSIONS} answered a ping, messages of {PAIRS} pairs arrived within {slowest / 1e3:.0f} ms"
+    slowest = report["latencies"]["send_to_push"]["max_us"] / 1e6
+    assert slowest < ANSWER_S, f"a message between a pair took {slowest:.1f} s"
+    return f"{SESSIONS} answered a ping, messages of {PAIRS} pairs arrived within {slowest * 1000:.0f} ms"
 
 
 async def lost(server, flood, code):
