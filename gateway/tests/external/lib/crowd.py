@@ -152,6 +152,7 @@ class Crowd:
         else:
             sock.sendall(upgrade(mint(user, "one", 600)).encode())
             Stream(sock).switched()
+        sock.setblocking(False)
         self.left[sock.fileno()] = (sock, kind, [])
         self.poll.register(sock, select.EPOLLIN)
 
@@ -169,12 +170,13 @@ class Crowd:
         for number, _ in self.poll.poll(1, maxevents=1):
             sock, kind, heard = self.left[number]
             try:
-                data = sock.recv(4096)
-            except ConnectionResetError:
-                data = b""
-            if data:
-                heard.append((data, time.monotonic()))
+                # To the end at once, where it is there: a close frame is not older for others that wait to be read.
+                while data := sock.recv(4096):
+                    heard.append((data, time.monotonic()))
+            except BlockingIOError:
                 return None
+            except ConnectionResetError:
+                pass
             self.poll.unregister(sock)
             del self.left[number]
             sock.close()
