@@ -100,6 +100,34 @@ fn every_connection_is_counted_in_and_out_once() {
 }
 
 #[test]
+fn what_sessions_hold_is_told_and_comes_back() {
+    let gateway = Gateway::start(&[]);
+    let held = |samples: &Samples| {
+        ["sessions", "users_in_memory", "timers{of=\"connection\"}", "timers{of=\"session\"}"]
+            .map(|what| samples[&format!("ringpost_{what}")])
+    };
+    let sessions: Vec<_> = (0..10).map(|n| Client::open(gateway.listen, &token(&gateway, &format!("u{n}")))).collect();
+    let full = quiet(&gateway, 10.0);
+    // Each connection has its heartbeat, each session the end of its token.
+    assert_eq!(held(&full), [10.0; 4], "{full:#?}");
+    drop(sessions);
+    let deadline = Instant::now() + PATIENCE;
+    while held(&samples(&gateway)) != [0.0; 4] {
+        assert!(Instant::now() < deadline, "{:#?}", samples(&gateway));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(samples(&gateway)["ringpost_conversations_in_memory"], 0.0);
+
+    // A conversation stays for a while, and its timer with it.
+    let mut alice = Client::open(gateway.listen, &token(&gateway, "alice"));
+    alice.send(&json!({"id": "1", "send": {"to": {"user": "bob"}, "text": "hi"}}));
+    assert!(alice.answer("1")["sent"].is_object());
+    let now = samples(&gateway);
+    let of_conversations = ["ringpost_conversations_in_memory", "ringpost_timers{of=\"conversation\"}"];
+    assert_eq!(of_conversations.map(|name| now[name]), [1.0; 2], "{now:#?}");
+}
+
+#[test]
 fn no_series_comes_from_a_peer() {
     let gateway = Gateway::start(&[]);
     everything(&gateway, 0);

@@ -157,6 +157,16 @@ impl Router {
         self.sessions.len()
     }
 
+    /// Users held in memory: those with a session, and for a few seconds those who had one.
+    pub fn user_count(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Armed deadlines of sessions and of conversations.
+    pub fn timer_counts(&self) -> (usize, usize) {
+        (self.session_wheel.len(), self.conversation_wheel.len())
+    }
+
     /// Conversations held in memory.
     pub fn conversation_count(&self) -> usize {
         self.conversations.len()

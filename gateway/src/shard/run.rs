@@ -252,6 +252,7 @@ impl Shard {
         self.published_ms = self.now.mono_ms;
         self.copy_router_counters();
         let ring = self.ring.counters();
+        let (session_timers, conversation_timers) = self.router.timer_counts();
         let config = &self.setup.config;
         for (stat, value) in [
             (Stat::RingOverflow, ring.overflows),
@@ -268,6 +269,12 @@ impl Shard {
             (Stat::RingBuffersOut, self.ring.buffers_out() as u64),
             (Stat::RingBuffersTotal, u64::from(config.buffers)),
             (Stat::StoreWaiting, self.router.pending_count() as u64),
+            (Stat::Sessions, self.router.session_count() as u64),
+            (Stat::Users, self.router.user_count() as u64),
+            (Stat::Conversations, self.router.conversation_count() as u64),
+            (Stat::TimersConnection, self.wheel.len() as u64),
+            (Stat::TimersSession, session_timers as u64),
+            (Stat::TimersConversation, conversation_timers as u64),
             (Stat::MeshSent, self.mesh.sent),
             (Stat::MeshSpilled, self.mesh.delayed),
             (Stat::MeshSpill, self.mesh.spilled() as u64),

@@ -123,6 +123,14 @@ stats! {
     StoreBusy: Counter "ringpost_store_busy_total" "",
     StoreWaiting: Gauge "ringpost_store_waiting" "",
 
+    // What the shard holds in memory.
+    Sessions: Gauge "ringpost_sessions" "",
+    Users: Gauge "ringpost_users_in_memory" "",
+    Conversations: Gauge "ringpost_conversations_in_memory" "",
+    TimersConnection: Gauge "ringpost_timers" "of=\"connection\"",
+    TimersSession: Gauge "ringpost_timers" "of=\"session\"",
+    TimersConversation: Gauge "ringpost_timers" "of=\"conversation\"",
+
     // Between shards.
     MeshSent: Counter "ringpost_mesh_messages_total" "",
     MeshSpilled: Counter "ringpost_mesh_spilled_total" "",

@@ -66,6 +66,10 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_store_busy_total", "Store requests refused because its queue was full."),
     ("ringpost_mesh_messages_total", "Messages from shard to shard."),
     ("ringpost_store_waiting", "Requests to the store that have no answer yet."),
+    ("ringpost_sessions", "Sessions that said hello and are not closed yet."),
+    ("ringpost_users_in_memory", "Users that the shards hold: those with a session, and those who just had one."),
+    ("ringpost_conversations_in_memory", "Conversations that the shards hold: those used in the last ten minutes."),
+    ("ringpost_timers", "Armed deadlines of connections, sessions and conversations."),
     ("ringpost_mesh_spilled_total", "Messages that had to wait because another shard's inbox was full."),
     ("ringpost_mesh_spill", "Messages waiting for a place in another shard's inbox."),
     (
@@ -114,6 +118,7 @@ const HELP: &[(&str, &str)] = &[
         "ringpost_store_table_bytes",
         "Bytes of the store's memory tables, those that are being written to disk among them.",
     ),
+    ("ringpost_store_cache_bytes", "Bytes in the store's cache of blocks."),
     ("ringpost_store_checkpoints_total", "Times that memory tables were written to the trees on disk."),
     ("ringpost_store_checkpoint_seconds_total", "Time that checkpoints took."),
     ("ringpost_store_checkpointed_bytes_total", "Bytes of the log that checkpoints covered."),

@@ -49,6 +49,7 @@ pub fn add(text: &mut Text, stats: &Stats) {
     text.sample(Kind::Gauge, "ringpost_store_leaving_bytes", "", value(&stats.leaving_bytes));
     text.sample(Kind::Gauge, "ringpost_store_uncovered_bytes", "", value(&stats.uncovered_bytes));
     text.sample(Kind::Gauge, "ringpost_store_table_bytes", "", value(&stats.fresh_bytes) + value(&stats.sealed_bytes));
+    text.sample(Kind::Gauge, "ringpost_store_cache_bytes", "", value(&stats.cache_bytes));
     text.sample(Kind::Gauge, "ringpost_store_full", "", f64::from(u8::from(stats.is_full.load(Relaxed))));
     let seconds = COMMIT_BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
     histogram(text, "ringpost_commit_seconds", seconds, &stats.commit_buckets, value(&stats.commit_us) / 1e6);

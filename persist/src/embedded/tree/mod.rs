@@ -168,7 +168,7 @@ impl Trees {
         [self.state.disk_space(), of(Class::History), of(Class::Relay)]
     }
 
-    /// Bytes of tables that went to the disk while they were written, not all at once when they were finished.
+
     pub fn trickled_bytes(&self) -> u64 {
         self.trickled.load(Ordering::Relaxed)
     }
