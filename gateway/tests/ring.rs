@@ -356,6 +356,22 @@ fn rings_and_threads_wake_a_sleeping_ring() {
 }
 
 #[test]
+fn a_client_that_is_to_reset_does_so_when_it_is_closed() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = listener.local_addr().unwrap();
+    let mut ring = Ring::new(&Config { slots: 0, connect_slots: 2, ..small() }).unwrap();
+    for resets in [true, false] {
+        let handle = if resets { ring.connect_to_reset(None, to) } else { ring.connect(None, to) }.unwrap();
+        run(&mut ring, |_, _| {}, |ring| ring.counters().in_flight == 0);
+        let (mut peer, _) = listener.accept().unwrap();
+        ring.close(handle);
+        run(&mut ring, |_, _| {}, |ring| ring.occupied() == 0);
+        let end = peer.read(&mut [0; 1]).map_err(|error| error.kind());
+        assert_eq!(end, if resets { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) });
+    }
+}
+
+#[test]
 fn clients_connect_from_the_address_they_are_given() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let to = listener.local_addr().unwrap();

@@ -7,7 +7,8 @@ use io_uring::{opcode, types};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 /// A socket address as the kernel reads it. Boxed while a connect is in flight.
 pub(super) enum Address {
@@ -47,7 +48,17 @@ impl Ring {
     /// address serves as many connections as it has ports). Answered by [`super::Completion::Connected`]; a failed one is
     /// closed by the user like any other. Errors: no free slot of `connect_slots` (ENFILE), or no socket.
     pub fn connect(&mut self, from: Option<IpAddr>, to: SocketAddr) -> io::Result<Handle> {
+        self.connect_socket(socket(from, to)?, to)
+    }
+
+    /// The same; once it is connected, closing it tells the peer by a reset instead of FIN, and nothing stays of it in TIME_WAIT.
+    pub fn connect_to_reset(&mut self, from: Option<IpAddr>, to: SocketAddr) -> io::Result<Handle> {
         let socket = socket(from, to)?;
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+        self.connect_socket(socket, to)
+    }
+
+    fn connect_socket(&mut self, socket: OwnedFd, to: SocketAddr) -> io::Result<Handle> {
         let slot = self.files.reserve().ok_or_else(|| io::Error::from_raw_os_error(libc::ENFILE))?;
         if let Err(error) = self.io.submitter().register_files_update(slot, &[socket.as_raw_fd()]) {
             self.files.unreserve(slot);
@@ -76,7 +87,7 @@ impl Ring {
     }
 }
 
-fn socket(from: Option<IpAddr>, to: SocketAddr) -> io::Result<std::os::fd::OwnedFd> {
+fn socket(from: Option<IpAddr>, to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
@@ -88,7 +99,7 @@ fn socket(from: Option<IpAddr>, to: SocketAddr) -> io::Result<std::os::fd::Owned
 }
 
 /// IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, with the whole four-tuple in view.
-fn bind_address_no_port(socket: &std::os::fd::OwnedFd) -> io::Result<()> {
+fn bind_address_no_port(socket: &OwnedFd) -> io::Result<()> {
     let one: libc::c_int = 1;
     // SAFETY: the option is an int, read during the call.
     let result = unsafe {
