@@ -146,6 +146,7 @@ impl Load for Writing<'_> {
             group_size: 2,
             offline: 0.0,
             away: Duration::ZERO,
+            goodbyes: 0.0,
             seed: run.seed(),
             worker: number,
             slice: Duration::ZERO,

@@ -268,6 +268,7 @@ impl Load for Chatting<'_> {
                 away: chat.away,
                 seed: run.seed(),
                 worker: u64::from(thread),
+                goodbyes: 0.0,
                 slice: memory::interval(chat.duration),
             },
         );

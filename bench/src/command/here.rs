@@ -78,6 +78,7 @@ impl Here {
             slots: self.plan.slots,
             patience: common.patience,
             at_once: common.at_once.max(1),
+            resets: false,
             worker: thread,
         }
     }
@@ -96,7 +97,7 @@ impl Here {
         thread: u32,
         names: &Names,
     ) -> Result<Account<L::Found>, LinkError> {
-        let target = self.target(&run.common, thread, names);
+        let target = Target { resets: load.resets(), ..self.target(&run.common, thread, names) };
         let mut scene = load.scene(run, thread, names);
         let users = names.len() as u32;
         let connections = worker::run(&target, users, &run.shared, &mut scene)?;

@@ -39,6 +39,10 @@ pub trait Load: Sync {
 
     fn common(&self) -> &Common;
     fn sessions(&self) -> Result<Sessions, RunError>;
+    /// Whether every other connection is such that its end is a reset.
+    fn resets(&self) -> bool {
+        false
+    }
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Self::Scene<'r>;
     /// What is left of a scene when the run is over.
     fn found(&self, scene: Self::Scene<'_>) -> Self::Found;

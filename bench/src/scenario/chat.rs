@@ -34,6 +34,8 @@ pub struct Settings {
     pub offline: f64,
     /// How long each of them is.
     pub away: Duration,
+    /// Share of those who go that say goodbye, 0 to 1; the others are cut.
+    pub goodbyes: f64,
     pub seed: u64,
     /// This worker's number.
     pub worker: u64,
@@ -41,13 +43,16 @@ pub struct Settings {
     pub slice: Duration,
 }
 
+/// Whether a draw is among this share of all, 0 to 1.
+pub fn chance(draw: u64, share: f64) -> bool {
+    draw & 0xffff_ffff < (share * 4_294_967_296.0) as u64
+}
+
 /// The lead of one worker's chat.
 pub struct Chat {
     settings: Settings,
     schedule: Option<Schedule>,
     drawn: u64,
-    /// Draws below this go to groups, of all 2^32.
-    to_groups: u64,
     first_group: Room,
     groups: u32,
     churn: Option<Churn>,
@@ -68,13 +73,11 @@ impl Chat {
             let members: Vec<User> = (group * size..(group + 1) * size).collect();
             crowd.group(&members, 0);
         }
-        let to_groups = if groups > 0 { (settings.group_share * 4_294_967_296.0) as u64 } else { 0 };
         let drawn = mix(settings.seed ^ settings.worker);
         Self {
             settings,
             schedule: None,
             drawn,
-            to_groups,
             first_group: users / 2,
             groups,
             churn: None,
@@ -110,7 +113,7 @@ impl Chat {
     }
 
     fn say(&mut self, crowd: &mut Crowd<'_>, at: u64) {
-        let is_group = self.to_groups > 0 && self.draw() & 0xffff_ffff < self.to_groups;
+        let is_group = self.groups > 0 && chance(self.draw(), self.settings.group_share);
         let size = self.settings.group_size.max(1);
         let writers = if is_group { self.groups * size } else { crowd.users() / 2 * 2 };
         let Some(mut from) = self.draw().checked_rem(u64::from(writers)) else { return };
@@ -158,6 +161,7 @@ impl Chat {
     fn move_all(&mut self, crowd: &mut Crowd<'_>, links: &mut Links<'_>, mut moves: Vec<Move>) {
         for step in moves.drain(..) {
             match step {
+                Move::Go(user) if chance(self.draw(), self.settings.goodbyes) => crowd.part(links, user),
                 Move::Go(user) => crowd.leave(links, user),
                 Move::Back(user) => crowd.come_back(links, user),
             }

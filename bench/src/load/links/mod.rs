@@ -52,6 +52,8 @@ pub struct Target<'a> {
     pub patience: Duration,
     /// Connections that may be on their way to welcome at a time.
     pub at_once: u32,
+    /// Every other connection, drawn at random, ends by a reset instead of FIN when it is cut.
+    pub resets: bool,
     /// Tells this worker's choices from the others'.
     pub worker: u32,
 }
@@ -70,7 +72,7 @@ pub enum Down {
     Lost {
         code: Option<u16>,
     },
-    /// This side left on purpose, without a word.
+    /// This side left on purpose: without a word, or the server ended what goodbye was said on.
     Left,
 }
 
@@ -121,6 +123,8 @@ struct Link {
     epoch: u32,
     phase: Phase,
     sending: bool,
+    /// Its end, whoever brings it about, is what this side wants.
+    leaving: bool,
     /// In the list of those with something to send.
     listed: bool,
 }
@@ -159,6 +163,7 @@ impl<'a> Links<'a> {
             epoch: 0,
             phase: Phase::Down,
             sending: false,
+            leaving: false,
             listed: false,
         };
         Ok(Self {
@@ -236,6 +241,13 @@ impl<'a> Links<'a> {
         self.down(user, "", Some(Down::Left));
     }
 
+    /// The end of the connection will be no loss: goodbye is being said. `Down` follows when the server has ended it.
+    pub fn let_go(&mut self, user: User) {
+        if let Some(link) = self.links.get_mut(user as usize).filter(|link| link.phase != Phase::Down) {
+            link.leaving = true;
+        }
+    }
+
     /// Submits what is to be sent and opened, waits at most `wait` for something to happen, and gives what did.
     pub fn turn(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LinkError> {
         self.open_wanted();
@@ -261,6 +273,7 @@ impl<'a> Links<'a> {
         let Some(link) = self.links.get_mut(user as usize).filter(|link| link.phase != Phase::Down) else { return };
         let up = link.phase == Phase::Up;
         let why = why.unwrap_or(if up { Down::Lost { code: None } } else { Down::Refused { code: None } });
+        let why = if std::mem::take(&mut link.leaving) { Down::Left } else { why };
         self.opening_now -= u32::from(!up);
         (link.phase, link.sending) = (Phase::Down, false);
         link.decoder = Decoder::new(Role::Client, MOST_MESSAGE);

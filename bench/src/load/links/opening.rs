@@ -13,7 +13,13 @@ impl Links<'_> {
             let Some(link) = self.links.get(user as usize).filter(|link| link.phase == Phase::Down) else { continue };
             let first = link.epoch == 0;
             let source = self.source();
-            match self.ring.connect(source, self.target.address) {
+            let address = self.target.address;
+            let resets = self.target.resets && self.draw_number() & 1 == 1;
+            let connecting = match resets {
+                true => self.ring.connect_to_reset(source, address),
+                false => self.ring.connect(source, address),
+            };
+            match connecting {
                 Ok(handle) => self.opening(user, handle, first),
                 // Slots of closed sockets come back after their last completion.
                 Err(error) if error.raw_os_error() == Some(Errno::NFILE.raw_os_error()) && self.ring_is_closing() => {

@@ -24,6 +24,7 @@ use crate::verify::{Ledger, Room};
 use crate::who::Names;
 use groups::Groups;
 use ringpost_proto::client::{ABNORMAL, Client, Event};
+use ringpost_proto::close::CloseCode;
 use ringpost_proto::v1::{self, peer::Peer, send};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -107,6 +108,11 @@ pub struct Crowd<'a> {
     pub setbacks: u64,
     /// Answers that were errors to be tried again: the server shed load.
     pub shed: u64,
+    /// Connections that were cut on purpose, goodbyes, and of these those that the server had not answered by an end when the user
+    /// came back.
+    pub cuts: u64,
+    pub goodbyes: u64,
+    pub unheard: u64,
     /// Acknowledged, but the sender was away meanwhile: not measured.
     pub unmeasured: u64,
 }
@@ -152,6 +158,9 @@ impl<'a> Crowd<'a> {
             to_synced: Latencies::default(),
             setbacks: 0,
             shed: 0,
+            cuts: 0,
+            goodbyes: 0,
+            unheard: 0,
             unmeasured: 0,
         }
     }
@@ -269,10 +278,33 @@ impl<'a> Crowd<'a> {
         talker.client.disconnected(now_ms, ABNORMAL);
         while talker.client.poll_event().is_some() {}
         links.leave(user);
+        self.cuts += 1;
+    }
+
+    /// The user says goodbye; the server ends the connection.
+    pub fn part(&mut self, links: &mut Links<'_>, user: User) {
+        let Some(talker) = self.talkers.get_mut(user as usize).filter(|talker| !talker.away) else { return };
+        (talker.away, talker.since) = (true, NEVER);
+        talker.client.bye();
+        links.let_go(user);
+        self.goodbyes += 1;
+        self.touch(user);
+    }
+
+    /// The connection of a user who had left has ended.
+    fn parted(&mut self, user: User) {
+        let now_ms = self.now_ms();
+        let Some(talker) = self.talkers.get_mut(user as usize).filter(|talker| talker.away) else { return };
+        talker.client.disconnected(now_ms, CloseCode::Normal as u16);
+        while talker.client.poll_event().is_some() {}
     }
 
     /// The user comes back, at once.
     pub fn come_back(&mut self, links: &mut Links<'_>, user: User) {
+        let Some(talker) = self.talkers.get(user as usize).filter(|talker| talker.away) else { return };
+        self.unheard += u64::from(talker.client.is_online());
+        links.leave(user);
+        self.parted(user);
         let now = self.shared.clock.now();
         let Some(talker) = self.talkers.get_mut(user as usize).filter(|talker| talker.away) else { return };
         (talker.away, talker.back) = (false, now);

@@ -55,7 +55,7 @@ impl<L: Lead> Scenario for Scene<'_, L> {
             Counters::raise(&crowd.shared.counters.failed);
         }
         if *why == Down::Left {
-            return;
+            return crowd.parted(user);
         }
         crowd.setbacks += u64::from(talker.back > 0);
         if crowd.settings.reconnect.is_some() || talker.back > 0 {

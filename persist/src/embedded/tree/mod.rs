@@ -168,7 +168,6 @@ impl Trees {
         [self.state.disk_space(), of(Class::History), of(Class::Relay)]
     }
 
-
     pub fn trickled_bytes(&self) -> u64 {
         self.trickled.load(Ordering::Relaxed)
     }
