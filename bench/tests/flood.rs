@@ -301,3 +301,51 @@ fn a_report_tells_what_it_ran_under_and_the_whole_run_and_becomes_a_page_and_a_c
     assert_eq!(said.matches("WORSE").count(), 1, "{said}");
     server.stop();
 }
+
+#[test]
+fn everything_that_sessions_took_comes_back() {
+    let dir = Dir::new();
+    let server = gateway(&dir);
+    let url = format!("ws://{}", server.ready().listen);
+    let load = "--sessions 400 --churn 100 --away 500ms --rate 300 --storm-every 1500ms --storm-share 25%";
+    let times = "--duration 5s --warm-up 1s --quiet-within 20s";
+    let (_, report) = flood(&dir, &url, &format!("soak {load} {times} --admin {}", server.ready().admin));
+    // Memory and the kernel are those of all tests that run.
+    let missed: Vec<&str> = report["missed"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert!(missed.iter().all(|it| it.starts_with("memory ") || it.starts_with("kernel_")), "{missed:?}");
+    let messages = &report["messages"];
+    assert_eq!((&messages["sent"], &messages["delivered"]), (&1_500.into(), &messages["owed"]));
+    // 50 are away at any time, 100 leave a second; three storms of a quarter.
+    let (left, goodbyes) = (figure(&report, "left_and_came_back"), figure(&report, "goodbyes"));
+    assert!((475.0..=560.0).contains(&left) && goodbyes > left / 4.0 && goodbyes < left * 3.0 / 4.0, "{report}");
+    assert_eq!(figure(&report, "storms"), 3.0);
+    assert!(figure(&report, "dropped_by_storms") > 100.0, "{report}");
+    let held = ["connections", "operations_in_flight", "sessions", "users_in_memory", "timers_of_sessions"];
+    for what in held {
+        let unit = report["figures"].as_array().unwrap().iter().find(|it| it["name"] == what).unwrap()["unit"].clone();
+        assert!(!unit.as_str().unwrap().ends_with(" 0 with all"), "{what}: {unit}");
+    }
+    assert_eq!(figure(&report, "sessions"), 0.0);
+    server.stop();
+}
+
+#[test]
+fn a_connection_that_stays_is_named_as_what_did_not_come_back() {
+    let dir = Dir::new();
+    let server = gateway_with(&dir, &[("authenticate_ms", "60000")]);
+    let (listen, admin) = (server.ready().listen, server.ready().admin);
+    let stays = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::net::TcpStream::connect(listen).unwrap()
+    });
+    let load = "--sessions 40 --churn 10 --away 500ms --rate 50 --storm-every 0s";
+    let times = "--duration 3s --warm-up 1s --quiet-within 5s";
+    let (status, report) = flood(&dir, &format!("ws://{listen}"), &format!("soak {load} {times} --admin {admin}"));
+    drop(stays.join().unwrap());
+    assert_eq!(status, 1);
+    let named =
+        |what: &str| report["missed"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().starts_with(what));
+    assert!(named("connections: 1 after the last session, 0 before the first: 1 did not come back"), "{report}");
+    assert!(named("slots_occupied: ") && named("timers_of_connections: ") && !named("sessions: "), "{report}");
+    server.stop();
+}

@@ -41,7 +41,7 @@ pub fn figures(samples: &[Sample], report: &mut Report) {
 }
 
 /// The line through points (x, y) with the least squares; `None` where there are not three or all at one x.
-fn slope(points: &[(f64, f64)]) -> Option<f64> {
+pub(super) fn slope(points: &[(f64, f64)]) -> Option<f64> {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
     let (x, y) = (mean(|p| p.0), mean(|p| p.1));

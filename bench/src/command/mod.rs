@@ -19,6 +19,7 @@ mod run;
 mod search;
 mod slow;
 mod slow_watch;
+mod soak;
 mod storm;
 mod upkeep_watch;
 mod watch;
@@ -52,6 +53,7 @@ enum Command {
     Worker(worker::Worker),
     Report(report::Page),
     Compare(compare::Compare),
+    Soak(soak::Soak),
 }
 
 impl Cli {
@@ -69,6 +71,7 @@ impl Cli {
             Command::Worker(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Compare(command) => command.run(),
+            Command::Soak(command) => command.run(),
         }
     }
 }

@@ -7,4 +7,5 @@ pub mod crowd;
 pub mod fanout;
 pub mod ping;
 pub mod slow;
+pub mod soak;
 pub mod storm;
