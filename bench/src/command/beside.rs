@@ -91,7 +91,7 @@ impl Beside {
 
 fn add(accounts: Accounts<Found>, report: &mut Report) {
     let mut own = Report::default();
-    accounts.judge(&mut own, |account, own| messages::targets(account, false, own));
+    accounts.judge(&mut own, |account, own| messages::targets(account.users, &account.found, false, own));
     let found = accounts.sum(&mut own);
     messages::add(&found, &mut own);
     own.target(found.totals.sent > 0, || "nothing was written".to_owned());
@@ -147,6 +147,7 @@ impl Load for Writing<'_> {
             offline: 0.0,
             away: Duration::ZERO,
             goodbyes: 0.0,
+            crowding: 1.0,
             seed: run.seed(),
             worker: number,
             slice: Duration::ZERO,

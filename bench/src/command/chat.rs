@@ -170,7 +170,8 @@ impl Chat {
         })?;
         sent_file.map_or(Ok(()), SentFile::close).map_err(file_error)?;
         let mut report = run.report("chat");
-        accounts.judge(&mut report, |account, own| messages::targets(account, self.reconnect, own));
+        accounts
+            .judge(&mut report, |account, own| messages::targets(account.users, &account.found, self.reconnect, own));
         let found = accounts.sum(&mut report);
         let to_sent = messages::add(&found, &mut report);
         let within = self.in_time(&found, &to_sent, &mut report);
@@ -269,6 +270,7 @@ impl Load for Chatting<'_> {
                 seed: run.seed(),
                 worker: u64::from(thread),
                 goodbyes: 0.0,
+                crowding: 1.0,
                 slice: memory::interval(chat.duration),
             },
         );

@@ -78,7 +78,7 @@ impl Fanout {
             others.measured();
         })?;
         let mut report = run.report("fanout");
-        accounts.judge(&mut report, |account, own| messages::targets(account, false, own));
+        accounts.judge(&mut report, |account, own| messages::targets(account.users, &account.found, false, own));
         let found = accounts.sum(&mut report);
         messages::add(&found, &mut report);
         report.latency("send_to_last_push", &found.to_last);

@@ -83,6 +83,11 @@ impl Here {
         }
     }
 
+    /// The gateway's port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// A token for this name; empty where none is needed.
     pub fn token(&self, name: &str) -> Result<String, RunError> {
         let token = self.tokens.as_ref().map(|tokens| tokens.token(name)).transpose();

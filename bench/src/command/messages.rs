@@ -1,6 +1,5 @@
 //! What the commands that send messages report alike.
 
-use super::load::Account;
 use super::run::{Cpu, Run, STOLEN};
 use crate::metrics::Metrics;
 use crate::report::{Latencies, Report};
@@ -55,10 +54,10 @@ pub fn add(found: &Found, report: &mut Report) -> Latencies {
 
 /// What every process with messages must reach: all established, nobody lost, back and in its groups, every message answered,
 /// and the delivery contract kept.
-pub fn targets(account: &Account<Found>, reconnect: bool, report: &mut Report) {
-    let Account { users, found: Found { totals, absent, uncreated, untold, .. }, .. } = account;
+pub fn targets(users: u32, found: &Found, reconnect: bool, report: &mut Report) {
+    let Found { totals, absent, uncreated, untold, .. } = found;
     let (established, lost) = (report.connections.established, report.connections.lost);
-    report.target(established == u64::from(*users), || format!("only {established} of {users} users were established"));
+    report.target(established == u64::from(users), || format!("only {established} of {users} users were established"));
     report.target(lost == 0 || reconnect, || format!("{lost} sessions were lost"));
     report.target(*absent == 0, || format!("{absent} users did not come back"));
     report.target(*uncreated == 0, || format!("{uncreated} groups were not created"));

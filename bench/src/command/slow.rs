@@ -160,7 +160,7 @@ impl Slow {
             return Err(error);
         }
         let mut report = run.report("slow");
-        accounts.judge(&mut report, |account, own| messages::targets(account, false, own));
+        accounts.judge(&mut report, |account, own| messages::targets(account.users, &account.found, false, own));
         let found = accounts.sum(&mut report);
         messages::add(&found, &mut report);
         if let [before, after] = moments.as_slice() {

@@ -2,25 +2,26 @@
 
 use super::aims::Aims;
 use super::chat::pairs;
+use super::here::Here;
+use super::load::{Load, Sessions, Speak};
 use super::meanwhile::meanwhile;
 use super::measuring::Returning;
 use super::memory;
 use super::messages::{self, Moment, percent};
-use super::run::{Common, Run, RunError, Speak};
+use super::run::{Common, Run, RunError};
 use crate::drift::{self, Look};
 use crate::holdings::{Books, Holdings};
 use crate::kernel::Kernel;
-use crate::limits;
 use crate::load::Stage;
 use crate::metrics::Metrics;
-use crate::over_time::{self, Sample};
+use crate::over_time;
 use crate::report::Report;
 use crate::scenario::chat::{Chat, Settings};
-use crate::scenario::crowd::{self, Crowd, Scene};
+use crate::scenario::crowd::{self, Crowd, Found, Scene};
 use crate::scenario::soak::{Soak as Lead, times};
 use crate::series::Series;
-use crate::text::Texts;
 use crate::who::Names;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "Examples:
@@ -101,6 +102,32 @@ pub struct Soak {
     aims: Aims,
 }
 
+/// The stage of the load, as the timeline has it.
+const LOAD: &str = "soak";
+
+/// What was found of those who left and came back, and of the messages.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Moved {
+    crowd: Found,
+    left: u64,
+    goodbyes: u64,
+    unheard: u64,
+    dropped: u64,
+    /// Nanoseconds.
+    slowest: u64,
+}
+
+impl super::load::Found for Moved {
+    fn add(&mut self, other: Self) {
+        self.crowd.add(other.crowd);
+        self.left += other.left;
+        self.goodbyes += other.goodbyes;
+        self.unheard += other.unheard;
+        self.dropped += other.dropped;
+        self.slowest = self.slowest.max(other.slowest);
+    }
+}
+
 /// What was seen of the gateway and the kernel.
 #[derive(Default)]
 struct Story {
@@ -108,7 +135,6 @@ struct Story {
     full: Holdings,
     end: Holdings,
     looks: Vec<Look>,
-    samples: Vec<Sample>,
     /// After the last session, and how long it took until everything was back.
     last: Look,
     quiet_after: Duration,
@@ -117,6 +143,7 @@ struct Story {
 impl Soak {
     pub fn run(self) -> Result<bool, RunError> {
         self.aims.check(&self.common)?;
+        self.common.undivided("flood soak")?;
         if self.common.admin.is_none() {
             return Err(RunError::Usage("what has come back is told by --admin".to_owned()));
         }
@@ -126,8 +153,7 @@ impl Soak {
         if self.warm_up >= self.duration {
             return Err(RunError::Usage("--warm-up ends before --duration".to_owned()));
         }
-        let mut run = Run::prepare(&self.common, self.sessions, GROUP, &Speak::Sessions)?;
-        run.resets = true;
+        let run = Run::prepare(&self)?;
         let report = self.measure(&run)?;
         run.conclude(&report)
     }
@@ -137,20 +163,19 @@ impl Soak {
     }
 
     fn measure(&self, run: &Run) -> Result<Report, RunError> {
-        let mut story =
-            Story { start: Holdings::of(run.metrics()?.as_ref(), &Kernel::read(run.port())), ..Story::default() };
+        let port = run.here().map_or(0, Here::port);
+        let mut story = Story { start: Holdings::of(run.metrics()?.as_ref(), &Kernel::read(port)), ..Story::default() };
         let (mut settled, mut back, mut load) = (true, true, Vec::new());
-        let make = |worker, names| self.scene(run, worker, names);
-        let (scenes, connections) = run.go(make, |shared, progress| {
+        let accounts = run.go(self, |shared, progress| {
             settled = shared.run(Stage::Connect, self.connect_within, progress, "connect");
             shared.run(Stage::Groups, self.connect_within, progress, "groups");
             load.push(Moment::of(run));
             let began = Instant::now();
             meanwhile(
                 LOOK_EVERY,
-                || self.look(run, began, &mut story),
+                || self.look(run, port, began, &mut story),
                 || {
-                    shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "soak");
+                    shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, LOAD);
                 },
             );
             load.push(Moment::of(run));
@@ -158,64 +183,36 @@ impl Soak {
             back &= shared.run(Stage::Settle, self.returning.within, progress, "settle");
         })?;
         // The rings are gone, and every socket with them.
-        self.await_quiet(run, &mut story);
+        self.await_quiet(run, port, &mut story);
         let mut report = run.report("soak");
-        report.connections = connections;
-        let crowds = || scenes.iter().map(|scene| &scene.crowd);
-        messages::add(crowds(), &mut report);
+        accounts.judge(&mut report, |account, own| messages::targets(account.users, &account.found.crowd, false, own));
+        let found = accounts.sum(&mut report);
+        messages::add(&found.crowd, &mut report);
         if let [before, after] = load.as_slice() {
             after.figures(before, &mut report);
         }
-        report.over_time = over_time::points(crowds().map(|crowd| &crowd.slices), &story.samples);
-        self.add_moves(&scenes, &mut report);
+        let timeline = run.timeline();
+        report.over_time = over_time::points(std::iter::once(&found.crowd.slices), timeline.of(LOAD), timeline.began());
+        self.add_moves(&found, &mut report);
         self.judge(&story, &mut report);
         report.target(settled, || "not all users were told that they are synced when they first connected".to_owned());
         report.target(back, || "not everybody had everything in time in the end".to_owned());
         let sent = report.messages.map_or(0, |totals| totals.sent);
         report.target(sent > 0 || self.rate <= 0.0, || "nothing was sent".to_owned());
-        messages::targets(crowds(), self.sessions, false, &mut report);
         self.aims.judge(&mut report);
         Ok(report)
     }
 
-    fn scene<'r>(&self, run: &'r Run, worker: u32, names: &'r Names) -> Scene<'r, Lead> {
-        let number = u64::from(worker);
-        // Who is lost comes back, so that there are as many sessions as there should be; the run fails all the same.
-        let settings = crowd::Settings { reconnect: Some(BACK_WITHIN), seed: run.seed, worker: number };
-        let mut crowd = Crowd::new(&run.shared, names, settings, Texts::new(run.seed, worker, BYTES), None);
-        let chat = Settings {
-            rate: self.rate,
-            duration: self.duration,
-            messages: u64::MAX,
-            unanswered: None,
-            group_share: TO_GROUPS,
-            group_size: GROUP,
-            offline: self.share_away(),
-            away: self.away,
-            goodbyes: self.goodbyes,
-            crowding: MOST_RETURNING.max(2.0 * self.storm_share),
-            seed: run.seed,
-            worker: number,
-            slice: memory::interval(self.duration),
-        };
-        let chat = Chat::new(&mut crowd, chat);
-        let lead = Lead::new(chat, (self.storm_every, self.duration), self.storm_share, run.seed ^ number);
-        Scene { crowd, lead }
-    }
-
-    fn look(&self, run: &Run, began: Instant, story: &mut Story) {
+    fn look(&self, run: &Run, port: u16, began: Instant, story: &mut Story) {
         // A gateway that did not answer once may answer the next time.
         let Some(page) = run.metrics().ok().flatten() else { return };
         let look = look_of(&page, began);
         // The tables of connections are long, and one reading is enough.
         let warm_up = self.warm_up.as_secs_f64();
         if (warm_up - 2.5..=warm_up).contains(&look.seconds) {
-            story.full = Holdings::of(Some(&page), &Kernel::read(run.port()));
+            story.full = Holdings::of(Some(&page), &Kernel::read(port));
         }
-        let on_disk = page.sum(Series::TREE_BYTES) + page.sum(Series::UNCOVERED_BYTES);
-        story.samples.push(Sample::new(look.seconds, look.resident as u64, Some(on_disk), limits::processors()));
         story.looks.push(look);
-        run.shared.counters.server_rss.store(look.resident as u64, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn moments(&self, story: &Story) -> Vec<drift::Moment> {
@@ -224,7 +221,7 @@ impl Soak {
     }
 
     /// Looks at the gateway and the kernel until everything is back or the time is up.
-    fn await_quiet(&self, run: &Run, story: &mut Story) {
+    fn await_quiet(&self, run: &Run, port: u16, story: &mut Story) {
         let began = Instant::now();
         if !run.common.quiet {
             eprintln!("all sessions are cut; waiting for {} at most", humantime::format_duration(self.quiet_within));
@@ -236,7 +233,7 @@ impl Soak {
         loop {
             if let Some(page) = run.metrics().ok().flatten() {
                 story.last = look_of(&page, began);
-                story.end = Holdings::of(Some(&page), &Kernel::read(run.port()));
+                story.end = Holdings::of(Some(&page), &Kernel::read(port));
             }
             story.quiet_after = began.elapsed();
             let is_back = self.books(story).missing().is_empty() && allowed(&story.last, &moments);
@@ -254,20 +251,18 @@ impl Soak {
     }
 
     /// Who left, how, and how storms went.
-    fn add_moves(&self, scenes: &[Scene<'_, Lead>], report: &mut Report) {
-        let sum = |of: fn(&Scene<'_, Lead>) -> u64| scenes.iter().map(of).sum::<u64>() as f64;
-        let dropped = sum(|scene| scene.lead.dropped);
-        let left = sum(|scene| scene.crowd.cuts + scene.crowd.goodbyes) - dropped;
+    fn add_moves(&self, moved: &Moved, report: &mut Report) {
+        let dropped = moved.dropped as f64;
+        let left = moved.left as f64 - dropped;
         let rate = left / self.duration.as_secs_f64();
         report.figure("left_and_came_back", left, "sessions");
         report.figure("churn", rate, "sessions/s");
-        report.figure("goodbyes", sum(|scene| scene.crowd.goodbyes), "of them");
-        report.figure("goodbyes_without_an_end", sum(|scene| scene.crowd.unheard), "at the return");
+        report.figure("goodbyes", moved.goodbyes as f64, "of them");
+        report.figure("goodbyes_without_an_end", moved.unheard as f64, "at the return");
         let storms = times(self.storm_every, self.duration).count();
         report.figure("storms", storms as f64, "storms");
         report.figure("dropped_by_storms", dropped, "sessions");
-        let slowest = scenes.iter().map(|scene| scene.lead.slowest).max().unwrap_or(0);
-        report.figure("slowest_storm", slowest as f64 / 1e9, "s until all whom it dropped had synced");
+        report.figure("slowest_storm", moved.slowest as f64 / 1e9, "s until all whom it dropped had synced");
         report.target(rate >= 0.95 * self.churn, || {
             format!("only {rate:.1} sessions left each second, {} wanted", self.churn)
         });
@@ -317,6 +312,60 @@ impl Soak {
             });
         }
         report.missed.extend(self.books(story).missing());
+    }
+}
+
+impl Load for Soak {
+    type Scene<'r> = Scene<'r, Lead>;
+    type Found = Moved;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn sessions(&self) -> Result<Sessions, RunError> {
+        Ok(Sessions { users: self.sessions, unit: GROUP, speak: Speak::Sessions })
+    }
+
+    fn resets(&self) -> bool {
+        true
+    }
+
+    fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
+        let number = u64::from(thread);
+        // Who is lost comes back, so that there are as many sessions as there should be; the run fails all the same.
+        let settings = crowd::Settings { reconnect: Some(BACK_WITHIN), seed: run.seed(), worker: number };
+        let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, BYTES), None);
+        let chat = Settings {
+            rate: self.rate,
+            duration: self.duration,
+            messages: u64::MAX,
+            unanswered: None,
+            group_share: TO_GROUPS,
+            group_size: GROUP,
+            offline: self.share_away(),
+            away: self.away,
+            goodbyes: self.goodbyes,
+            crowding: MOST_RETURNING.max(2.0 * self.storm_share),
+            seed: run.seed(),
+            worker: number,
+            slice: memory::interval(self.duration),
+        };
+        let chat = Chat::new(&mut crowd, chat);
+        let lead = Lead::new(chat, (self.storm_every, self.duration), self.storm_share, run.seed() ^ number);
+        Scene { crowd, lead }
+    }
+
+    fn found(&self, scene: Scene<'_, Lead>) -> Moved {
+        let Scene { crowd, lead } = scene;
+        Moved {
+            left: crowd.cuts + crowd.goodbyes,
+            goodbyes: crowd.goodbyes,
+            unheard: crowd.unheard,
+            dropped: lead.dropped,
+            slowest: lead.slowest,
+            crowd: crowd.into_found(),
+        }
     }
 }
 

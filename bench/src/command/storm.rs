@@ -129,7 +129,7 @@ impl Storming<'_> {
             shared.run(Stage::Settle, Duration::from_secs(10).min(self.within), progress, "settle");
         })?;
         let mut report = run.report(self.command);
-        accounts.judge(&mut report, |account, own| messages::targets(account, false, own));
+        accounts.judge(&mut report, |account, own| messages::targets(account.users, &account.found, false, own));
         let found = accounts.sum(&mut report);
         messages::add(&found, &mut report);
         self.add_return(found.took, &moments, others.are_there(), &mut report);

@@ -150,9 +150,12 @@ impl Waiting {
             Command::Storm(command) => job.run(&command.load()),
             Command::Backlog(command) => job.run(&command.load()),
             Command::Fanout(command) => job.run(command),
-            Command::Search(_) | Command::Slow(_) | Command::Worker(_) | Command::Report(_) | Command::Compare(_) => {
-                job.refuse("this command is not divided")
-            }
+            Command::Search(_)
+            | Command::Slow(_)
+            | Command::Soak(_)
+            | Command::Worker(_)
+            | Command::Report(_)
+            | Command::Compare(_) => job.refuse("this command is not divided"),
         }?;
         println!("{peer}: done");
         Ok(())

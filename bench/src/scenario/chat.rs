@@ -36,6 +36,8 @@ pub struct Settings {
     pub away: Duration,
     /// Share of those who go that say goodbye, 0 to 1; the others are cut.
     pub goodbyes: f64,
+    /// Nobody goes while more than this share of the users is on the way back, 0 to 1.
+    pub crowding: f64,
     pub seed: u64,
     /// This worker's number.
     pub worker: u64,
@@ -138,13 +140,14 @@ impl Chat {
             return;
         }
         let mut moves = std::mem::take(&mut self.moves);
+        let is_crowded = f64::from(crowd.returning()) > self.settings.crowding * f64::from(users);
         match &mut self.churn {
             None => {
                 let mut churn = Churn::new(count, nanos, self.drawn);
                 churn.start(now, count, users, |user| crowd.is_present(user), &mut moves);
                 self.churn = Some(churn);
             }
-            Some(churn) => churn.turn(now, users, |user| crowd.is_present(user), &mut moves),
+            Some(churn) => churn.turn(now, users, |user| !is_crowded && crowd.is_present(user), &mut moves),
         }
         self.move_all(crowd, links, moves);
     }

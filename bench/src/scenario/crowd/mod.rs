@@ -174,6 +174,11 @@ impl<'a> Crowd<'a> {
         self.unsettled == 0
     }
 
+    /// Users who were told to come back and have not synced.
+    pub fn returning(&self) -> u32 {
+        self.returning
+    }
+
     /// All who were told to come back have synced.
     pub fn is_back(&self) -> bool {
         self.returning == 0
