@@ -4,7 +4,7 @@ use super::load::{Load, Sessions, Speak};
 use super::run::{Common, Run, RunError};
 use crate::load::Stage;
 use crate::report::Report;
-use crate::scenario::connect::{Connect as Scenario, Found};
+use crate::scenario::connect::{Chatting, Connect as Scenario, Found};
 use crate::who::Names;
 use std::io;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "Examples:
   flood connect --connections 1000 --hold 10s
   flood connect --connections 100000 --hold 10s --ping-all --pairs 1000 --server-pid 4711 --max-bytes-per-session 1024
   sleep 45 | flood connect --connections 1000 --hold 10m --hold-until-eof --ping-all
+  flood connect --connections 1000000 --hold 10m --chatting 5000 --rate 1000 --ping-all --admin 127.0.0.1:7601
   flood connect --url ws://192.0.2.1:7600 --connections 50000 --source 192.0.2.10 --source 192.0.2.11 --json report.json
   flood connect --url ws://192.0.2.1:7600 --connections 1000000 --connect-within 30m --workers 192.0.2.2:7700,192.0.2.3:7700";
 
@@ -45,6 +46,12 @@ pub struct Connect {
     /// After holding, this many random pairs exchange a message, one each way.
     #[arg(long, default_value_t = 0)]
     pairs: u32,
+    /// While holding, this many sessions write to each other in pairs.
+    #[arg(long, default_value_t = 0)]
+    chatting: u32,
+    /// Messages per second of those, in all.
+    #[arg(long, default_value_t = 1_000.0)]
+    rate: f64,
     /// More growth of the gateway's resident memory per session than this is a failure; needs --server-pid or
     /// --admin.
     #[arg(long)]
@@ -75,11 +82,19 @@ impl Load for Connect {
     }
 
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scenario<'r> {
-        let (pairs, threads) = (run.share.part(self.pairs.into()) as u32, run.names().len() as u32);
-        let share = pairs / threads + u32::from(thread < pairs % threads);
-        let most = names.len() as u32 / 2;
-        let pairs = (0..share.min(most)).map(|pair| (2 * pair, 2 * pair + 1)).collect();
-        Scenario::new(&run.shared, names, pairs, run.texts(thread, TEXT_BYTES))
+        let (threads, most) = (run.names().len() as u32, names.len() as u32 / 2);
+        let share = |of: u32| {
+            let own = run.share.part(of.into()) as u32;
+            (own / threads + u32::from(thread < own % threads)).min(most)
+        };
+        let chatting = Chatting {
+            pairs: share(self.chatting / 2),
+            rate: run.share.rate(self.rate),
+            nanos: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
+            seed: run.seed() ^ u64::from(thread),
+            worker: u64::from(thread),
+        };
+        Scenario::new(&run.shared, names, share(self.pairs), chatting, run.texts(thread, TEXT_BYTES))
     }
 
     fn found(&self, scene: Scenario<'_>) -> Found {
@@ -112,8 +127,11 @@ impl Connect {
             connected = run.cpu();
             shared.run_until(Stage::Hold, self.hold, progress, "hold", || released.load(Ordering::Acquire));
             marks.rss_after = run.server_rss();
+            if self.chatting > 0 {
+                shared.run(Stage::Settle, ANSWERS_WITHIN, progress, "settle");
+            }
             if self.ping_all {
-                shared.run(Stage::PingAll, ANSWERS_WITHIN, progress, "ping");
+                shared.run(Stage::PingAll, self.pings_within(), progress, "ping");
             }
             if self.pairs > 0 {
                 shared.run(Stage::Load, ANSWERS_WITHIN, progress, "pairs");
@@ -142,6 +160,11 @@ impl Connect {
         run.conclude(&report)
     }
 
+    /// A thousandth of a second for sixteen of them: what two slow cores do, both ends included.
+    fn pings_within(&self) -> Duration {
+        ANSWERS_WITHIN + Duration::from_millis(u64::from(self.connections / 16))
+    }
+
     fn add_memory(&self, marks: &Marks, report: &mut Report) {
         let (Some(before), Some(after)) = (marks.rss_before, marks.rss_after) else {
             let unknown = self.max_bytes_per_session.is_some();
@@ -167,10 +190,12 @@ impl Connect {
                 format!("only {ponged} of {alive} open sessions answered a ping, {wanted} wanted")
             });
         }
-        if self.pairs > 0 {
+        if self.pairs > 0 || self.chatting > 1 {
             report.messages = Some(*totals);
             let wanted = 2 * u64::from(self.pairs.min(self.connections / 2));
             let through = totals.acknowledged.min(totals.delivered);
+            report.target(self.chatting < 2 || totals.sent > wanted, || "nobody chatted".to_owned());
+            let wanted = wanted.max(totals.sent);
             report.target(through >= wanted, || {
                 format!("only {through} of {wanted} messages between pairs came through")
             });

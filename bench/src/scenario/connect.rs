@@ -1,4 +1,5 @@
-//! Sessions that are opened and held; in the end all answer a ping and some pairs exchange a message.
+//! Sessions that are opened and held, while some write to each other on a schedule; in the end all answer a ping and some pairs
+//! exchange a message.
 //!
 //! Owns: one byte per idle session. Guarantees: a session counts when its welcome has arrived. Never does: reconnecting; a
 //! session that is lost is lost.
@@ -7,7 +8,8 @@ use crate::load::worker::User;
 use crate::load::{Down, Links, Scenario, Shared, Stage};
 use crate::progress::Counters;
 use crate::report::Latencies;
-use crate::text::{Recognised, Texts};
+use crate::schedule::Schedule;
+use crate::text::{Recognised, Texts, mix};
 use crate::verify::{Event, Ledger, Room, Totals};
 use bytes::Bytes;
 use ringpost_proto::v1::{self, client_frame::Request, push::Item, record::Body, send, server_frame::Answer};
@@ -30,6 +32,20 @@ enum State {
     Down,
 }
 
+/// What is written while all sessions are held.
+#[derive(Clone, Copy, Debug)]
+pub struct Chatting {
+    /// Of this worker.
+    pub pairs: u32,
+    /// Messages a second of all workers.
+    pub rate: f64,
+    /// For how long.
+    pub nanos: u64,
+    pub seed: u64,
+    /// This worker's number.
+    pub worker: u64,
+}
+
 /// The sessions of one worker.
 pub struct Connect<'a> {
     shared: &'a Shared,
@@ -42,8 +58,14 @@ pub struct Connect<'a> {
     pongs: u32,
     next_ping: u32,
     pinging: u32,
-    /// Disjoint pairs that exchange a message, each way one.
-    pairs: Vec<(User, User)>,
+    /// Pairs of neighbours, from the first user on: so many exchange a message in the end, each way one, and so many write
+    /// while all are held.
+    pairs: u32,
+    chatting: Chatting,
+    /// Rooms by pair.
+    rooms: Vec<Room>,
+    schedule: Option<Schedule>,
+    drawn: u64,
     ledger: Ledger,
     texts: Texts,
     sent_all: bool,
@@ -66,13 +88,11 @@ pub struct Found {
 }
 
 impl<'a> Connect<'a> {
-    /// `names` has one name per user of this worker.
-    pub fn new(shared: &'a Shared, names: &'a crate::who::Names, pairs: Vec<(User, User)>, texts: Texts) -> Self {
+    /// `names` has one name per user of this worker; `pairs` and those of `chatting` are at most half as many.
+    pub fn new(shared: &'a Shared, names: &'a crate::who::Names, pairs: u32, chatting: Chatting, texts: Texts) -> Self {
         let users = names.len();
         let mut ledger = Ledger::default();
-        pairs.iter().for_each(|&(a, b)| {
-            ledger.room(&[a, b]);
-        });
+        let rooms = (0..pairs.max(chatting.pairs)).map(|pair| ledger.room(&[2 * pair, 2 * pair + 1])).collect();
         Self {
             shared,
             names,
@@ -83,6 +103,10 @@ impl<'a> Connect<'a> {
             next_ping: 0,
             pinging: 0,
             pairs,
+            rooms,
+            schedule: None,
+            drawn: mix(chatting.seed),
+            chatting,
             ledger,
             texts,
             sent_all: false,
@@ -168,19 +192,36 @@ impl<'a> Connect<'a> {
     }
 
     fn send_pairs(&mut self, links: &mut Links<'_>) {
-        for (room, (a, b)) in (0..).zip(std::mem::take(&mut self.pairs)) {
-            self.say(links, room, a, b);
-            self.say(links, room, b, a);
+        for pair in 0..self.pairs {
+            let now = self.shared.clock.now();
+            self.say(links, 2 * pair, now);
+            self.say(links, 2 * pair + 1, now);
         }
         self.sent_all = true;
     }
 
-    fn say(&mut self, links: &mut Links<'_>, room: Room, from: User, to: User) {
-        let now = self.shared.clock.now();
-        let Some(number) = self.ledger.send(room, from, now) else { return };
+    /// What is due of the schedule is sent. When to look again.
+    fn chat(&mut self, links: &mut Links<'_>, began: u64) -> u64 {
+        let Some(users) = self.chatting.pairs.checked_mul(2).filter(|users| *users > 0) else { return u64::MAX };
+        let Chatting { rate, nanos, worker, .. } = self.chatting;
+        let new = || Schedule::new(rate, began, nanos, worker, self.shared.workers());
+        let mut schedule = self.schedule.take().unwrap_or_else(new);
+        while let Some(at) = schedule.take_due(self.shared.clock.now()) {
+            self.drawn = mix(self.drawn);
+            self.say(links, (self.drawn % u64::from(users)) as User, at);
+        }
+        let next = schedule.peek();
+        self.schedule = Some(schedule);
+        next.unwrap_or(u64::MAX)
+    }
+
+    /// A user writes to its neighbour, as scheduled for `at`.
+    fn say(&mut self, links: &mut Links<'_>, from: User, at: u64) {
+        let room = self.rooms.get(from as usize / 2).copied();
+        let Some(number) = room.and_then(|room| self.ledger.send(room, from, at)) else { return };
         let send = v1::Send {
-            to: Some(self.names.peer(to)),
-            client_message_id: self.texts.id(number, self.shared.clock.unix_ms(now)).to_bytes(),
+            to: Some(self.names.peer(from ^ 1)),
+            client_message_id: self.texts.id(number, self.shared.clock.unix_ms(at)).to_bytes(),
             body: Some(send::Body::Text(self.texts.text(number))),
             ..v1::Send::default()
         };
@@ -235,9 +276,11 @@ impl Scenario for Connect<'_> {
         }
     }
 
-    fn turn(&mut self, links: &mut Links<'_>, stage: Stage, _began: u64) -> (bool, u64) {
+    fn turn(&mut self, links: &mut Links<'_>, stage: Stage, began: u64) -> (bool, u64) {
         let done = match stage {
             Stage::Connect => self.opening == 0,
+            Stage::Hold => return (false, self.chat(links, began)),
+            Stage::Settle => self.ledger.is_settled(),
             Stage::PingAll => {
                 self.ping_some(links);
                 self.next_ping as usize >= self.states.len() && self.pongs >= self.up
