@@ -90,7 +90,7 @@ impl Router {
     pub(crate) fn late_acks(&self, name: &UserKey) -> Lingering {
         let Some(user) = self.users.get(name) else { return Lingering::new() };
         let mut acked = Lingering::clone(&user.rare.acked);
-        for session in user.sessions.iter().filter_map(|key| self.sessions.get(*key)) {
+        for session in user.sessions.iter().filter_map(|key| self.sessions.get(key)) {
             let acks = session.work.as_ref().map(|work| work.acked.acks.iter());
             for LateAck { conversation, seq, at_ms } in acks.into_iter().flatten() {
                 let known = acked.entry((*conversation, session.device)).or_default();

@@ -311,7 +311,7 @@ impl Router {
 
     /// The other side's progress, for the sessions of this user that were opened at `opened_since_ms` or later.
     pub(crate) fn tick(&mut self, conversation: ConversationId, user: UserKey, fresh: TickPush, opened_since_ms: u64) {
-        let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.clone()) else { return };
+        let Some(sessions) = self.users.get(&user).map(|entry| entry.sessions.list()) else { return };
         for key in sessions {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             if session.opened_ms < opened_since_ms || session.has_told(conversation, &fresh) {
@@ -332,7 +332,7 @@ impl Router {
         reader: Option<Key>,
         seq: Seq,
     ) {
-        let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { return };
+        let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.list()) else { return };
         for key in sessions.into_iter().filter(|key| Some(*key) != reader) {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             let mark = session.work().marks.entry(conversation).or_insert((kind.clone(), seq));

@@ -164,7 +164,7 @@ impl Router {
                 return Some(fan_out);
             }
             fan_out.next += 1;
-            let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { continue };
+            let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.list()) else { continue };
             for key in sessions {
                 match &fan_out.news {
                     News::Record(record) => self.head_moved(key, fan_out.conversation, &fan_out.kind, record),

@@ -105,7 +105,7 @@ impl Router {
     ) {
         let state = if composing { State::Composing } else { State::Paused };
         for user in users.iter().filter(|user| *user != by) {
-            let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.clone()) else { continue };
+            let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.list()) else { continue };
             let peer = kind.peer_of(conversation, user).to_wire();
             for key in sessions {
                 let Some(conn) = self.sessions.get(key).filter(|it| it.hears_ephemera()).map(|it| it.conn) else {

@@ -124,7 +124,7 @@ impl Router {
     /// Takes a session out of its user's entry. Compares the key, so a late clean-up never removes a newer session.
     fn forget(&mut self, name: &UserKey, key: Key) {
         if let Some(user) = self.users.get_mut(name) {
-            user.sessions.retain(|session| *session != key);
+            user.sessions.remove(key);
         }
         self.presence_changed(name);
         self.forget_user(name);

@@ -223,7 +223,7 @@ impl Router {
     /// The settings of a user were read, or could not be.
     pub(crate) fn settings_known(&mut self, user: &UserKey) {
         let Some(entry) = self.users.get(user) else { return };
-        let (known, sessions) = (matches!(entry.settings, Known::Yes(_)), entry.sessions.clone());
+        let (known, sessions) = (entry.read == Known::Yes, entry.sessions.list());
         for key in sessions {
             match self.sessions.get(key).map(|session| session.state) {
                 Some(State::Loading) if known => self.welcome_if_loaded(key),
@@ -252,7 +252,7 @@ impl Router {
 
     pub(super) fn welcome_if_loaded(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let known = self.users.get(&session.user).is_some_and(|it| matches!(it.settings, Known::Yes(_)));
+        let known = self.users.get(&session.user).is_some_and(|it| it.read == Known::Yes);
         let Some(work) = session.work.as_mut().filter(|_| known) else { return };
         if let Some(loading) = work.loading.take_if(|loading| loading.listed && loading.link == Link::Linked) {
             work.retry_ms = None;

@@ -93,7 +93,7 @@ impl Router {
     /// answered: a status is all that some clients see. What counts is the answer to hello, which knows those that are away.
     pub fn has_place(&self, identity: &Identity) -> bool {
         let Some(user) = self.users.get(&identity.user) else { return true };
-        let sessions = user.sessions.iter().filter_map(|key| self.sessions.get(*key));
+        let sessions = user.sessions.iter().filter_map(|key| self.sessions.get(key));
         let linked = sessions.filter(|session| session.state == State::Open).map(|session| session.device);
         let (mut count, mut is_one) = (0, false);
         linked.for_each(|device| (count, is_one) = (count + 1, is_one || device == identity.device));
@@ -104,8 +104,8 @@ impl Router {
     fn take_over(&mut self, identity: &Identity) -> bool {
         let Some(user) = self.users.get_mut(&identity.user) else { return true };
         let sessions = &self.sessions;
-        let is_same = |key: &&Key| sessions.get(**key).is_some_and(|s| s.device == identity.device);
-        let Some(&old) = user.sessions.iter().find(is_same) else { return true };
+        let is_same = |key: &Key| sessions.get(*key).is_some_and(|s| s.device == identity.device);
+        let Some(old) = user.sessions.iter().find(is_same) else { return true };
         if !user.take_over(identity.device, self.now.mono_ms) {
             return false;
         }
@@ -114,7 +114,7 @@ impl Router {
         let kept = self.users.remove(&identity.user);
         self.end(old, CloseCode::Replaced, "another connection of this device");
         if let Some(mut kept) = kept {
-            kept.sessions.retain(|key| *key != old);
+            kept.sessions.remove(old);
             if let Some(mut fresh) = self.users.remove(&identity.user) {
                 kept.rare.acked.append(&mut fresh.rare.acked);
                 kept.rare.used.append(&mut fresh.rare.used);

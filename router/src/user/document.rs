@@ -91,7 +91,7 @@ impl Router {
     }
 
     fn end_erased(&mut self, user: &UserKey) {
-        let sessions = self.users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default();
+        let sessions = self.users.get(user).map(|entry| entry.sessions.list()).unwrap_or_default();
         for session in sessions {
             self.end(session, CloseCode::DeviceRevoked, "the user was erased");
         }

@@ -142,14 +142,14 @@ impl Router {
 
     /// Devices of a user that have a session.
     pub(crate) fn devices_here(&self, user: &UserKey) -> SmallVec<[DeviceId; 2]> {
-        let sessions = self.users.get(user).map_or(&[][..], |entry| &entry.sessions);
-        sessions.iter().filter_map(|key| self.sessions.get(*key)).map(|session| session.device).collect()
+        let sessions = self.users.get(user).into_iter().flat_map(|entry| entry.sessions.iter());
+        sessions.filter_map(|key| self.sessions.get(key)).map(|session| session.device).collect()
     }
 
     /// When the newest token was issued that a session of the device has; 0: it has none.
     fn newest_token(&self, user: &UserKey, device: DeviceId) -> u64 {
-        let sessions = self.users.get(user).map_or(&[][..], |entry| &entry.sessions);
-        let sessions = sessions.iter().filter_map(|key| self.sessions.get(*key));
+        let sessions = self.users.get(user).into_iter().flat_map(|entry| entry.sessions.iter());
+        let sessions = sessions.filter_map(|key| self.sessions.get(key));
         sessions.filter(|it| it.device == device).map(|it| it.issued_ms).max().unwrap_or(0)
     }
 
@@ -199,7 +199,7 @@ impl Router {
 
     /// Closes the sessions that the device has on tokens of before.
     fn revoke(&mut self, user: &UserKey, device: DeviceId, list: &DeviceList) {
-        let sessions = self.users.get(user).map(|entry| entry.sessions.clone()).unwrap_or_default();
+        let sessions = self.users.get(user).map(|entry| entry.sessions.list()).unwrap_or_default();
         for key in sessions {
             let is_it = |it: &Session| it.device == device && it.issued_ms <= list.floor_of(device);
             if !self.sessions.get(key).is_some_and(is_it) {

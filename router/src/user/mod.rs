@@ -13,12 +13,14 @@ pub(crate) mod linking;
 mod presence;
 mod rewrite;
 mod rounds;
+mod sessions;
 pub(crate) mod settings;
 mod table;
 
 use beginnings::Begun;
 pub(crate) use document::{Edit, Editing};
 pub(crate) use presence::Presence;
+use sessions::Sessions;
 pub(crate) use settings::Prefs;
 pub(crate) use table::Users;
 
@@ -26,7 +28,6 @@ use crate::acked::Lingering;
 use crate::frozen::{frozen, frozen_enum};
 use crate::rate::{Rate, Used};
 use crate::seldom::{Blank, Seldom};
-use crate::slab::Key;
 use ringpost_proto::id::DeviceId;
 use ringpost_proto::limits::{TAKEOVER_WINDOW_MS, TAKEOVERS};
 use smallvec::SmallVec;
@@ -37,9 +38,11 @@ const REMEMBERED: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct User {
     /// Live sessions; one that was taken over is no longer here.
-    pub sessions: SmallVec<[Key; 2]>,
+    pub sessions: Sessions,
     pub sends: Used,
-    pub settings: Known<Prefs>,
+    /// Whether its settings were read, and what they are; none: it has none, or they were not.
+    pub read: Known,
+    prefs: Option<Box<Prefs>>,
     /// Whether a session is open and ACTIVE.
     pub active: bool,
     /// It is in the queue of those for whom something has to be read.
@@ -48,7 +51,7 @@ pub(crate) struct User {
 }
 
 /// Per user whose sessions are idle; the name and its index are apart.
-const _: () = assert!(size_of::<User>() <= 72);
+const _: () = assert!(size_of::<User>() <= 48);
 
 /// What a user with idle sessions whom nobody watches has nothing of.
 #[derive(Debug)]
@@ -100,13 +103,13 @@ impl Blank for Rare {
     }
 }
 
-/// What is read from the store when it is first needed. `Yes(None)`: there is none.
-#[derive(Debug, Default)]
-pub(crate) enum Known<T> {
+/// Of what is read from the store when it is first needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Known {
     #[default]
     No,
     Asked,
-    Yes(Option<Box<T>>),
+    Yes,
 }
 
 #[derive(Debug)]
@@ -190,9 +193,9 @@ impl User {
     }
 }
 
-frozen!(User { sessions, sends, settings, active, asking, rare });
+frozen!(User { sessions, sends, read, prefs, active, asking, rare });
 frozen!(Rare { takeovers, used, begun, acked, active_ms, left_ms, due_ms, presence });
-frozen_enum!(Known<Prefs> { 0 = No {}, 1 = Asked {}, 2 = Yes { 0: known } });
+frozen_enum!(Known { 0 = No {}, 1 = Asked {}, 2 = Yes {} });
 frozen!(Takeovers { device, at_ms });
 
 fn is_hot(sends: Used, requests: Used, now_ms: u64) -> bool {

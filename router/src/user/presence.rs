@@ -118,8 +118,8 @@ impl User {
     }
 
     fn view(&self) -> Option<View<'_>> {
-        let (Known::Yes(prefs), Some(presence)) = (&self.settings, &self.rare.presence) else { return None };
-        let prefs = prefs.as_deref();
+        let (Known::Yes, Some(presence)) = (self.read, &self.rare.presence) else { return None };
+        let prefs = self.prefs();
         let last_seen_ms = match (presence.online, self.rare.active_ms, presence.seen) {
             (true, ..) => Some(0),
             (false, at_ms @ 1.., _) | (false, _, Seen::At(at_ms)) => Some(at_ms),
@@ -139,7 +139,7 @@ impl Router {
         let Some(user) = self.users.get_mut(name) else { return };
         let sessions = &self.sessions;
         let is_active = |key| sessions.get(key).is_some_and(|it| it.state == State::Open && !it.away);
-        let active = user.sessions.iter().any(|key| is_active(*key));
+        let active = user.sessions.iter().any(is_active);
         if active == user.active {
             return;
         }

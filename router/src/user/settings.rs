@@ -172,7 +172,7 @@ impl Router {
 
     /// Asks for the settings of a user, unless they are known or asked for.
     pub(crate) fn need_settings(&mut self, user: &UserKey) {
-        if self.users.get(user).is_some_and(|entry| matches!(entry.settings, Known::No)) {
+        if self.users.get(user).is_some_and(|entry| entry.read == Known::No) {
             self.read_settings(user, false);
         }
     }
@@ -180,7 +180,7 @@ impl Router {
     /// `watched`: it is one of the reads for watchers.
     pub(super) fn read_settings(&mut self, user: &UserKey, watched: bool) {
         let Some(entry) = self.users.get_mut(user) else { return };
-        entry.settings = Known::Asked;
+        entry.read = Known::Asked;
         let (key, user) = (DocumentKey::Settings(user.clone()), user.clone());
         self.ask(Pending::Settings { user, watched }, |tag| StoreRequest::ReadDocument { tag, key });
     }
@@ -195,8 +195,8 @@ impl Router {
                 self.settings_are(user, version, &bytes);
             }
             _ => {
-                if let Some(entry) = self.users.get_mut(user).filter(|it| matches!(it.settings, Known::Asked)) {
-                    entry.settings = Known::No;
+                if let Some(entry) = self.users.get_mut(user).filter(|it| it.read == Known::Asked) {
+                    entry.read = Known::No;
                 }
             }
         }
@@ -206,16 +206,13 @@ impl Router {
     /// The document is this now, or was a moment ago.
     pub(super) fn settings_are(&mut self, user: &UserKey, version: u64, bytes: &[u8]) {
         let Some(entry) = self.users.get_mut(user) else { return };
-        let newer = match &entry.settings {
-            Known::Yes(Some(prefs)) => prefs.version < version,
-            Known::Yes(None) => version > 0,
-            _ => true,
-        };
+        let known = entry.prefs.as_ref().map_or(0, |prefs| prefs.version);
+        let newer = entry.read != Known::Yes || known < version;
         if newer {
             let document = v1::Settings::decode(bytes);
             self.counters.settings_unreadable += u64::from(document.is_err());
             let prefs = document.map_or_else(|_| Prefs::hidden(version), |it| Prefs::new(user, version, it));
-            entry.settings = Known::Yes((version > 0).then(|| Box::new(prefs)));
+            (entry.read, entry.prefs) = (Known::Yes, (version > 0).then(|| Box::new(prefs)));
         }
     }
 }
@@ -223,19 +220,14 @@ impl Router {
 impl Router {
     /// Whom a user shows what it reads; `None`: it is not known here any more.
     pub(crate) fn receipts_of(&self, user: &UserKey) -> Option<Audience> {
-        match &self.users.get(user)?.settings {
-            Known::Yes(prefs) => Some(prefs.as_ref().map_or(Audience::Everyone, |prefs| prefs.receipts)),
-            _ => None,
-        }
+        let user = self.users.get(user).filter(|user| user.read == Known::Yes)?;
+        Some(user.prefs().map_or(Audience::Everyone, |prefs| prefs.receipts))
     }
 }
 
 impl User {
     pub fn prefs(&self) -> Option<&Prefs> {
-        match &self.settings {
-            Known::Yes(prefs) => prefs.as_deref(),
-            _ => None,
-        }
+        self.prefs.as_deref()
     }
 }
 
