@@ -34,6 +34,21 @@ impl Settings {
         }
     }
 
+    /// Where there are more shards than cores, the queues of one are a quarter, unless others are asked for: together they do
+    /// the same work.
+    pub(super) fn fit_queues(&mut self, layers: &Layers) {
+        let queues = [
+            ("sq_entries", &mut self.sq_entries),
+            ("cq_entries", &mut self.cq_entries),
+            ("inbox_entries", &mut self.inbox_entries),
+        ];
+        for (key, entries) in queues {
+            if layers.origin(key) == Origin::Default {
+                *entries /= 4;
+            }
+        }
+    }
+
     /// Development has no rates but those that were asked for.
     pub(super) fn lift_rates(&mut self, layers: &Layers) {
         let rates = [

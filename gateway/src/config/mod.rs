@@ -52,6 +52,9 @@ impl Config {
             settings.exempt_loopback(layers);
         }
         let derived = Derived::new(&settings, machine);
+        if derived.shards > machine.cores {
+            settings.fit_queues(layers);
+        }
         Ok(Self { settings, derived })
     }
 

@@ -172,6 +172,18 @@ fn shards_follow_cores_and_the_limit_of_files() {
 }
 
 #[test]
+fn many_shards_have_smaller_queues_unless_others_are_asked_for() {
+    let queues = |pairs: &[(&'static str, &'static str)]| {
+        let pairs: Vec<_> = pairs.iter().map(|(key, value)| (*key, *value, Origin::Flag)).collect();
+        let config = Config::new(&layers(&pairs), &MACHINE).unwrap();
+        (config.sq_entries, config.cq_entries, config.inbox_entries)
+    };
+    assert_eq!(queues(&[]), (1_024, 16_384, 4_096));
+    assert_eq!(queues(&[("max_sessions", "1000000")]), (256, 4_096, 1_024));
+    assert_eq!(queues(&[("max_sessions", "1000000"), ("cq_entries", "8192")]), (256, 8_192, 1_024));
+}
+
+#[test]
 fn what_config_prints_reads_back_as_the_same() {
     let layers = layers(&[
         ("allowed_origins", "https://a.example, https://b.example", Origin::Flag),

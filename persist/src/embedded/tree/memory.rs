@@ -13,8 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(super) type Row = Option<Slice>;
 pub(super) type Rows = BTreeMap<Key, Row>;
 
-/// What a new row costs beside its key and value.
-const ROW_BYTES: u64 = 96;
+/// What a new row costs beside its key and value: its part of a node of the map, which are two thirds full, and the rounding of
+/// the value's own allocation. Measured with a million lists of devices.
+const ROW_BYTES: u64 = 176;
 
 #[derive(Default)]
 pub(super) struct Memory(RwLock<Generations>);
