@@ -35,7 +35,7 @@ mod verify;
 mod who;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What a session says it is.
 const CLIENT: &str = concat!("flood/", env!("CARGO_PKG_VERSION"));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// The allocator of the gateway.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const CONVERSATIONS: usize = 1_000;
 const RUN: Duration = Duration::from_secs(6);

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// The allocator of the gateway.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const LOG_BYTES: usize = 512 << 20;
 const PER_COMMIT: usize = 16;

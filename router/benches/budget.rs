@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// As in the gateway.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const START_US: u64 = 1_764_000_000_000_000;
 const ALICE: ConnRef = ConnRef { shard: 0, slot: 1, generation: 0 };

@@ -19,6 +19,7 @@ pub fn command() -> Command {
         .subcommand(config())
         .subcommand(super::chat::command())
         .subcommand(super::check_client::command())
+        .subcommand(super::ledger::command())
         .subcommand(super::restored::command())
         .subcommand(super::revoke::command())
         .subcommand(super::user::command())

@@ -7,6 +7,7 @@ mod args;
 mod chat;
 mod check_client;
 mod config;
+mod ledger;
 mod restored;
 mod revoke;
 mod serve;
@@ -33,13 +34,14 @@ pub fn main() -> ExitCode {
         Some(("token", matches)) => token::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("chat", matches)) => chat::run(matches),
+        Some(("ledger", matches)) => ledger::run(matches),
         Some(("revoke", matches)) => revoke::run(matches),
         Some(("check-client", matches)) => check_client::run(matches),
         Some(("restored", matches)) => restored::run(matches),
         Some(("user", matches)) => user::run(matches),
         _ => {
             return fail(
-                "say what to do: serve, token, config, chat, check-client, restored, revoke or user (ringpost --help)",
+                "say what to do: serve, token, config, chat, check-client, ledger, restored, revoke or user (ringpost --help)",
             );
         }
     };

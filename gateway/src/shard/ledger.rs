@@ -15,7 +15,7 @@ const COMPLETION: usize = 16;
 
 impl Shard {
     /// (owner, bytes) of this shard.
-    pub(super) fn ledger(&self) -> [(Stat, u64); 9] {
+    pub(super) fn ledger(&self) -> [(Stat, u64); 10] {
         let router = self.router.ledger();
         let config = &self.setup.config;
         let open = self.stats.open() as usize;
@@ -39,7 +39,8 @@ impl Shard {
             (Stat::MemoryIndex, router.indexes),
             (Stat::MemoryTimer, router.timers + open * timer),
             (Stat::MemoryConversation, router.conversations),
-            (Stat::MemoryBuffer, buffers + queues),
+            (Stat::MemoryBuffer, buffers),
+            (Stat::MemoryQueue, queues),
             (Stat::MemoryUnused, unused),
             (Stat::MemoryRounding, rounding),
         ]

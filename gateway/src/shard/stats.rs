@@ -158,6 +158,7 @@ stats! {
     MemoryTimer: Gauge "ringpost_memory_bytes" "owner=\"timer\"",
     MemoryConversation: Gauge "ringpost_memory_bytes" "owner=\"conversation\"",
     MemoryBuffer: Gauge "ringpost_memory_bytes" "owner=\"buffer\"",
+    MemoryQueue: Gauge "ringpost_memory_bytes" "owner=\"queue\"",
     MemoryUnused: Gauge "ringpost_memory_bytes" "owner=\"unused\"",
     MemoryRounding: Gauge "ringpost_memory_bytes" "owner=\"rounding\"",
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// Worlds make and drop small things all the time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: &str = "sim [--worlds N] [--seed FIRST] [--threads N] [--tries N, to make a failing world smaller]";
 

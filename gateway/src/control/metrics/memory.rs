@@ -1,9 +1,10 @@
 //! The ledger: resident memory by owner, and what of it nobody owns.
 //!
 //! Owns: what the process had when it was ready and no other owner explains (code, libraries, stacks, runtimes). Guarantees: the
-//! owners and `other` together are what is resident; where the owners say more than that, `other` is 0. Never does: walk
-//! anything.
+//! owners and `other` together are what is resident; where the owners say more than that, `other` is 0; what the allocator takes
+//! beside what it was asked for is what it says itself. Never does: walk anything.
 
+use super::heap::Heap;
 use super::process::resident_bytes;
 use super::{Kind, Text};
 use crate::shard::stats::{Snapshot, Stat};
@@ -17,19 +18,24 @@ const NAME: &str = "ringpost_memory_bytes";
 pub struct Program(AtomicU64);
 
 impl Program {
-    /// To be called once, when the process is ready and has no connection yet.
+    /// To be called once, when the process is ready and has no connection yet: receive buffers were not touched then.
     pub fn measure(&self, shards: &Snapshot, store: &Stats) {
-        let owned = of_shards(shards) + of_store(store);
+        let owned = of_shards(shards) - shards.value(Stat::MemoryBuffer) + of_store(store) + of_allocator();
         self.0.store(resident_bytes().unwrap_or_default().saturating_sub(owned), Relaxed);
     }
 }
 
 /// Adds the owners that are not the shards' own, which stand before them.
 pub fn add(text: &mut Text, shards: &Snapshot, store: Option<&Stats>, program: &Program) {
-    let (store, program) = (store.map_or(0, of_store), program.0.load(Relaxed));
-    let owned = of_shards(shards) + store + program;
+    let (store, program, allocator) = (store.map_or(0, of_store), program.0.load(Relaxed), of_allocator());
+    let owned = of_shards(shards) + store + program + allocator;
     let other = resident_bytes().unwrap_or_default().saturating_sub(owned);
-    for (owner, bytes) in [("owner=\"store\"", store), ("owner=\"program\"", program), ("owner=\"other\"", other)] {
+    for (owner, bytes) in [
+        ("owner=\"store\"", store),
+        ("owner=\"allocator\"", allocator),
+        ("owner=\"program\"", program),
+        ("owner=\"other\"", other),
+    ] {
         text.sample(Kind::Gauge, NAME, owner, bytes as f64);
     }
 }
@@ -51,6 +57,11 @@ fn of_shards(sum: &Snapshot) -> u64 {
 
 fn of_store(stats: &Stats) -> u64 {
     [&stats.fresh_bytes, &stats.sealed_bytes, &stats.cache_bytes].iter().map(|bytes| bytes.load(Relaxed)).sum()
+}
+
+/// Free blocks in pages that are partly in use, pages that are kept for later, and the allocator's own tables.
+fn of_allocator() -> u64 {
+    Heap::read().map_or(0, |heap| heap.resident.saturating_sub(heap.allocated))
 }
 
 /// `TCP: inuse 5 orphan 0 tw 0 alloc 6 mem 1`: pages of buffers.

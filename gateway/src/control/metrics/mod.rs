@@ -3,6 +3,7 @@
 //! Guarantees: the set of series is fixed at start; no label value comes from a peer; a scrape reads counters and never
 //! makes a shard or the store wait.
 
+pub mod heap;
 pub mod help;
 pub mod memory;
 pub mod operator;
