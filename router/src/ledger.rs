@@ -1,7 +1,7 @@
 //! What the state machines hold in memory, by owner.
 //!
 //! Guarantees: asking costs the same however many sessions there are. What is counted is what idle sessions are made of; what
-//! hangs on busy ones (pushes without an ack, records of rooms) is not.
+//! hangs on busy ones (pushes without an ack, requests on their way) is not.
 
 use crate::Router;
 use crate::conversation::Conversation;
@@ -17,7 +17,7 @@ pub struct Ledger {
     pub indexes: usize,
     /// Deadlines that can be armed for what there is.
     pub timers: usize,
-    /// Rooms without what is in them.
+    /// Rooms, with what they keep of their newest records.
     pub conversations: usize,
     /// Entries, buckets and deadlines that are allocated and hold nothing.
     pub unused: usize,
@@ -55,7 +55,7 @@ impl Router {
         ledger.users += names;
         ledger.rounding += self.users.names_rounded_up() - names;
         let boxed = size_of::<Conversation>();
-        ledger.conversations += rooms * boxed;
+        ledger.conversations += rooms * boxed + self.room_bytes;
         ledger.rounding += rooms * (rounded_up(boxed) - boxed);
         ledger
     }

@@ -70,6 +70,8 @@ pub struct Router {
     /// Documents that are being changed, with the changes that wait.
     pub(crate) edits: HashMap<DocumentKey, VecDeque<Edit>, Seeded>,
     pub(crate) conversations: Slab<Box<Conversation>>,
+    /// Bytes that rooms hold, as far as they were looked at.
+    pub(crate) room_bytes: usize,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
     /// Users who have begun conversations within a day, and until when each counts.
     pub(crate) beginners: VecDeque<(u64, UserKey)>,
@@ -102,6 +104,7 @@ impl Router {
             tellings: VecDeque::new(),
             edits: HashMap::with_hasher(hasher.clone()),
             conversations: Slab::default(),
+            room_bytes: 0,
             by_conversation: HashMap::with_hasher(hasher),
             beginners: VecDeque::new(),
             fan_outs: VecDeque::new(),

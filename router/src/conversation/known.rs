@@ -68,6 +68,11 @@ impl Known {
         Self { sent: VecDeque::new(), by_id: HashTable::new(), hasher, left_ms: 0 }
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.sent.capacity() * size_of::<Sent>() + self.by_id.allocation_size()
+    }
+
     /// Ids of records before those that are about to be added name no later time than this.
     pub fn before(&mut self, left_ms: u64) {
         self.left_ms = left_ms;

@@ -103,6 +103,8 @@ pub(crate) struct Conversation {
     /// The log could not be read: ask it again then.
     retry_ms: Option<u64>,
     used_ms: u64,
+    /// Bytes on the heap when that was looked at last.
+    counted: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +173,13 @@ impl Early {
 }
 
 impl Conversation {
+    /// Bytes on the heap, but for what members and requests have of their own.
+    fn heap_bytes(&self) -> usize {
+        let progress = self.progress.capacity() * size_of::<progress::Progress>();
+        let queue = self.queue.capacity() * size_of::<Waiting>();
+        self.tail.heap_bytes() + self.known.heap_bytes() + progress + queue
+    }
+
     fn new(id: ConversationId, kind: Arc<ConversationKind>, now_ms: u64) -> Self {
         Self {
             id,
@@ -200,6 +209,7 @@ impl Conversation {
             ahead_ms: None,
             retry_ms: None,
             used_ms: now_ms,
+            counted: 0,
         }
     }
 

@@ -54,6 +54,7 @@ impl Router {
 
     fn forget_conversation(&mut self, key: Key) {
         if let Some(room) = self.conversations.remove(key) {
+            self.room_bytes -= room.counted;
             self.by_conversation.remove(&room.id);
             self.conversation_wheel.cancel(key.slot);
         }
@@ -127,7 +128,9 @@ impl Router {
     }
 
     pub(crate) fn arm_conversation(&mut self, key: Key) {
-        let Some(room) = self.conversations.get(key) else { return };
+        let Some(room) = self.conversations.get_mut(key) else { return };
+        let bytes = room.heap_bytes();
+        self.room_bytes = self.room_bytes + bytes - std::mem::replace(&mut room.counted, bytes);
         let flush_ms = room.flush_ms.filter(|_| room.raising == 0);
         let at_ms = [flush_ms, room.tick_ms, room.retry_ms, room.typing_ms()]
             .into_iter()

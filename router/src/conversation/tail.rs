@@ -94,6 +94,12 @@ fn addressed(slices: &[ringpost_proto::v1::Slice], sender: &UserKey, roster: &Ro
 }
 
 impl Tail {
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let free = self.records.capacity() - self.records.len();
+        self.bytes + free * size_of::<Brief>()
+    }
+
     pub fn get(&self, seq: Seq) -> Option<&Brief> {
         self.records.get(self.place(seq)?)
     }
