@@ -9,7 +9,7 @@
 pub enum Told {
     /// Sockets that have the port at either end, in any state but LISTEN and TIME_WAIT.
     OfPort,
-    /// Of them those in TIME_WAIT.
+    /// The same in TIME_WAIT.
     Waiting,
     /// Sockets without the port, in any state but TIME_WAIT.
     Others,

@@ -70,6 +70,7 @@ impl Queues {
     }
 
     pub(crate) fn answer(&self, answer: StoreAnswer) {
+        debug_assert!(self.answers.len() < self.most, "an answer that nobody waits for");
         self.answers.push(answer);
     }
 
@@ -111,7 +112,7 @@ impl StorePort {
         Self { queues, closing, wake, outstanding: 0, wrote: false, looked: false, paged: false }
     }
 
-    /// Takes the request, or gives it back when as many are unanswered as the queue has slots, or the store is closing.
+    /// Takes the request, or gives it back when as many are unanswered as may be, or the store is closing.
     /// Seen by the store at the next [`StorePort::flush`].
     pub fn submit(&mut self, request: StoreRequest) -> Result<(), StoreRequest> {
         if self.outstanding >= self.queues.most || self.closing.load(Ordering::Relaxed) {

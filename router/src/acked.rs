@@ -77,8 +77,8 @@ impl Router {
         self.lingering.push_back((until_ms, name));
     }
 
-    /// A session ends: what its device used of its rates counts for the one that comes after it.
-    pub(crate) fn keep_rates(&mut self, key: Key) {
+    /// What a device has used of its rates is looked at until it does not matter any more, whether its session has ended or not.
+    pub(crate) fn linger_while_rated(&mut self, key: Key) {
         let now_ms = self.now.mono_ms;
         let Some(name) = self.sessions.get(key).map(|session| session.user.clone()) else { return };
         if self.users.get(&name).is_some_and(|user| user.is_rated(now_ms)) {
@@ -105,9 +105,11 @@ impl Router {
         let now_ms = self.now.mono_ms;
         while let Some((_, name)) = self.lingering.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
             if let Some(user) = self.users.get_mut(&name) {
-                user.rare.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
-                user.rare.settle();
-                if user.sessions.is_empty() && user.is_rated(now_ms) {
+                if !user.rare.acked.is_empty() {
+                    user.rare.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
+                }
+                user.cool(now_ms);
+                if user.is_rated(now_ms) {
                     self.lingering.push_back((now_ms + LINGER_MS, name));
                 } else {
                     self.forget_user(&name);

@@ -1,6 +1,7 @@
 //! An array that grows by pages: what is in it never moves, and at most one page of it is room that was never used.
 //!
-//! A vector that doubles holds up to twice what it needs, and copying a million entries keeps everybody waiting.
+//! A vector that doubles holds up to twice what it needs, and copying a million entries keeps everybody waiting. What was reached
+//! once stays: after a peak its pages are there for the next one.
 
 /// Bytes of a page at most; a size that allocators keep whole.
 const PAGE_BYTES: usize = 16 << 10;

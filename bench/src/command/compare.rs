@@ -44,7 +44,8 @@ pub fn read(path: &Path) -> Result<Report, RunError> {
 
 impl Compare {
     pub fn run(self) -> Result<bool, RunError> {
-        let (differences, rows) = compare(&read(&self.before)?, &read(&self.after)?)?;
+        let (before, after) = (read(&self.before)?, read(&self.after)?);
+        let (differences, rows) = compare(&before, &after)?;
         for difference in &differences {
             println!("{}", told(difference));
         }
@@ -53,6 +54,14 @@ impl Compare {
         let mut is_ok = true;
         for row in rows.iter().filter(|row| row.is_worse_by(limit)) {
             println!("WORSE: {}", sentence(row));
+            is_ok = false;
+        }
+        for sentence in after.missed.iter().filter(|sentence| !before.missed.contains(sentence)) {
+            println!("WORSE: missed: {sentence}");
+            is_ok = false;
+        }
+        for name in before.latencies.keys().filter(|name| !after.latencies.contains_key(*name)) {
+            println!("WORSE: {} was not measured", name.replace('_', " "));
             is_ok = false;
         }
         if is_ok {

@@ -90,6 +90,7 @@ impl Load for Connect {
         let chatting = Chatting {
             pairs: share(self.chatting / 2),
             rate: run.share.rate(self.rate),
+            workers: run.share.part(u64::from(self.chatting / 2)).min(threads.into()),
             nanos: u64::try_from(self.hold.as_nanos()).unwrap_or(u64::MAX),
             seed: run.seed() ^ u64::from(thread),
             worker: u64::from(thread),
@@ -194,7 +195,9 @@ impl Connect {
             report.messages = Some(*totals);
             let wanted = 2 * u64::from(self.pairs.min(self.connections / 2));
             let through = totals.acknowledged.min(totals.delivered);
-            report.target(self.chatting < 2 || totals.sent > wanted, || "nobody chatted".to_owned());
+            let scheduled = if self.chatting < 2 { 0.0 } else { self.rate * self.hold.as_secs_f64() };
+            let is_whole = self.hold_until_eof || totals.sent as f64 >= 0.99 * scheduled;
+            report.target(is_whole, || format!("only {} of {scheduled:.0} messages were sent", totals.sent));
             let wanted = wanted.max(totals.sent);
             report.target(through >= wanted, || {
                 format!("only {through} of {wanted} messages between pairs came through")

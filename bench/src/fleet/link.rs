@@ -5,6 +5,7 @@
 
 use super::FleetError;
 use super::frame::{Frames, encode};
+use super::secret::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read, Write};
@@ -28,10 +29,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// To a worker at `HOST:PORT`.
-    pub fn connect(worker: &str) -> Result<Self, FleetError> {
+    /// To a worker at `HOST:PORT`; on this host where there is no secret, for a worker is told the key that signs tokens.
+    pub fn connect(worker: &str, secret: &Secret) -> Result<Self, FleetError> {
         let mut addresses = worker.to_socket_addrs()?;
         let address = addresses.next().ok_or_else(|| std::io::Error::from(ErrorKind::AddrNotAvailable))?;
+        if secret.is_none() && !address.ip().is_loopback() {
+            return Err(FleetError::NoSecret);
+        }
         Self::new(TcpStream::connect_timeout(&address, PATIENCE)?)
     }
 

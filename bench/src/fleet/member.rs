@@ -31,7 +31,7 @@ pub type Found<F> = (F, Connections, Option<f64>);
 impl Member {
     /// Connects to a worker that knows the secret, and is to have so many users.
     pub fn connect(name: &str, users: u32, secret: &Secret) -> Result<Self, FleetError> {
-        let mut link = Link::connect(name)?;
+        let mut link = Link::connect(name, secret)?;
         opening::ask(&mut link, secret)?;
         Ok(Self { name: name.to_owned(), users, link })
     }

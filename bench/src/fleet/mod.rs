@@ -31,6 +31,8 @@ pub enum FleetError {
     Frame(#[from] frame::FrameError),
     #[error("it is flood {theirs}, and this is flood {ours}")]
     Version { theirs: String, ours: String },
+    #[error("it is on another host: nothing is told to it without --secret-file")]
+    NoSecret,
     #[error("its secret is another one")]
     Secret,
     #[error("it refuses: {0}")]

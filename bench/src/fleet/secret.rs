@@ -41,6 +41,11 @@ impl Secret {
         Err(io::Error::other(format!("a secret of {} bytes: want {LEAST} to {MOST}", bytes.len())))
     }
 
+    /// Whether there is none: anybody can prove that.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What `side` answers to the challenges of both sides.
     pub fn prove(&self, side: Side, of_coordinator: &Challenge, of_worker: &Challenge) -> Proof {
         let side: &[u8] = match side {

@@ -37,8 +37,9 @@ enum State {
 pub struct Chatting {
     /// Of this worker.
     pub pairs: u32,
-    /// Messages a second of all workers.
+    /// Messages a second of all workers that have pairs, and how many of them there are; they are the first ones.
     pub rate: f64,
+    pub workers: u64,
     /// For how long.
     pub nanos: u64,
     pub seed: u64,
@@ -203,8 +204,8 @@ impl<'a> Connect<'a> {
     /// What is due of the schedule is sent. When to look again.
     fn chat(&mut self, links: &mut Links<'_>, began: u64) -> u64 {
         let Some(users) = self.chatting.pairs.checked_mul(2).filter(|users| *users > 0) else { return u64::MAX };
-        let Chatting { rate, nanos, worker, .. } = self.chatting;
-        let new = || Schedule::new(rate, began, nanos, worker, self.shared.workers());
+        let Chatting { rate, workers, nanos, worker, .. } = self.chatting;
+        let new = || Schedule::new(rate, began, nanos, worker, workers);
         let mut schedule = self.schedule.take().unwrap_or_else(new);
         while let Some(at) = schedule.take_due(self.shared.clock.now()) {
             self.drawn = mix(self.drawn);

@@ -35,18 +35,15 @@ impl Settings {
     }
 
     /// Where there are more shards than cores, the queues of one are a quarter, unless others are asked for: together they do
-    /// the same work.
+    /// the same work. A completion queue is never smaller than the submission queue that was asked for.
     pub(super) fn fit_queues(&mut self, layers: &Layers) {
-        let queues = [
-            ("sq_entries", &mut self.sq_entries),
-            ("cq_entries", &mut self.cq_entries),
-            ("inbox_entries", &mut self.inbox_entries),
-        ];
-        for (key, entries) in queues {
-            if layers.origin(key) == Origin::Default {
-                *entries /= 4;
-            }
-        }
+        let fit = |key: &str, entries: u32| if layers.origin(key) == Origin::Default { entries / 4 } else { entries };
+        self.sq_entries = fit("sq_entries", self.sq_entries);
+        self.cq_entries = match layers.origin("cq_entries") {
+            Origin::Default => (self.cq_entries / 4).max(self.sq_entries),
+            _ => self.cq_entries,
+        };
+        self.inbox_entries = fit("inbox_entries", self.inbox_entries);
     }
 
     /// Development has no rates but those that were asked for.

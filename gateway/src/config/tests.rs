@@ -181,6 +181,7 @@ fn many_shards_have_smaller_queues_unless_others_are_asked_for() {
     assert_eq!(queues(&[]), (1_024, 16_384, 4_096));
     assert_eq!(queues(&[("max_sessions", "1000000")]), (256, 4_096, 1_024));
     assert_eq!(queues(&[("max_sessions", "1000000"), ("cq_entries", "8192")]), (256, 8_192, 1_024));
+    assert_eq!(queues(&[("max_sessions", "1000000"), ("sq_entries", "8192")]), (8_192, 8_192, 1_024));
 }
 
 #[test]

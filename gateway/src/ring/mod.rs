@@ -250,7 +250,7 @@ impl Ring {
         self.files.occupied()
     }
 
-    /// Bytes that are kept for sends in flight.
+    /// Slots, whether they are in use or not.
     pub fn slots(&self) -> u32 {
         self.files.len()
     }
@@ -265,6 +265,7 @@ impl Ring {
         self.pool.given()
     }
 
+    /// Bytes that are kept for sends in flight.
     pub fn bytes_in_flight(&self) -> u64 {
         self.sends.bytes()
     }

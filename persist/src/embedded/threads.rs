@@ -60,6 +60,8 @@ pub(super) fn commit(
     let mut answered = vec![false; shared.ports.len()];
     let mut first = 0;
     let mut space_checked = Instant::now();
+    // What was recovered is in memory already.
+    tell(&mut committer, shared);
     loop {
         // Read before the queues are: what was submitted before the store closed is committed.
         let closing = shared.closing.load(Acquire);

@@ -105,7 +105,7 @@ impl Router {
         if std::mem::replace(&mut session.state, State::Ended) == State::Open && goes {
             self.note_seen(key);
         }
-        self.keep_rates(key);
+        self.linger_while_rated(key);
         self.write_heard(key);
         self.linger(key);
         self.stop_watching(key);
@@ -137,7 +137,7 @@ impl Router {
             self.note_seen(key);
         }
         if self.sessions.get(key).is_some_and(|session| session.state != State::Ended) {
-            self.keep_rates(key);
+            self.linger_while_rated(key);
         }
         self.write_heard(key);
         self.linger(key);

@@ -70,10 +70,15 @@ impl Router {
         let Settings { device_sends, user_sends, requests, .. } = self.settings;
         let Some(session) = self.sessions.get(key) else { return Ok(()) };
         let Some(user) = self.users.get_mut(&session.user) else { return Ok(()) };
-        match request {
+        let was_cold = user.rare.used.is_empty();
+        let taken = match request {
             Request::Send(_) => user.take_send(session.device, device_sends, user_sends, now_ms),
             _ => user.take_request(session.device, requests, now_ms),
+        };
+        if was_cold && !user.rare.used.is_empty() {
+            self.linger_while_rated(key);
         }
+        taken
     }
 
     /// Before welcome nothing is answered; like other requests that wait, at most 32 do before the socket is not read.

@@ -83,7 +83,7 @@ impl Router {
     /// What of a watched user is neither known nor on its way; notes that it is.
     fn lack(&mut self, name: &UserKey) -> Option<Lack> {
         let user = self.users.get_mut(name)?;
-        let (has_settings, active_ms) = (user.read != Known::No, user.rare.active_ms);
+        let (has_settings, active_ms) = (user.read != Known::No, user.active_ms);
         let presence = user.presence_mut()?;
         if presence.retry_ms.is_some() {
             return None;

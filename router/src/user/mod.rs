@@ -43,6 +43,8 @@ pub(crate) struct User {
     /// Whether its settings were read, and what they are; none: it has none, or they were not.
     pub read: Known,
     prefs: Option<Box<Prefs>>,
+    /// When the user was active last, Unix milliseconds; 0: it is, or that is not known here.
+    pub active_ms: u64,
     /// Whether a session is open and ACTIVE.
     pub active: bool,
     /// It is in the queue of those for whom something has to be read.
@@ -51,7 +53,7 @@ pub(crate) struct User {
 }
 
 /// Per user whose sessions are idle; the name and its index are apart.
-const _: () = assert!(size_of::<User>() <= 48);
+const _: () = assert!(size_of::<User>() <= 56);
 
 /// What a user with idle sessions whom nobody watches has nothing of.
 #[derive(Debug)]
@@ -61,9 +63,8 @@ pub(crate) struct Rare {
     pub used: Vec<(DeviceId, (Used, Used))>,
     pub begun: Begun,
     pub acked: Lingering,
-    /// When the user was active last, Unix milliseconds; 0: it is, or that is not known here.
-    pub active_ms: u64,
-    /// The same in monotonic milliseconds; and when the entry is looked at for it, or for those who watch. 0: not.
+    /// When it left, monotonic milliseconds, for as long as it counts as being here; and when the entry is looked at for that, or
+    /// for those who watch. 0: not.
     pub left_ms: u64,
     pub due_ms: u64,
     pub presence: Option<Box<Presence>>,
@@ -76,7 +77,6 @@ impl Rare {
             used: Vec::new(),
             begun: Begun::new(),
             acked: Lingering::new(),
-            active_ms: 0,
             left_ms: 0,
             due_ms: 0,
             presence: None,
@@ -98,7 +98,7 @@ impl Blank for Rare {
             && self.used.is_empty()
             && self.begun.is_blank()
             && self.acked.is_empty()
-            && (self.active_ms, self.left_ms, self.due_ms) == (0, 0, 0)
+            && (self.left_ms, self.due_ms) == (0, 0)
             && self.presence.is_none()
     }
 }
@@ -149,6 +149,14 @@ impl User {
         Ok(())
     }
 
+    /// Forgets what has been used long enough ago.
+    pub fn cool(&mut self, now_ms: u64) {
+        if !self.rare.used.is_empty() {
+            self.rare.used.retain(|(_, (sends, requests))| is_hot(*sends, *requests, now_ms));
+        }
+        self.rare.settle();
+    }
+
     fn keep_used(&mut self, device: DeviceId, (sends, requests): (Used, Used), now_ms: u64) {
         if self.rare.used.is_empty() && !is_hot(sends, requests, now_ms) {
             return;
@@ -169,7 +177,7 @@ impl User {
 
     /// Who watches it, if anybody does.
     pub fn presence_mut(&mut self) -> Option<&mut Presence> {
-        self.rare.presence.is_some().then(|| self.rare.presence.as_deref_mut()).flatten()
+        if self.rare.presence.is_some() { self.rare.presence.as_deref_mut() } else { None }
     }
 
     /// Whether `device` may be taken over now; remembers it if so.
@@ -193,8 +201,8 @@ impl User {
     }
 }
 
-frozen!(User { sessions, sends, read, prefs, active, asking, rare });
-frozen!(Rare { takeovers, used, begun, acked, active_ms, left_ms, due_ms, presence });
+frozen!(User { sessions, sends, read, prefs, active_ms, active, asking, rare });
+frozen!(Rare { takeovers, used, begun, acked, left_ms, due_ms, presence });
 frozen_enum!(Known { 0 = No {}, 1 = Asked {}, 2 = Yes {} });
 frozen!(Takeovers { device, at_ms });
 

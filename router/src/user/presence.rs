@@ -117,10 +117,18 @@ impl User {
         !self.active && self.rare.left_ms > 0 && now_ms < self.rare.left_ms + GRACE_MS
     }
 
+    /// It has not just left: it is here, or has been away for longer.
+    fn come_back(&mut self) {
+        if self.rare.left_ms > 0 {
+            self.rare.left_ms = 0;
+        }
+        self.rare.settle();
+    }
+
     fn view(&self) -> Option<View<'_>> {
         let (Known::Yes, Some(presence)) = (self.read, &self.rare.presence) else { return None };
         let prefs = self.prefs();
-        let last_seen_ms = match (presence.online, self.rare.active_ms, presence.seen) {
+        let last_seen_ms = match (presence.online, self.active_ms, presence.seen) {
             (true, ..) => Some(0),
             (false, at_ms @ 1.., _) | (false, _, Seen::At(at_ms)) => Some(at_ms),
             _ => None,
@@ -145,10 +153,10 @@ impl Router {
         }
         user.active = active;
         if !active {
-            (user.rare.active_ms, user.rare.left_ms) = (unix_ms, now_ms);
-        } else if user.rare.left_ms > 0 {
-            (user.rare.active_ms, user.rare.left_ms) = (0, 0);
-            user.rare.settle();
+            (user.active_ms, user.rare.left_ms) = (unix_ms, now_ms);
+        } else {
+            user.active_ms = 0;
+            user.come_back();
         }
         if let Some(presence) = user.presence_mut() {
             presence.offline_ms = (!active && presence.online).then_some(now_ms + GRACE_MS);
@@ -165,8 +173,8 @@ impl Router {
     pub(super) fn forget_presence(&mut self, name: &UserKey) {
         let Some(user) = self.users.get_mut(name) else { return };
         let active = user.active;
-        (user.rare.active_ms, user.rare.left_ms) = (0, 0);
-        user.rare.settle();
+        user.active_ms = 0;
+        user.come_back();
         if let Some(presence) = user.presence_mut() {
             (presence.online, presence.offline_ms, presence.seen) = (active, None, Seen::At(0));
         }
@@ -193,6 +201,9 @@ impl Router {
             let Some((_, name)) = self.presence_due.pop_first() else { break };
             let Some(user) = self.users.get_mut(&name) else { continue };
             user.rare.due_ms = 0;
+            if !user.is_leaving(now_ms) {
+                user.come_back();
+            }
             if let Some(presence) = user.presence_mut() {
                 let take = |at: &mut Option<u64>| at.take_if(|at| *at <= now_ms).is_some();
                 let goes = take(&mut presence.offline_ms);

@@ -50,8 +50,12 @@ impl Users {
 
     /// The user's entry, a blank one if there was none.
     pub fn enter(&mut self, name: &UserKey) -> &mut User {
-        let slot = self.find(name).unwrap_or_else(|| self.add(name.clone()));
+        let slot = match self.find(name) {
+            Some(slot) => slot,
+            None => self.add(name.clone()),
+        };
         let entry = self.entries.reach(slot as usize, || None);
+        debug_assert!(entry.is_some(), "what is in the index is there");
         &mut entry.get_or_insert_with(|| Entry { name: name.clone(), user: User::default() }).user
     }
 

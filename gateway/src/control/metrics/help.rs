@@ -118,7 +118,10 @@ const HELP: &[(&str, &str)] = &[
         "ringpost_store_table_bytes",
         "Bytes of the store's memory tables, those that are being written to disk among them.",
     ),
-    ("ringpost_store_cache_bytes", "Bytes in the store's cache of blocks."),
+    (
+        "ringpost_store_cache_bytes",
+        "Bytes of what the store keeps of its trees: blocks, and rows and rosters that decisions need.",
+    ),
     ("ringpost_store_checkpoints_total", "Times that memory tables were written to the trees on disk."),
     ("ringpost_store_checkpoint_seconds_total", "Time that checkpoints took."),
     ("ringpost_store_checkpointed_bytes_total", "Bytes of the log that checkpoints covered."),

@@ -168,6 +168,7 @@ impl Trees {
         [self.state.disk_space(), of(Class::History), of(Class::Relay)]
     }
 
+    /// Bytes of tables that were synced while they were written.
     pub fn trickled_bytes(&self) -> u64 {
         self.trickled.load(Ordering::Relaxed)
     }
