@@ -48,6 +48,7 @@ series! {
     UNCOVERED_BYTES = "ringpost_store_uncovered_bytes" "",
     TABLE_BYTES = "ringpost_store_table_bytes" "",
     CACHE_BYTES = "ringpost_store_cache_bytes" "",
+    ALLOCATOR = "ringpost_memory_bytes" "owner=\"allocator\"",
     TREE_BYTES = "ringpost_store_tree_bytes" "",
     CHECKPOINTS = "ringpost_store_checkpoints_total" "",
     CHECKPOINT_SECONDS = "ringpost_store_checkpoint_seconds_total" "",

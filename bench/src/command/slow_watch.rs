@@ -19,6 +19,8 @@ pub struct Reading {
     pub rss: f64,
     /// Of it, memory tables of the store: its disk decides how many there are, not who reads.
     pub tables: f64,
+    /// Of it, what the allocator has beside what it was asked for.
+    pub kept: f64,
     /// Kept for sockets that have not taken it.
     pub outbound: f64,
     /// Sessions closed 4002 so far.
@@ -33,14 +35,15 @@ impl Reading {
             seconds: began.elapsed().as_secs_f64(),
             rss: page.sum(Series::RESIDENT),
             tables: page.sum(Series::TABLE_BYTES),
+            kept: page.sum(Series::ALLOCATOR),
             outbound: page.sum(Series::OUTBOUND),
             closed: page.sum(Series::CLOSED_SLOW),
         })
     }
 
-    /// Resident memory without the store's tables.
+    /// Resident memory without the store's tables and what the allocator keeps for a moment: buffers that have just grown.
     pub fn aside(&self) -> f64 {
-        self.rss - self.tables
+        self.rss - self.tables - self.kept
     }
 }
 
