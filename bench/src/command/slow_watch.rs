@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn growth_and_closes_are_told_against_the_beginning() {
-        let reading = |seconds, rss, outbound, closed| Reading { seconds, rss, tables: 0.0, outbound, closed };
+        let reading =
+            |seconds, rss, outbound, closed| Reading { seconds, rss, tables: 0.0, kept: 0.0, outbound, closed };
         let seen = Seen(vec![
             reading(0.0, 100.0, 0.0, 7.0),
             reading(1.0, 180.0, 60.0, 7.0),
