@@ -2,7 +2,7 @@
 //! moved: a device that is back sooner would be pushed what it has.
 //!
 //! Owns: the late acks of each session, and of each user's sessions that have ended. Guarantees: nothing is older than
-//! [`LINGER_MS`] for long, and there is no more of it than was pushed in that time. Nothing depends on it: what is missing
+//! twice [`LINGER_MS`] for long, and there is no more of it than was pushed in that time. Nothing depends on it: what is missing
 //! here comes again, and clients drop it by position.
 
 use crate::Router;
@@ -74,7 +74,7 @@ impl Router {
             let known = user.rare.acked.entry((conversation, device)).or_default();
             *known = (known.0.max(seq), until_ms);
         }
-        self.lingering.push_back((until_ms, name));
+        self.look_again(&name);
     }
 
     /// What a device has used of its rates is looked at until it does not matter any more, whether its session has ended or not.
@@ -82,7 +82,16 @@ impl Router {
         let now_ms = self.now.mono_ms;
         let Some(name) = self.sessions.get(key).map(|session| session.user.clone()) else { return };
         if self.users.get(&name).is_some_and(|user| user.is_rated(now_ms)) {
-            self.lingering.push_back((now_ms + LINGER_MS, name));
+            self.look_again(&name);
+        }
+    }
+
+    /// Looks at a user once its acks are written, the ones that linger already included: one entry a user, however often its
+    /// sessions end.
+    fn look_again(&mut self, name: &UserKey) {
+        let Some(user) = self.users.get_mut(name) else { return };
+        if !std::mem::replace(&mut user.lingers, true) {
+            self.lingering.push_back((self.now.mono_ms + LINGER_MS, name.clone()));
         }
     }
 
@@ -104,16 +113,16 @@ impl Router {
     pub(crate) fn forget_lingering(&mut self) {
         let now_ms = self.now.mono_ms;
         while let Some((_, name)) = self.lingering.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
-            if let Some(user) = self.users.get_mut(&name) {
-                if !user.rare.acked.is_empty() {
-                    user.rare.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
-                }
-                user.cool(now_ms);
-                if user.is_rated(now_ms) {
-                    self.lingering.push_back((now_ms + LINGER_MS, name));
-                } else {
-                    self.forget_user(&name);
-                }
+            let Some(user) = self.users.get_mut(&name) else { continue };
+            user.lingers = false;
+            if !user.rare.acked.is_empty() {
+                user.rare.acked.retain(|_, (_, until_ms)| *until_ms > now_ms);
+            }
+            user.cool(now_ms);
+            if user.is_rated(now_ms) || !user.rare.acked.is_empty() {
+                self.look_again(&name);
+            } else {
+                self.forget_user(&name);
             }
         }
     }
@@ -121,7 +130,7 @@ impl Router {
     /// Removes a user of whom nothing is left to know.
     pub(crate) fn forget_user(&mut self, name: &UserKey) {
         let now_ms = self.now.mono_ms;
-        let waits = |user: &User| user.is_watched() || user.is_leaving(now_ms);
+        let waits = |user: &User| user.lingers || user.is_watched() || user.is_leaving(now_ms);
         let knows = |user: &User| !user.rare.acked.is_empty() || !user.rare.begun.is_empty() || user.is_rated(now_ms);
         let is_empty = |user: &User| user.sessions.is_empty() && !knows(user) && !waits(user);
         let Some(user) = self.users.get_mut(name) else { return };

@@ -52,6 +52,8 @@ impl Router {
         paged(|it| &mut it.indexes, users, self.users.index_bytes());
         let of_room = size_of::<(ringpost_proto::id::ConversationId, crate::slab::Key)>() + 1;
         paged(|it| &mut it.indexes, rooms, (of_room, self.by_conversation.allocation_size()));
+        // How many are looked at soon is not kept apart.
+        ledger.unused += self.lingering.capacity() * size_of::<(u64, ringpost_proto::id::UserKey)>();
         ledger.users += names;
         ledger.rounding += self.users.names_rounded_up() - names;
         let boxed = size_of::<Conversation>();

@@ -15,7 +15,7 @@ use ringpost_proto::id::UserKey;
 use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 10;
+pub const SNAPSHOT_VERSION: u16 = 11;
 
 const MAGIC: &[u8] = b"ringpost router";
 
@@ -63,7 +63,7 @@ impl Router {
         for _ in 0..u32::read(&mut from)? {
             let name = Frozen::read(&mut from)?;
             let user: User = Frozen::read(&mut from)?;
-            if user.sessions.is_empty() || !user.rare.acked.is_empty() || user.is_rated(now.mono_ms) {
+            if user.lingers {
                 router.lingering.push_back((now.mono_ms + LINGER_MS, UserKey::clone(&name)));
             }
             if user.rare.due_ms > 0 {

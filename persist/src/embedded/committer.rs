@@ -100,7 +100,7 @@ impl Committer {
         let (wal, found) =
             Wal::open(Arc::clone(&files), dir.clone(), incarnation, options.segment_bytes, entropy, read?)?;
         let damaged = |error: TreeError| OpenError::Tree { path: options.trees.clone(), reason: error.to_string() };
-        if trees.trees().newest_on_disk() > wal.lsn() {
+        if trees.trees().newest_record_on_disk().max(reached.lsn) > wal.lsn() {
             // The trees hold a batch that the log has not: it was durable, so its loss is no torn end.
             return Err(OpenError::Damaged {
                 segment: super::segment_name(wal.segment_number() - 1),

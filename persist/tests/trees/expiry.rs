@@ -214,3 +214,26 @@ fn records_keep_the_class_that_they_were_stored_with() {
     assert_eq!(read(&mut committer, 1, ReadRange::From { from: 1, to: Seq::MAX }), (9, vec![1, 2, 3, 7, 8, 9]));
     assert_eq!(names(&dir), ["history-2026-01", "relay-2026-02", "state"]);
 }
+
+#[test]
+fn a_month_that_went_while_nothing_was_written_stays_gone_after_a_merge() {
+    let stats = Stats::default();
+    let checkpoint = |committer: &mut Committer, unix_ms| {
+        committer.checkpoint(Instant::now(), unix_ms).run(&stats).unwrap();
+    };
+    // Which tables are merged, and in which order, depends on how many there are.
+    for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
+        let dir = TempDir::new();
+        let mut committer = open(relay(&dir)).committer;
+        write(&mut committer, 0, 0, JANUARY - 60 * DAY);
+        (0..before).for_each(|_| checkpoint(&mut committer, JANUARY - 60 * DAY));
+        three_months(&mut committer);
+        checkpoint(&mut committer, JANUARY);
+        // It says of the same batch something else than the one before it: that January is no more.
+        (0..=after).for_each(|_| checkpoint(&mut committer, JANUARY_GOES));
+        let merged = committer.trees().compact();
+        assert!(merged.errors.is_empty() && (merged.merges > 0 || before + after < 3), "{merged:?}");
+        drop(committer);
+        assert_without_january(&mut open(relay(&dir)).committer);
+    }
+}

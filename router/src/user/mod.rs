@@ -49,6 +49,8 @@ pub(crate) struct User {
     pub active: bool,
     /// It is in the queue of those for whom something has to be read.
     pub asking: bool,
+    /// It is in the queue of those who are looked at once their last acks are written.
+    pub lingers: bool,
     pub rare: Seldom<Rare>,
 }
 
@@ -201,7 +203,7 @@ impl User {
     }
 }
 
-frozen!(User { sessions, sends, read, prefs, active_ms, active, asking, rare });
+frozen!(User { sessions, sends, read, prefs, active_ms, active, asking, lingers, rare });
 frozen!(Rare { takeovers, used, begun, acked, left_ms, due_ms, presence });
 frozen_enum!(Known { 0 = No {}, 1 = Asked {}, 2 = Yes {} });
 frozen!(Takeovers { device, at_ms });

@@ -276,3 +276,23 @@ fn who_is_faster_than_allowed_is_told_when_to_come_again_and_loses_nothing() {
     world.ack(bob, 6);
     assert!(matches!(world.answer(bob, Request::Ping), Answer::Pong(_)), "acks and pings are free");
 }
+
+#[test]
+fn who_is_always_at_its_rate_and_reconnects_all_the_time_leaves_no_more_behind_each_time() {
+    let rate = ringpost_router::Rate { per_second: 1, burst: 3 };
+    let mut world = World::with(1, ringpost_persist::faulty::Faults::none(), |settings| settings.requests = rate);
+    let list = || Request::Conversations(Box::default());
+    let mut reconnect = |times: u32| {
+        for _ in 0..times {
+            let alice = world.open("alice", "phone");
+            while matches!(world.answer(alice, list()), Answer::ConversationPage(_)) {}
+            world.close(alice);
+            world.advance(50);
+        }
+        world.routers[0].ledger()
+    };
+    let before = reconnect(100);
+    assert_eq!(reconnect(400), before);
+    world.advance(60_000);
+    assert_eq!(world.routers[0].user_count(), 0);
+}

@@ -43,12 +43,14 @@ impl Sealed {
             drop(table);
         }
         let Some(rows) = self.rows else { return Ok(self.lsn) };
-        // One table, so all of it or nothing.
+        // One table, so all of it or nothing. Of two equal versions a merge keeps either: an expiry is a checkpoint of its
+        // own though no batch has come since the one before, so the lsn alone would not do.
         let state = &self.trees.state;
+        let version = state.get_highest_persisted_seqno().map_or(0, |newest| newest + 1).max(self.lsn);
         for (key, row) in rows.iter() {
             match row {
-                Some(value) => state.insert(&key[..], value.clone(), self.lsn),
-                None => state.remove(&key[..], self.lsn),
+                Some(value) => state.insert(&key[..], value.clone(), version),
+                None => state.remove(&key[..], version),
             };
         }
         let table = state.rotate_memtable();

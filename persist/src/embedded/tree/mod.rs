@@ -154,11 +154,11 @@ impl Trees {
         Ok(())
     }
 
-    /// The lsn of the newest batch of which anything is on disk: the log must reach that far.
-    pub(super) fn newest_on_disk(&self) -> u64 {
+    /// The lsn of the newest batch of which a record is on disk: the log must reach that far. Of the state [`Reached`] says
+    /// it, whose versions may be ahead.
+    pub(super) fn newest_record_on_disk(&self) -> u64 {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let newest = logs.values().chain([&self.state]).filter_map(AbstractTree::get_highest_persisted_seqno);
-        newest.max().unwrap_or(0)
+        logs.values().filter_map(AbstractTree::get_highest_persisted_seqno).max().unwrap_or(0)
     }
 
     /// Bytes on disk of the state, of history, and of what is relayed.
