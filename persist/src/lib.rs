@@ -30,7 +30,7 @@ mod view;
 pub use conversation::{ConversationKind, Peer, Role};
 pub use port::{StorePort, Waker};
 pub use ranges::Ranges;
-pub use record::{Body, Record, RecordError, content_hash};
+pub use record::{Body, Record, RecordError, content_hash, content_hash_v1};
 pub use register::{EXCLUDED_RANGES, MISSED_RANGES, Raise, RegisterKey, Shown};
 pub use roster::{Member, MemberAt, Roster};
 pub use view::TAIL_MS;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use ringpost_persist::{Body, Record, RecordError, content_hash};
+use ringpost_persist::{Body, Record, RecordError, content_hash, content_hash_v1};
 use ringpost_proto::id::{ClientMessageId, DeviceId, UserKey};
 use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -22,7 +22,7 @@ fn golden() -> Record {
         sender: UserKey::new("default", "alice").unwrap(),
         device: DeviceId::new("phone").unwrap(),
         cmid: ClientMessageId([0xc1; 16]),
-        content_hash: content_hash(Kind::Edit, 3, &body, None),
+        content_hash: content_hash_v1(Kind::Edit, 3, &body, None),
         previous_hash: [0xee; 16],
         kind: Kind::Edit,
         ref_seq: 3,
@@ -43,8 +43,8 @@ fn version_1_is_still_written_and_read_as_it_was() {
     assert_eq!(encoded(&golden()), VERSION_1);
     let read = Record::decode(VERSION_1).unwrap();
     assert_eq!(format!("{read:?}"), format!("{:?}", golden()));
-    // The hashes are kept in logs for ever, so they are part of the version.
-    assert_eq!(read.hash().map(|b| format!("{b:02x}")).concat(), "52fe8da9959ff989f3b1021e8b0a2fad");
+    // The hashes are kept in logs for ever. Before XXH3-128 the one of the whole record was SHA-256, too.
+    assert_eq!(read.hash().map(|b| format!("{b:02x}")).concat(), "0790dd5eabe701827abdec0cf8d344a9");
     assert_eq!(read.content_hash.map(|b| format!("{b:02x}")).concat(), "929cde7f4a9fc66923098a07cbbc497b");
 }
 
@@ -60,7 +60,7 @@ fn version_2_is_still_written_and_read_as_it_was() {
     let read = Record::decode(VERSION_2).unwrap();
     assert_eq!(format!("{read:?}"), format!("{:?}", golden_media()));
     assert_eq!(read.to_wire().media.map(|media| media.media_id).as_deref(), Some("m"));
-    assert_eq!(read.hash().map(|b| format!("{b:02x}")).concat(), "d5da0263848c2983e32fae11c8104ec7");
+    assert_eq!(read.hash().map(|b| format!("{b:02x}")).concat(), "e918d318a84d5c4c9709bf20356a3b32");
 }
 
 #[test]
@@ -123,13 +123,15 @@ fn the_hash_covers_every_field() {
 #[test]
 fn other_content_has_another_content_hash() {
     let text = Body::Text(Bytes::from_static(b"x"));
-    let same = content_hash(Kind::Text, 0, &text, None);
-    assert_eq!(content_hash(Kind::Text, 0, &text.clone(), None), same);
-    assert_ne!(content_hash(Kind::Data, 0, &text, None), same);
-    assert_ne!(content_hash(Kind::Text, 1, &text, None), same);
-    assert_ne!(content_hash(Kind::Text, 0, &Body::Text(Bytes::from_static(b"y")), None), same);
-    assert_ne!(content_hash(Kind::Text, 0, &Body::Payload(Bytes::from_static(b"x")), None), same);
-    assert_ne!(content_hash(Kind::Text, 0, &text, Some(&Bytes::new())), same);
+    for content_hash in [content_hash, content_hash_v1] {
+        let same = content_hash(Kind::Text, 0, &text, None);
+        assert_eq!(content_hash(Kind::Text, 0, &text.clone(), None), same);
+        assert_ne!(content_hash(Kind::Data, 0, &text, None), same);
+        assert_ne!(content_hash(Kind::Text, 1, &text, None), same);
+        assert_ne!(content_hash(Kind::Text, 0, &Body::Text(Bytes::from_static(b"y")), None), same);
+        assert_ne!(content_hash(Kind::Text, 0, &Body::Payload(Bytes::from_static(b"x")), None), same);
+        assert_ne!(content_hash(Kind::Text, 0, &text, Some(&Bytes::new())), same);
+    }
 }
 
 #[test]

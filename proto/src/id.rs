@@ -159,10 +159,7 @@ impl UserKey {
 
     /// A number that spreads users over shards, the same in every process.
     pub fn spread(&self) -> u64 {
-        let digest = Sha256::digest(self.0.as_bytes());
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        u64::from_le_bytes(first)
+        xxhash_rust::xxh3::xxh3_64(self.0.as_bytes())
     }
 
     /// "tenant\0user", for keys on disk. [`UserKey::from_bytes`] reads it back.

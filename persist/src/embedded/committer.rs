@@ -89,7 +89,7 @@ impl Committer {
         let lock = identity::lock(&*files, &dir)?;
         let incarnation = identity::incarnation(&*files, &dir, &mut entropy)?;
         let seed = entropy();
-        let (trees, reached) = Trees::open(&options.trees, incarnation, options.cache_bytes, lock)?;
+        let (trees, reached) = Trees::open(&options.trees, incarnation, options.cache_bytes, lock, seed)?;
         let trees = Staging::new(Arc::new(trees), &reached, options.retention, incarnation, options.cached_rows, seed);
         let mut replay = Replay::start(trees, options.memory_bytes, &options.trees)?;
         let read = Wal::read(&*files, &dir, incarnation, reached.lsn, &mut |place, lsn, payload| {
@@ -296,7 +296,7 @@ impl Committer {
                 // Segments are reserved: it is here that the disk becomes less.
                 self.check_space();
             }
-            self.trees.apply(self.wal.lsn()).map_err(Failure::Tree)?;
+            self.trees.apply().map_err(Failure::Tree)?;
         }
         for Staged { origin, tag, effect } in self.staged.drain(..) {
             let outcome = match effect {

@@ -97,27 +97,25 @@ struct Pouring {
 impl Pouring {
     fn run(mut self, due: Receiver<Vec<Batch>>) -> Poured {
         self.trees.replaying(true);
-        let mut reached = 0;
         for batch in due.into_iter().flatten() {
             let Batch { place, lsn, entries } = batch;
-            entries.into_iter().try_for_each(|entry| self.entry(place, lsn, entry))?;
-            reached = lsn;
+            entries.into_iter().try_for_each(|entry| self.entry(place, entry))?;
             // What an erasure had applied is in memory as well.
             let records = self.trees.staged_bytes() + self.trees.record_bytes();
             if records >= self.memory_bytes || self.trees.row_bytes() >= self.memory_bytes {
                 self.flush(lsn)?;
             } else if self.trees.has_many_rosters() {
-                self.trees.apply(lsn)?;
+                self.trees.apply()?;
             }
         }
-        self.trees.apply(reached)?;
+        self.trees.apply()?;
         let flushed = self.flushing.wait();
         flushed.map_err(|error| self.unreadable(error))?;
         self.trees.replaying(false);
         Ok((self.trees, self.records))
     }
 
-    fn entry(&mut self, place: Place, lsn: u64, entry: Entry) -> Result<(), OpenError> {
+    fn entry(&mut self, place: Place, entry: Entry) -> Result<(), OpenError> {
         let outcome = match entry {
             Entry::Raise(raise) => self.trees.raise(&raise).map(|_| None),
             Entry::Document { key, version, bytes } => {
@@ -134,7 +132,7 @@ impl Pouring {
                 let erases = records.iter().any(|it| it.record.kind == Kind::Erase);
                 if erases && self.trees.staged_records() > SEARCHED {
                     // What is taken back is looked for in the tables, not among all that waits for them.
-                    self.trees.apply(lsn)?;
+                    self.trees.apply()?;
                 }
                 let appended = self.trees.append(&conversation, kind.as_ref(), expected_head, &records);
                 appended.map(|outcome| (!matches!(outcome, Outcome::Appended { .. })).then_some("position"))
@@ -150,7 +148,7 @@ impl Pouring {
     /// Applies what was read up to batch `lsn` and sends it to the disk. The next checkpoint removes of the log what this
     /// covers.
     fn flush(&mut self, lsn: u64) -> Result<(), OpenError> {
-        self.trees.apply(lsn)?;
+        self.trees.apply()?;
         let flushed = self.flushing.wait();
         flushed.map_err(|error| self.unreadable(error))?;
         self.flushes += 1;

@@ -5,6 +5,7 @@
 use super::equal::{Pair, Step};
 use crate::common::TempDir;
 use crate::common::records::GROUP;
+use ringpost_persist::content_hash_v1;
 use ringpost_persist::embedded::Retention;
 use std::path::Path;
 
@@ -79,6 +80,7 @@ fn relayed() -> Vec<Step> {
 /// files of the next version are made so.
 fn written(story: &[Step], retention: Retention, name: &str) -> Pair {
     let mut pair = Pair::with(retention);
+    (pair.content_hash, pair.any_erased_hash) = (content_hash_v1, true);
     story.iter().for_each(|step| pair.step(step));
     let dir = pair.close();
     let kept = std::env::var_os("RINGPOST_GOLDEN").map(|kept| Path::new(&kept).join(name));

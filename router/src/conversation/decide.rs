@@ -8,7 +8,7 @@ use crate::envelope::{Envelope, SendOutcome, SessionRef};
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest};
+use ringpost_persist::{Outcome, ReadRange, Record, StoreRequest, content_hash_v1};
 use ringpost_proto::id::{ConversationId, Seq, UserKey};
 use ringpost_proto::limits::DEDUPE_MS;
 use ringpost_proto::v1;
@@ -39,7 +39,10 @@ pub(super) enum Decision {
 
 /// What the sender of `proposal` is told if a record with this content carries its id.
 fn decide_found(sent: v1::Sent, content_hash: [u8; 16], proposal: &Proposal) -> Decision {
-    if content_hash == proposal.content_hash { Decision::Sent(sent) } else { Decision::Refuse(refusal::conflict(sent)) }
+    let Proposal { message_kind, ref_seq, body, media, .. } = proposal;
+    let is_same = content_hash == proposal.content_hash
+        || content_hash == content_hash_v1(*message_kind, *ref_seq, body, media.as_ref());
+    if is_same { Decision::Sent(sent) } else { Decision::Refuse(refusal::conflict(sent)) }
 }
 
 pub(super) fn sent(record: &Record, duplicate: bool) -> v1::Sent {

@@ -14,7 +14,7 @@ use crate::frozen::frozen;
 use crate::pending::Pending;
 use crate::refusal;
 use crate::slab::Key;
-use ringpost_persist::{Body, Outcome, ReadRange, StoreRequest, content_hash};
+use ringpost_persist::{Body, Outcome, ReadRange, StoreRequest, content_hash, content_hash_v1};
 use ringpost_proto::id::{ClientMessageId, Seq};
 use ringpost_proto::limits::EDIT_MS;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -118,7 +118,7 @@ impl Waiting {
 /// later is told of the conflict.
 fn id_for(cmid: ClientMessageId, previous_hash: [u8; 16]) -> ClientMessageId {
     let made_of = [cmid.0, previous_hash].concat().into();
-    let mut hash = content_hash(Kind::Erase, 0, &Body::Payload(made_of), None);
+    let mut hash = content_hash_v1(Kind::Erase, 0, &Body::Payload(made_of), None);
     if let Some(unix_ms) = cmid.uuid_v7_ms() {
         return ClientMessageId::uuid_v7(unix_ms, u128::from_be_bytes(hash));
     }

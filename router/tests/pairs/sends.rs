@@ -3,7 +3,7 @@
 use crate::world::{World, cmid, read, text, user, v7, wire};
 use bytes::Bytes;
 use ringpost_persist::faulty::Faults;
-use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest};
+use ringpost_persist::{Body, ConversationKind, Outcome, Record, StoreRequest, content_hash_v1};
 use ringpost_proto::id::{ClientMessageId, DeviceId};
 use ringpost_proto::v1;
 use ringpost_proto::v1::code::Value as Code;
@@ -77,6 +77,22 @@ fn the_same_id_with_other_content_is_a_conflict_that_names_the_first_outcome() {
     let laptop = world.open("alice", "laptop");
     assert_eq!(world.sent(laptop, text("bob", id, "other")).unwrap().seq, 2);
     assert_eq!(world.sent(bob, text("alice", id, "other")).unwrap().seq, 3);
+}
+
+#[test]
+fn a_retry_of_what_a_build_before_this_one_stored_gets_the_first_outcome() {
+    let (mut world, alice, _) = pair(Faults::none());
+    world.sent(alice, text("bob", [1; 16], "first")).unwrap();
+    let body = Body::Text("hi".into());
+    let content_hash = content_hash_v1(Kind::Text, 0, &body, None);
+    let phone = DeviceId::new("phone").unwrap();
+    let record = Record::new(user("alice"), phone, ClientMessageId([2; 16]), Kind::Text, body);
+    assert_ne!(record.content_hash, content_hash);
+    written_elsewhere(&mut world, vec![Record { content_hash, ..record }]);
+    let retried = world.sent(alice, text("bob", [2; 16], "hi")).unwrap();
+    assert_eq!((retried.seq, retried.duplicate, log_len(&world)), (2, true, 2));
+    let error = world.sent(alice, text("bob", [2; 16], "ho")).unwrap_err();
+    assert_eq!(error.code(), Code::Conflict);
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use super::bucket::Bucket;
 use super::memory::Rows;
+use super::records::Table;
 use super::trickle::trickled;
-use super::{STATE, TreeError, Trees};
+use super::{Log, STATE, TreeError, Trees};
 use crate::embedded::stats::Stats;
 use crate::embedded::wal::remove_before;
 use crate::files::Files;
-use lsm_tree::{AbstractTree, AnyTree, Memtable, SeqNo};
+use lsm_tree::{AbstractTree, AnyTree, InternalValue, SeqNo, ValueType};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -19,9 +20,8 @@ pub(super) const FORGET_OLDER: SeqNo = SeqNo::MAX >> 1;
 pub(in crate::embedded) struct Sealed {
     trees: Arc<Trees>,
     lsn: u64,
-    /// Of the records. The tables are kept here so that their hundred thousand entries are freed outside the locks of
-    /// their trees.
-    tables: Vec<(String, AnyTree, Arc<Memtable>)>,
+    /// Of the records.
+    tables: Vec<(Bucket, Log, Arc<Table>)>,
     /// Of the state; `None`: they stay in memory, and nothing is covered.
     rows: Option<Arc<Rows>>,
     expired: Vec<Bucket>,
@@ -30,45 +30,50 @@ pub(in crate::embedded) struct Sealed {
 impl Sealed {
     pub(super) fn new(trees: &Arc<Trees>, lsn: u64, rows: Option<Arc<Rows>>, expired: Vec<Bucket>) -> Self {
         let logs = trees.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let seal =
-            |(bucket, tree): (&Bucket, &AnyTree)| Some((bucket.to_string(), tree.clone(), tree.rotate_memtable()?));
+        let seal = |(bucket, log): (&Bucket, &Log)| Some((*bucket, log.clone(), log.newer.seal()?));
         let tables = logs.iter().filter_map(seal).collect();
         Self { trees: Arc::clone(trees), lsn, tables, rows, expired }
     }
 
     /// Writes them; after that a start needs no batch of the log up to this one. What had expired is removed.
     pub(in crate::embedded) fn flush(self) -> Result<u64, TreeError> {
-        for (name, tree, table) in self.tables {
-            self.trees.flush(name, &tree)?;
-            drop(table);
+        let lsn = self.lsn;
+        for (bucket, log, table) in self.tables {
+            let rows =
+                table.rows().map(|(key, value)| InternalValue::from_components(key, value, lsn, ValueType::Value));
+            self.trees.flush(bucket.to_string(), &log.tree, rows)?;
+            log.newer.written();
         }
-        let Some(rows) = self.rows else { return Ok(self.lsn) };
-        // One table, so all of it or nothing. Of two equal versions a merge keeps either: an expiry is a checkpoint of its
-        // own though no batch has come since the one before, so the lsn alone would not do.
+        let Some(rows) = self.rows else { return Ok(lsn) };
+        // Of two equal versions a merge keeps either: an expiry is a checkpoint of its own though no batch has come since the
+        // one before, so the lsn alone would not do.
         let state = &self.trees.state;
-        let version = state.get_highest_persisted_seqno().map_or(0, |newest| newest + 1).max(self.lsn);
-        for (key, row) in rows.iter() {
-            match row {
-                Some(value) => state.insert(&key[..], value.clone(), version),
-                None => state.remove(&key[..], version),
-            };
-        }
-        let table = state.rotate_memtable();
-        self.trees.flush(STATE.to_owned(), state)?;
-        drop(table);
+        let version = state.get_highest_persisted_seqno().map_or(0, |newest| newest + 1).max(lsn);
+        let rows = rows.iter().map(|(key, row)| match row {
+            Some(value) => InternalValue::from_components(&key[..], value.clone(), version, ValueType::Value),
+            None => InternalValue::new_tombstone(&key[..], version),
+        });
+        self.trees.flush(STATE.to_owned(), state, rows)?;
         self.trees.memory.written();
         for bucket in self.expired {
             self.trees.remove(bucket);
         }
-        Ok(self.lsn)
+        Ok(lsn)
     }
 }
 
 impl Trees {
-    fn flush(&self, name: String, tree: &AnyTree) -> Result<(), TreeError> {
+    /// Rows in the order of their keys: all of them are in the tree, or none.
+    fn flush(&self, name: String, tree: &AnyTree, rows: impl Iterator<Item = InternalValue>) -> Result<(), TreeError> {
         let tables = self.dir.join(&name).join("tables");
-        let flush = || tree.flush(&tree.get_flush_lock(), FORGET_OLDER);
-        trickled(&tables, &self.trickled, flush).map(drop).map_err(TreeError::of(name))
+        let flush = || {
+            let _one_at_a_time = tree.get_flush_lock();
+            if let Some((written, _)) = tree.flush_to_tables(rows.map(Ok))? {
+                tree.register_tables(&written, None, None, &[], FORGET_OLDER)?;
+            }
+            Ok(())
+        };
+        trickled(&tables, &self.trickled, flush).map_err(TreeError::of(name))
     }
 }
 

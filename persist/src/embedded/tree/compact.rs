@@ -54,7 +54,7 @@ impl Trees {
     pub fn compact_at(&self, now: Instant, stop: &dyn Fn() -> bool) -> Compaction {
         let mut done = Compaction::default();
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<_> = logs.iter().map(|(bucket, tree)| (Some(*bucket), tree.clone())).collect();
+        let all: Vec<_> = logs.iter().map(|(bucket, log)| (Some(*bucket), log.tree.clone())).collect();
         drop(logs);
         for (bucket, tree) in all.into_iter().chain([(None, self.state.clone())]) {
             if stop() {

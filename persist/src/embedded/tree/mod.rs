@@ -14,6 +14,7 @@ mod keys;
 mod leaving;
 mod memory;
 mod read;
+mod records;
 mod rosters;
 mod rows;
 mod staging;
@@ -37,6 +38,7 @@ use leaving::Leaving;
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard, SeqNo, Slice};
 use memory::Memory;
+use records::{IdHash, Records};
 use ringpost_proto::id::{ConversationId, Seq};
 use state::CheckpointRow;
 use std::collections::BTreeMap;
@@ -74,7 +76,9 @@ pub struct Trees {
     dir: PathBuf,
     state: AnyTree,
     memory: Memory,
-    logs: RwLock<BTreeMap<Bucket, AnyTree>>,
+    logs: RwLock<BTreeMap<Bucket, Log>>,
+    /// Of the memory tables, see [`Records::new`].
+    seed: u64,
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
     upkeep: Mutex<Upkeep>,
@@ -83,6 +87,13 @@ pub struct Trees {
     trickled: AtomicU64,
     /// Of the store's directory: nobody else may have it while a thread still writes here.
     _lock: Lock,
+}
+
+/// The records of one retention class and month.
+#[derive(Clone)]
+struct Log {
+    tree: AnyTree,
+    newer: Arc<Records>,
 }
 
 /// How far the trees on disk have got.
@@ -107,6 +118,7 @@ impl Trees {
         incarnation: [u8; 16],
         cache_bytes: u64,
         lock: Lock,
+        seed: u64,
     ) -> Result<(Self, Reached), OpenError> {
         RealFiles.create_dir(dir).map_err(OpenError::io("make", dir))?;
         let cache = Arc::new(Cache::with_capacity_bytes(cache_bytes));
@@ -116,7 +128,7 @@ impl Trees {
         let (logs, upkeep) = (RwLock::default(), Mutex::default());
         let (memory, leaving, trickled) = (Memory::default(), Leaving::default(), AtomicU64::new(0));
         let dir = dir.to_owned();
-        let trees = Self { dir, state, memory, logs, cache, files, upkeep, leaving, trickled, _lock: lock };
+        let trees = Self { dir, state, memory, logs, seed, cache, files, upkeep, leaving, trickled, _lock: lock };
         let dir = &trees.dir;
         let damaged = |error: TreeError| OpenError::Tree { path: dir.join(STATE), reason: error.to_string() };
         let row = trees.get(keys::CHECKPOINT).map_err(damaged)?;
@@ -158,13 +170,13 @@ impl Trees {
     /// it, whose versions may be ahead.
     pub(super) fn newest_record_on_disk(&self) -> u64 {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        logs.values().filter_map(AbstractTree::get_highest_persisted_seqno).max().unwrap_or(0)
+        logs.values().filter_map(|log| log.tree.get_highest_persisted_seqno()).max().unwrap_or(0)
     }
 
     /// Bytes on disk of the state, of history, and of what is relayed.
     pub fn bytes_on_disk(&self) -> [u64; 3] {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let of = |class| logs.iter().filter(|(b, _)| b.class == class).map(|(_, tree)| tree.disk_space()).sum();
+        let of = |class| logs.iter().filter(|(b, _)| b.class == class).map(|(_, log)| log.tree.disk_space()).sum();
         [self.state.disk_space(), of(Class::History), of(Class::Relay)]
     }
 
@@ -197,20 +209,21 @@ impl Trees {
     }
 
     /// `None`: no such tree, or it has expired.
-    fn log(&self, bucket: Bucket) -> Option<AnyTree> {
+    fn log(&self, bucket: Bucket) -> Option<Log> {
         self.logs.read().unwrap_or_else(PoisonError::into_inner).get(&bucket).cloned()
     }
 
-    fn log_or_new(&self, bucket: Bucket) -> Result<AnyTree, OpenError> {
-        if let Some(tree) = self.log(bucket) {
-            return Ok(tree);
+    fn log_or_new(&self, bucket: Bucket) -> Result<Log, OpenError> {
+        if let Some(log) = self.log(bucket) {
+            return Ok(log);
         }
         // Kept while the tree is made: one that has just expired may be about to be removed from the same place.
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         let tree = open_tree(&self.dir.join(bucket.to_string()), &self.cache, &self.files)?;
         RealFiles.sync_dir(&self.dir).map_err(OpenError::io("sync", &self.dir))?;
-        logs.insert(bucket, tree.clone());
-        Ok(tree)
+        let log = Log { tree, newer: Arc::new(Records::new(self.seed)) };
+        logs.insert(bucket, log.clone());
+        Ok(log)
     }
 }
 
@@ -282,5 +295,15 @@ fn record_key(conversation: &ConversationId, seq: Seq) -> [u8; 25] {
     let mut key = [0; 25];
     key[..16].copy_from_slice(&conversation.0);
     key[17..].copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// The position of a record by the client message id it came with: beside the records of its conversation, so that it goes
+/// with them.
+fn id_key(conversation: &ConversationId, id: &IdHash) -> [u8; 29] {
+    let mut key = [0; 29];
+    key[..16].copy_from_slice(&conversation.0);
+    key[16] = 1;
+    key[17..].copy_from_slice(id);
     key
 }

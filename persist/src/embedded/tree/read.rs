@@ -3,12 +3,13 @@
 //! Within an answer registers are read before the head, so that none of them is beyond it.
 
 mod list;
+mod scan;
 
 use super::bucket::Bucket;
 use super::keys;
-use super::staging::cmid_key;
+use super::staging::id_hash;
 use super::state::{self, Device, Group, Head, MemberRow, Progress, Span};
-use super::{LATEST, TreeError, Trees, record_key};
+use super::{LATEST, TreeError, Trees, id_key, record_key};
 use crate::ranges::{self, Ranges};
 use crate::record::RecordError;
 use crate::view::{self, View};
@@ -16,7 +17,7 @@ use crate::{
     ConversationKind, ConversationState, LastRecord, Member, Outcome, ReadRange, Record, RegisterKey, Roster,
     StoreRequest,
 };
-use lsm_tree::{AbstractTree, Guard, Slice};
+use lsm_tree::{AbstractTree, Slice};
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -333,46 +334,17 @@ impl Reading<'_> {
         Ok(upto.saturating_sub(before))
     }
 
-    /// Gives the kept records from..=to to `each`, in either direction, until it has enough. It starts at the first one, so
-    /// what was there once and has gone costs nothing.
-    fn scan(
-        &self,
-        id: &ConversationId,
-        head: &Head,
-        from: Seq,
-        to: Seq,
-        upwards: bool,
-        mut each: impl FnMut(Record) -> bool,
-    ) -> Found<()> {
-        let spans = head.spans.iter().enumerate().map(|(n, span)| {
-            let next = head.spans.get(n + 1).map_or(Seq::MAX, |next| next.first - 1);
-            (span, from.max(span.first), to.min(next))
-        });
-        let mut spans: Vec<_> = spans.filter(|(_, from, to)| from <= to).collect();
-        if !upwards {
-            spans.reverse();
-        }
-        for (span, from, to) in spans {
-            let Some(tree) = self.trees.log(span.bucket) else { continue };
-            let mut rows = tree.range(record_key(id, from)..=record_key(id, to), LATEST, None);
-            while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
-                self.count(1);
-                if !each(decode(span.bucket, row.value())?) {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn record(&self, id: &ConversationId, head: &Head, seq: Seq) -> Found<Option<Record>> {
         let span: Option<&Span> = head.spans.iter().rfind(|span| span.first <= seq);
-        let Some((span, tree)) = span.and_then(|span| Some((span, self.trees.log(span.bucket)?))) else {
+        let Some((span, log)) = span.and_then(|span| Some((span, self.trees.log(span.bucket)?))) else {
             return Ok(None);
         };
         self.count(1);
-        let row = tree.get(record_key(id, seq), LATEST).transpose();
-        row.map(|row| decode(span.bucket, row)).transpose()
+        let form = match log.newer.get(id, seq) {
+            Some(form) => Some(form),
+            None => log.tree.get(record_key(id, seq), LATEST).map_err(TreeError::of(span.bucket))?,
+        };
+        form.map(|form| decode(span.bucket, &form)).transpose()
     }
 
     /// One look into each month of the conversation, the newest first; filters answer for most that do not have it.
@@ -384,12 +356,18 @@ impl Reading<'_> {
         cmid: &ClientMessageId,
     ) -> Found<Option<Arc<Record>>> {
         let Some(head) = self.head(id)? else { return Ok(None) };
-        let key = cmid_key(id, sender, device, cmid);
+        let hash = id_hash(sender, device, cmid);
         for span in head.spans.iter().rev() {
-            let Some(tree) = self.trees.log(span.bucket) else { continue };
+            let Some(log) = self.trees.log(span.bucket) else { continue };
             self.count(1);
-            let Some(row) = tree.get(key, LATEST).map_err(TreeError::of(span.bucket))? else { continue };
-            let seq = row.first_chunk().map_or(0, |seq| Seq::from_le_bytes(*seq));
+            let seq = match log.newer.find(id, &hash) {
+                Some(seq) => seq,
+                None => {
+                    let row = log.tree.get(id_key(id, &hash), LATEST).map_err(TreeError::of(span.bucket))?;
+                    let Some(row) = row else { continue };
+                    row.first_chunk().map_or(0, |seq| Seq::from_le_bytes(*seq))
+                }
+            };
             // Beyond the head: being applied right now.
             if seq <= head.seq
                 && let Some(record) = self.record(id, &head, seq)?
@@ -402,7 +380,6 @@ impl Reading<'_> {
     }
 }
 
-fn decode(bucket: Bucket, row: lsm_tree::Result<Slice>) -> Found<Record> {
-    let row = row.map_err(TreeError::of(bucket))?;
-    Record::decode(&row).map_err(TreeError::row(bucket))
+fn decode(bucket: Bucket, form: &[u8]) -> Found<Record> {
+    Record::decode(form).map_err(TreeError::row(bucket))
 }

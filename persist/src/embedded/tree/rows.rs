@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn a_cached_row_keeps_no_block_of_a_tree() {
         let dir = std::env::temp_dir().join(format!("ringpost-rows-{}", std::process::id()));
-        let (trees, _) = Trees::open(&dir, [1; 16], 1 << 20, Box::new(())).unwrap();
+        let (trees, _) = Trees::open(&dir, [1; 16], 1 << 20, Box::new(()), 1).unwrap();
         let key = |n: u8| keys::head_key(&ConversationId([n; 16]));
         for n in 0..200 {
             trees.state.insert(&key(n)[..], vec![n; 40], 1);

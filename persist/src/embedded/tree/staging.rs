@@ -1,4 +1,4 @@
-//! The writer's side: what appends and raises change, gathered for one batch and then applied at its lsn.
+//! The writer's side: what appends and raises change, gathered for one batch and then applied.
 //!
 //! Owns: the only right to write to the trees. Guarantees: a request that cannot be decided (a row cannot be read) changes
 //! nothing; the rows of a batch are written once each, after its records.
@@ -8,17 +8,18 @@ mod registers;
 use super::bucket::{Bucket, Class, Retention};
 use super::checkpoint::Sealed;
 use super::keys::{self, Key};
+use super::records::{IdHash, Row};
 use super::rosters::Rosters;
 use super::rows::{Lookups, Rows};
 use super::state::{self, CheckpointRow, Group, Head, MemberRow, Span};
-use super::{Reached, TreeError, Trees, record_key};
+use super::{Log, Reached, TreeError, Trees};
 use crate::embedded::stored::Stored;
 use crate::embedded::wal::OpenError;
 use crate::index::Index;
 use crate::record::RecordError;
 use crate::{ConversationKind, DOCUMENT_BYTES, DocumentKey, ItemKey, Outcome, Record, Roster};
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, Slice};
+use lsm_tree::Slice;
 use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
 use ringpost_proto::v1::kind::Value as Kind;
 use sha2::{Digest, Sha256};
@@ -28,8 +29,8 @@ use std::sync::Arc;
 /// record that is replayed (measured: of 100,000 busy conversations).
 const TIMES_IN_REPLAY: usize = 4;
 
-/// What an entry of a batch costs beside its key and value.
-const ENTRY_BYTES: usize = 64;
+/// What a row of a batch costs beside the stored form.
+const ENTRY_BYTES: u64 = 96;
 
 /// See the module.
 pub(in crate::embedded) struct Staging {
@@ -38,8 +39,8 @@ pub(in crate::embedded) struct Staging {
     /// Every month before this one has expired.
     kept_from: u32,
     incarnation: [u8; 16],
-    /// Of the batch: where, under which key, what.
-    records: Vec<(Bucket, Slice, Slice)>,
+    /// Of the batch, in the order in which they were decided.
+    records: Vec<(Bucket, ConversationId, Row)>,
     rows: Rows,
     rosters: Rosters,
     staged_bytes: u64,
@@ -217,10 +218,12 @@ impl Staging {
                 continue;
             }
             // Of this batch, or of one before.
-            let key = record_key(conversation, seq);
-            let staged = self.records.iter().rev().find(|(_, known, _)| known[..] == key);
+            let staged = self.records.iter().rev().find_map(|(_, of, row)| match row {
+                Row::Record(at, form) if of == conversation && *at == seq => Some(form),
+                _ => None,
+            });
             let found = match staged {
-                Some((_, _, value)) => Some(Record::decode(value).map_err(TreeError::row(span.bucket))?),
+                Some(form) => Some(Record::decode(form).map_err(TreeError::row(span.bucket))?),
                 None => self.trees.record(conversation, head, seq)?,
             };
             erased.extend(found.map(|record| (span.bucket, record.erased())));
@@ -265,8 +268,8 @@ impl Staging {
             head.spans.push(Span { bucket, first: record.seq });
         }
         self.put_record(conversation, bucket, stored);
-        let cmid = cmid_key(conversation, &record.sender, &record.device, &record.cmid);
-        self.insert(bucket, Slice::from(cmid), Slice::from(record.seq.to_le_bytes()));
+        let id = id_hash(&record.sender, &record.device, &record.cmid);
+        self.stage(conversation, bucket, Row::Id(id, record.seq));
         head.seq = record.seq;
         head.id = record.id;
         head.us = record.us;
@@ -275,13 +278,12 @@ impl Staging {
     }
 
     fn put_record(&mut self, conversation: &ConversationId, bucket: Bucket, stored: &Stored) {
-        let key = record_key(conversation, stored.record.seq);
-        self.insert(bucket, Slice::from(key), stored.form.clone());
+        self.stage(conversation, bucket, Row::Record(stored.record.seq, stored.form.clone()));
     }
 
-    fn insert(&mut self, bucket: Bucket, key: Slice, value: Slice) {
-        self.staged_bytes += (key.len() + value.len() + ENTRY_BYTES) as u64;
-        self.records.push((bucket, key, value));
+    fn stage(&mut self, conversation: &ConversationId, bucket: Bucket, row: Row) {
+        self.staged_bytes += ENTRY_BYTES + if let Row::Record(_, form) = &row { form.len() as u64 } else { 0 };
+        self.records.push((bucket, *conversation, row));
     }
 
     /// The answer to a `Cas`; the batch holds the document if that is `Stored`.
@@ -323,18 +325,13 @@ impl Staging {
     }
 
     /// Writes the batch into the memory tables, where every read sees it. The log has made it durable.
-    pub(in crate::embedded) fn apply(&mut self, lsn: u64) -> Result<(), OpenError> {
-        let mut last: Option<(Bucket, lsm_tree::AnyTree)> = None;
-        let mut records = std::mem::take(&mut self.records);
+    pub(in crate::embedded) fn apply(&mut self) -> Result<(), OpenError> {
         self.staged_bytes = 0;
-        // Neighbours go to the same places of a table. Stable: of two with one key the second one is to stay.
-        records.sort_by(|(bucket, key, _), (other, than, _)| (bucket, key).cmp(&(other, than)));
-        for (bucket, key, value) in records {
-            let tree = match &last {
-                Some((of, tree)) if *of == bucket => tree,
-                _ => &last.insert((bucket, self.trees.log_or_new(bucket)?)).1,
-            };
-            self.record_bytes += tree.insert(key, value, lsn).0;
+        let mut records = std::mem::take(&mut self.records).into_iter().peekable();
+        while let Some(bucket) = records.peek().map(|(bucket, ..)| *bucket) {
+            let Log { newer, .. } = self.trees.log_or_new(bucket)?;
+            let of_bucket = std::iter::from_fn(|| records.next_if(|(of, ..)| *of == bucket));
+            self.record_bytes += newer.write(of_bucket.map(|(_, conversation, row)| (conversation, row)));
         }
         self.row_bytes += self.rows.apply();
         self.rosters.settle();
@@ -375,23 +372,15 @@ impl Staging {
     }
 }
 
-/// Where the seq of a client message id is: beside the records of its conversation, so that it goes with them. The rest of
-/// the key is cut from a hash that nobody can aim at.
-pub(super) fn cmid_key(
-    conversation: &ConversationId,
-    sender: &UserKey,
-    device: &DeviceId,
-    cmid: &ClientMessageId,
-) -> [u8; 29] {
+/// What finds a record by its client message id: cut from a hash that nobody can aim at.
+pub(super) fn id_hash(sender: &UserKey, device: &DeviceId, cmid: &ClientMessageId) -> IdHash {
     let mut hash = Sha256::new();
     hash.update([sender.as_bytes().len() as u8]);
     hash.update(sender.as_bytes());
     hash.update([device.as_str().len() as u8]);
     hash.update(device.as_str().as_bytes());
     hash.update(cmid.0);
-    let mut key = [0; 29];
-    key[..16].copy_from_slice(&conversation.0);
-    key[16] = 1;
-    key[17..].copy_from_slice(&hash.finalize()[..12]);
-    key
+    let mut id = [0; 12];
+    id.copy_from_slice(&hash.finalize()[..12]);
+    id
 }

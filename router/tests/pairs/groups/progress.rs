@@ -95,6 +95,7 @@ fn a_record_tells_its_sender_how_far_each_member_is() {
     let states: Vec<_> = result.members.iter().map(|it| (it.user.as_str(), it.state(), it.at_ms > 0)).collect();
     assert_eq!(states, [("bob", State::Read, true), ("carl", State::Sent, false)], "dave was not there yet");
     world.ack(carl, 2);
+    world.settle();
     let Answer::RecordInfo(result) = world.answer(bob, info(2)) else { panic!() };
     assert_eq!(result.members[1].state(), State::Delivered);
     assert_eq!(world.error(dave, info(2)).code(), Code::NotFound);
