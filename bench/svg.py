@@ -56,6 +56,18 @@ def bars(title, y_label, values):
     return page(title, y_label, out)
 
 
+def across(title, unit, values):
+    """Bars from left to right, one below the other. `values`: [(name, length), ...]."""
+    most, left, out = max(length for _, length in values), 300, []
+    step = (HEIGHT - TOP - 12) / len(values)
+    for place, (name, length) in enumerate(values):
+        top, wide = TOP + place * step, (WIDTH - left - 70) * length / most
+        out.append(f"<rect x='{left}' y='{top:.1f}' width='{wide:.1f}' height='{step * 0.7:.1f}' fill='{COLOURS[0]}'/>")
+        out.append(text(left - 8, top + step * 0.55, name, "end"))
+        out.append(text(left + wide + 6, top + step * 0.55, f"{length:.1f}", "start"))
+    return page(title, unit, out)
+
+
 def text(x, y, words, anchor, colour="#334155"):
     return f"<text x='{x:.0f}' y='{y:.0f}' text-anchor='{anchor}' fill='{colour}'>{escape(words)}</text>"
 
