@@ -23,7 +23,9 @@ impl Metrics {
     pub fn read(admin: SocketAddr) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+        // In one piece: who answers the first one and closes would reset what comes behind it.
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let mut text = String::new();
         stream.take(MOST_BYTES).read_to_string(&mut text)?;
         Self::whole(text)

@@ -21,6 +21,8 @@ pub const EVER_MEMBERS: usize = 16_384;
 pub const HIDDEN_RANGES: usize = 16;
 /// Members that are searched one by one; above that there is a table.
 const SCANNED: usize = 8;
+/// A name of a member, with its header, about.
+const NAME_BYTES: usize = 48;
 
 /// Position of a member in its roster; for ever the same.
 pub type MemberAt = u16;
@@ -175,6 +177,12 @@ impl Roster {
 
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Bytes on the heap, about: with each name, of which others may have a part.
+    pub fn heap_bytes(&self) -> usize {
+        let members = self.members.capacity() * size_of::<Member>() + self.members.len() * NAME_BYTES;
+        members + self.at.len() * 3 * size_of::<(UserKey, MemberAt)>() / 2
     }
 
     /// Members now.

@@ -33,6 +33,10 @@ impl LateAcks {
         self.acks.is_empty()
     }
 
+    pub fn bytes(&self) -> usize {
+        self.acks.capacity() * size_of::<LateAck>()
+    }
+
     pub fn push(&mut self, conversation: ConversationId, seq: Seq, now_ms: u64) {
         self.forget(now_ms);
         // Acks of a backlog go through one conversation after the other.

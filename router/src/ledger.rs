@@ -1,15 +1,17 @@
 //! What the state machines hold in memory, by owner.
 //!
-//! Guarantees: asking costs the same however many sessions there are. What is counted is what idle sessions are made of; what
-//! hangs on busy ones (pushes without an ack, requests on their way) is not.
+//! Guarantees: asking costs the same however many sessions there are. What is counted is what idle sessions are made of, and,
+//! about, what busy ones and rooms hold beside it; requests on their way are not.
 
 use crate::Router;
 use crate::conversation::Conversation;
+use crate::frozen::{Frozen, Read, Reader};
+use std::collections::BTreeMap;
 
 /// Bytes. All owners but the last two are exactly what was asked of the allocator and is in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Entries of sessions.
+    /// Entries of sessions, and what those hold that are behind or wait for acks.
     pub sessions: usize,
     /// Entries of users, and their names.
     pub users: usize,
@@ -30,6 +32,28 @@ pub fn rounded_up(bytes: usize) -> usize {
     match bytes {
         0..=64 => bytes.next_multiple_of(16),
         _ => bytes.next_multiple_of(1 << (bytes - 1).ilog2().saturating_sub(2)),
+    }
+}
+
+/// Bytes of a tree: its nodes have eleven places, of which about eight are taken.
+pub(crate) fn tree_bytes<K, V>(map: &BTreeMap<K, V>) -> usize {
+    map.len().div_ceil(8) * rounded_up(11 * size_of::<(K, V)>() + 16)
+}
+
+/// Bytes of one thing, as they stand in the sum over all of its kind. In no snapshot: what is restored is counted anew.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(usize);
+
+impl Tally {
+    pub fn become_bytes(&mut self, bytes: usize, sum: &mut usize) {
+        *sum = *sum + bytes - std::mem::replace(&mut self.0, bytes);
+    }
+}
+
+impl Frozen for Tally {
+    fn write(&self, _: &mut Vec<u8>) {}
+    fn read(_: &mut Reader<'_>) -> Read<Self> {
+        Ok(Self::default())
     }
 }
 
@@ -54,6 +78,7 @@ impl Router {
         paged(|it| &mut it.indexes, rooms, (of_room, self.by_conversation.allocation_size()));
         // How many are looked at soon is not kept apart.
         ledger.unused += self.lingering.capacity() * size_of::<(u64, ringpost_proto::id::UserKey)>();
+        ledger.sessions += self.work_bytes;
         ledger.users += names;
         ledger.rounding += self.users.names_rounded_up() - names;
         let boxed = size_of::<Conversation>();

@@ -72,6 +72,8 @@ pub struct Router {
     pub(crate) conversations: Slab<Box<Conversation>>,
     /// Bytes that rooms hold, as far as they were looked at.
     pub(crate) room_bytes: usize,
+    /// Of what sessions hold while they are at work.
+    pub(crate) work_bytes: usize,
     pub(crate) by_conversation: HashMap<ConversationId, Key, Seeded>,
     /// Users who have begun conversations within a day, and until when each counts.
     pub(crate) beginners: VecDeque<(u64, UserKey)>,
@@ -105,6 +107,7 @@ impl Router {
             edits: HashMap::with_hasher(hasher.clone()),
             conversations: Slab::default(),
             room_bytes: 0,
+            work_bytes: 0,
             by_conversation: HashMap::with_hasher(hasher),
             beginners: VecDeque::new(),
             fan_outs: VecDeque::new(),
@@ -163,6 +166,11 @@ impl Router {
     /// Users held in memory: those with a session, and for a few seconds those who had one.
     pub fn user_count(&self) -> usize {
         self.users.len()
+    }
+
+    /// Users who are looked at once their last acks are written.
+    pub fn lingering(&self) -> usize {
+        self.lingering.len()
     }
 
     /// Armed deadlines of sessions and of conversations.

@@ -2,14 +2,12 @@
 //!
 //! Owns: one request for /metrics, and the table. Guarantees: an answer without a ledger is a failure that says so.
 
+use super::admin::ask;
 use super::{Outcome, args};
 use crate::config::Settings;
 use clap::{ArgMatches, Command};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Of the page, bytes.
 const MOST: u64 = 4 << 20;
 const MIB: f64 = 1_048_576.0;
@@ -30,20 +28,12 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches) -> Outcome {
     let layers = args::layers(matches).map_err(|e| e.to_string())?;
     let admin = Settings::from_layers(&layers).map_err(|e| e.to_string())?.admin;
-    let page = page(admin).map_err(|e| format!("cannot ask the admin port {admin}: {e}"))?;
+    let mut page = String::new();
+    let read = ask(admin, "GET", "/metrics")?.take(MOST).read_to_string(&mut page);
+    read.map_err(|e| format!("the admin port {admin} did not answer: {e}"))?;
     let table =
         table(&page).ok_or_else(|| format!("the admin port {admin} answers, but tells no ringpost_memory_bytes"))?;
     write!(std::io::stdout(), "{table}").map_err(|e| format!("cannot write: {e}"))
-}
-
-fn page(admin: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut page = String::new();
-    stream.take(MOST).read_to_string(&mut page)?;
-    Ok(page)
 }
 
 /// Samples of one metric: the value of its label, and its own.

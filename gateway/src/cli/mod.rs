@@ -3,6 +3,7 @@
 //! Guarantees: a command that cannot do its work says why in exactly one line on stderr and exits with status 1; what was
 //! asked for goes to stdout and nothing else does.
 
+mod admin;
 mod args;
 mod chat;
 mod check_client;

@@ -1,10 +1,10 @@
 //! `ringpost revoke`: unlink a device of a user, through the admin port of a running server.
 
-use super::user::{escaped, post, refused, status};
+use super::admin::{ask, escaped};
 use super::{Outcome, args};
 use crate::config::Settings;
 use clap::{Arg, ArgMatches, Command};
-use std::io::{BufReader, Write};
+use std::io::Write;
 
 pub fn command() -> Command {
     let name = |id: &'static str, value: &'static str, help: &'static str| {
@@ -24,12 +24,7 @@ pub fn run(matches: &ArgMatches) -> Outcome {
     let admin = Settings::from_layers(&layers).map_err(|e| e.to_string())?.admin;
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str).unwrap_or_default();
     let query = ["user", "device", "tenant"].map(|name| format!("{name}={}", escaped(text(name)))).join("&");
-    let stream = post(admin, &format!("/admin/revoke?{query}"));
-    let mut answer = BufReader::new(stream.map_err(|e| format!("cannot ask the admin port {admin}: {e}"))?);
-    let status = status(&mut answer, admin)?;
-    if status.split(' ').nth(1) != Some("200") {
-        return Err(refused(&status, answer));
-    }
+    ask(admin, "POST", &format!("/admin/revoke?{query}"))?;
     let line = format!("unlinked: {} of {}", text("device"), text("user"));
     writeln!(std::io::stdout(), "{line}").map_err(|e| format!("cannot write: {e}"))
 }

@@ -30,6 +30,7 @@ pub(crate) use slices::{Lists, slices_of};
 
 use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};
+use crate::ledger::rounded_up;
 use crate::user::settings::Audience;
 use edits::Edits;
 use fan_out::Fans;
@@ -173,11 +174,14 @@ impl Early {
 }
 
 impl Conversation {
-    /// Bytes on the heap, but for what members and requests have of their own.
+    /// Bytes on the heap, but for what requests have of their own.
     fn heap_bytes(&self) -> usize {
         let progress = self.progress.capacity() * size_of::<progress::Progress>();
         let queue = self.queue.capacity() * size_of::<Waiting>();
-        self.tail.heap_bytes() + self.known.heap_bytes() + progress + queue
+        let batch = self.batch.capacity() * size_of::<(Waiting, Arc<Record>)>();
+        let fans = self.fans.iter().flatten().map(|(_, users)| 32 + size_of_val::<[UserKey]>(users));
+        let members = rounded_up(16 + size_of::<ConversationKind>()) + self.roster.heap_bytes() + fans.sum::<usize>();
+        self.tail.heap_bytes() + self.known.heap_bytes() + progress + queue + batch + members
     }
 
     fn new(id: ConversationId, kind: Arc<ConversationKind>, now_ms: u64) -> Self {

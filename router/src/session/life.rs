@@ -37,7 +37,8 @@ impl Router {
     pub(crate) fn settle_session(&mut self, key: Key) {
         self.tell_held(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.work = session.work.take().filter(|work| !work.is_idle());
+        let sum = &mut self.work_bytes;
+        session.work = session.work.take().and_then(|mut work| work.settle(sum).then_some(work));
         let at_ms = session.deadline_ms(self.settings.progress_ms);
         // A deadline that is later than what is armed is found when that one fires: acks do not move timers.
         match self.session_wheel.deadline_ms(key.slot) {
@@ -113,7 +114,8 @@ impl Router {
         if let Some(work) = &mut session.work {
             // Acks that are on their way still count, and for what they count.
             let (outstanding, gone) = (std::mem::take(&mut work.outstanding), std::mem::take(&mut work.gone));
-            **work = Work { outstanding, gone, ..Work::default() };
+            let counted = std::mem::take(&mut work.counted);
+            **work = Work { outstanding, gone, counted, ..Work::default() };
         }
         let (conn, user) = (session.conn, session.user.clone());
         self.forget(&user, key);
@@ -142,7 +144,8 @@ impl Router {
         self.write_heard(key);
         self.linger(key);
         self.stop_watching(key);
-        let Some(session) = self.sessions.remove(key) else { return };
+        let Some(mut session) = self.sessions.remove(key) else { return };
+        session.stop_work(&mut self.work_bytes);
         self.session_wheel.cancel(key.slot);
         self.forget(&session.user, key);
     }

@@ -8,6 +8,7 @@ use crate::Router;
 use crate::acked::Lingering;
 use crate::boundary::{Identity, Output, Request};
 use crate::frozen::frozen;
+use crate::ledger::tree_bytes;
 use crate::pending::Pending;
 use crate::shard::CLOCKS_MS;
 use crate::slab::Key;
@@ -69,6 +70,12 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
+    /// About.
+    pub fn bytes(&self) -> usize {
+        let read = tree_bytes(&self.have) + tree_bytes(&self.read) + tree_bytes(&self.noted) + tree_bytes(&self.ticks);
+        size_of::<Self>() + read + tree_bytes(&self.gone) + tree_bytes(&self.missed)
+    }
+
     pub fn new(
         hello_id: u64,
         identity: Arc<Identity>,

@@ -28,6 +28,7 @@ use crate::acked::LateAcks;
 use crate::boundary::ConnRef;
 use crate::conversation::slices_of;
 use crate::frozen::{frozen, frozen_enum};
+use crate::ledger::{Tally, rounded_up, tree_bytes};
 use crate::sync::Behind;
 use ringpost_persist::ranges::{self, Ranges};
 use ringpost_persist::{Body, ConversationKind, Record};
@@ -118,6 +119,7 @@ pub(crate) struct Work {
     /// When to write what was heard, and when to forget what is no longer recent.
     pub write_ms: Option<u64>,
     pub forget_ms: Option<u64>,
+    pub counted: Tally,
 }
 
 /// For so long a fan-out may be on its way, milliseconds.
@@ -175,6 +177,27 @@ impl Work {
             && self.gone.is_empty()
     }
 
+    /// About; 0 where there is nothing to do, and so no need of it.
+    fn bytes(&self) -> usize {
+        if self.is_idle() {
+            return 0;
+        }
+        let lists =
+            self.outstanding.capacity() * size_of::<Pushed>() + self.queue.capacity() * size_of::<ConversationId>();
+        let behind =
+            tree_bytes(&self.behind) + tree_bytes(&self.ticks) + tree_bytes(&self.marks) + tree_bytes(&self.gone);
+        let lately = tree_bytes(&self.recent) + tree_bytes(&self.heard) + tree_bytes(&self.told) + self.acked.bytes();
+        let loading = self.loading.as_ref().map_or(0, |loading| loading.bytes());
+        rounded_up(size_of::<Self>()) + lists + behind + lately + loading
+    }
+
+    /// Counts it anew; whether there is still a need of it.
+    pub fn settle(&mut self, sum: &mut usize) -> bool {
+        let bytes = self.bytes();
+        self.counted.become_bytes(bytes, sum);
+        bytes > 0
+    }
+
     /// What of a conversation up to `seq` the device passes and its user never gets; each is said once.
     pub fn take_gone(&mut self, conversation: ConversationId, seq: Seq) -> Ranges {
         let Some(gone) = self.gone.remove(&conversation) else { return Ranges::new() };
@@ -223,6 +246,13 @@ impl Session {
         record.kind != Kind::KeyDistribution
             && record.sender != *user
             && !slices_of(bytes).iter().any(|slice| slice.user == user.user() && may_get(&slice.device))
+    }
+
+    /// Nothing of it matters any more.
+    pub fn stop_work(&mut self, sum: &mut usize) {
+        if let Some(mut work) = self.work.take() {
+            work.counted.become_bytes(0, sum);
+        }
     }
 
     pub fn work(&mut self) -> &mut Work {
@@ -343,6 +373,7 @@ frozen!(Work {
     others,
     write_ms,
     forget_ms,
+    counted,
 });
 frozen!(TickPush { kind, delivered, read, excluded });
 frozen!(Pushed { conversation, kind, bytes, item });

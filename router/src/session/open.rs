@@ -112,12 +112,17 @@ impl Router {
         self.counters.takeovers += 1;
         // The user's entry, which remembers takeovers, must outlive its only session.
         let kept = self.users.remove(&identity.user);
+        if kept.as_ref().is_some_and(|kept| kept.lingers) {
+            self.users.enter(&identity.user).lingers = true;
+        }
         self.end(old, CloseCode::Replaced, "another connection of this device");
         if let Some(mut kept) = kept {
             kept.sessions.remove(old);
+            // Of a user's entry all that the end of a session writes.
             if let Some(mut fresh) = self.users.remove(&identity.user) {
                 kept.rare.acked.append(&mut fresh.rare.acked);
                 kept.rare.used.append(&mut fresh.rare.used);
+                kept.lingers |= fresh.lingers;
             }
             self.users.insert(identity.user.clone(), kept);
         }

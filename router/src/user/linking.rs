@@ -208,7 +208,7 @@ impl Router {
             self.end(key, CloseCode::DeviceRevoked, "the device was unlinked");
             // Acks that come now are of a device that is none any more.
             if let Some(session) = self.sessions.get_mut(key).filter(|it| it.state == State::Ended) {
-                session.work = None;
+                session.stop_work(&mut self.work_bytes);
             }
         }
     }

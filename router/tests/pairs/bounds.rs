@@ -296,3 +296,52 @@ fn who_is_always_at_its_rate_and_reconnects_all_the_time_leaves_no_more_behind_e
     world.advance(60_000);
     assert_eq!(world.routers[0].user_count(), 0);
 }
+
+#[test]
+fn who_is_always_at_its_rate_and_takes_over_all_the_time_leaves_no_more_behind_each_time() {
+    let rate = ringpost_router::Rate { per_second: 1, burst: 3 };
+    let mut world = World::with(1, ringpost_persist::faulty::Faults::none(), |settings| settings.requests = rate);
+    let list = || Request::Conversations(Box::default());
+    let (mut alice, mut n) = (world.open("alice", "phone"), 0);
+    let mut take_over = |times: u8| {
+        for _ in 0..times {
+            // Three a minute are allowed; all the while alice is at her rate.
+            for _ in 0..200 {
+                while matches!(world.answer(alice, list()), Answer::ConversationPage(_)) {}
+                world.advance(110);
+            }
+            n += 1;
+            let bob = world.open("bob", "phone");
+            world.sent(bob, text("alice", [n; 16], "hi")).unwrap();
+            world.close(bob);
+            world.ack(alice, 1);
+            alice = world.open("alice", "phone");
+        }
+        world.routers[0].lingering()
+    };
+    assert!(take_over(3) <= 2);
+    assert!(take_over(20) <= 2);
+}
+
+#[test]
+fn what_a_session_holds_at_work_is_in_the_ledger_as_long_as_it_is_there() {
+    let mut world = World::new(1);
+    let [alice, bob] = [("alice", "phone"), ("bob", "phone")].map(|(user, device)| world.open(user, device));
+    let sessions = |world: &World| world.routers[0].ledger().sessions;
+    world.advance(30_000);
+    let idle = sessions(&world);
+    world.sent(alice, text("bob", [1; 16], "hi")).unwrap();
+    assert!(sessions(&world) > idle + 400, "a push waits for its ack");
+    world.ack(bob, 1);
+    world.advance(5_000);
+    // The tick.
+    world.ack(alice, 1);
+    world.advance(30_000);
+    assert_eq!(sessions(&world), idle);
+    world.sent(alice, text("bob", [2; 16], "hi")).unwrap();
+    let one_at_work = sessions(&world);
+    world.close(bob);
+    assert!(sessions(&world) < one_at_work - 400);
+    world.close(alice);
+    assert_eq!(sessions(&world), 0);
+}

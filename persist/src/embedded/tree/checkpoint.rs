@@ -39,6 +39,7 @@ impl Sealed {
     pub(in crate::embedded) fn flush(self) -> Result<u64, TreeError> {
         let lsn = self.lsn;
         for (bucket, log, table) in self.tables {
+            // After a crash between here and the state the log is replayed and this version comes again, with the same rows.
             let rows =
                 table.rows().map(|(key, value)| InternalValue::from_components(key, value, lsn, ValueType::Value));
             self.trees.flush(bucket.to_string(), &log.tree, rows)?;

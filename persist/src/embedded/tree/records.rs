@@ -10,6 +10,7 @@ use hashbrown::hash_table::Entry as Place;
 use hashbrown::{HashMap, HashTable};
 use lsm_tree::Slice;
 use ringpost_proto::id::{ConversationId, Seq};
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,7 +21,7 @@ pub(super) type IdHash = [u8; 12];
 /// half as many again, and a header and the rounding of the form's own allocation.
 const RECORD_BYTES: u64 = 136;
 
-/// What a conversation takes beside its records: its place (73 B, likewise), and the least that its two tables begin with.
+/// What a conversation takes beside its records: its place (81 B, likewise), and the least that its two tables begin with.
 const CONVERSATION_BYTES: u64 = 280;
 
 /// One row.
@@ -40,6 +41,9 @@ pub(super) struct Records {
 struct Generations {
     /// Since the last checkpoint.
     fresh: Table,
+    /// How many conversations were closed last. As many are to be expected again: growing takes milliseconds, in which nobody
+    /// is answered.
+    expected: usize,
     /// Being written to the tree by a checkpoint.
     sealed: Option<Arc<Table>>,
 }
@@ -52,8 +56,8 @@ pub(super) struct Table {
 /// What there is of one conversation.
 #[derive(Default)]
 struct OfOne {
-    /// By position.
-    records: Vec<(Seq, Slice)>,
+    /// By position. Erased forms of older records come before the newest ones, so there is room at both ends.
+    records: VecDeque<(Seq, Slice)>,
     ids: HashTable<(IdHash, Seq)>,
 }
 
@@ -66,14 +70,17 @@ pub(super) struct Chunk {
 impl Records {
     /// `seed`: a secret, as clients have a hand in the ids.
     pub(super) fn new(seed: u64) -> Self {
-        let generations = RwLock::new(Generations { fresh: Table::sized(0, seed), sealed: None });
-        Self { generations, seed }
+        let generations = Generations { fresh: Table::new(seed), expected: 0, sealed: None };
+        Self { generations: RwLock::new(generations), seed }
     }
 
     /// Takes rows of a batch. Returns by how many bytes there is more here.
     pub(super) fn write(&self, rows: impl Iterator<Item = (ConversationId, Row)>) -> u64 {
         let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
-        rows.map(|(conversation, row)| generations.fresh.put(conversation, row)).sum()
+        let Generations { fresh, expected, .. } = &mut *generations;
+        // Not before there is something: nothing comes into months that are over.
+        fresh.conversations.reserve(std::mem::take(expected));
+        rows.map(|(conversation, row)| fresh.put(conversation, row)).sum()
     }
 
     /// `None`: not here, so as the tree has it.
@@ -120,9 +127,8 @@ impl Records {
         if generations.fresh.conversations.is_empty() {
             return None;
         }
-        // As many are to be expected again: growing takes milliseconds, in which nobody is answered.
-        let next = Table::sized(generations.fresh.conversations.len(), self.seed);
-        let sealed = Arc::new(std::mem::replace(&mut generations.fresh, next));
+        generations.expected = generations.fresh.conversations.len();
+        let sealed = Arc::new(std::mem::replace(&mut generations.fresh, Table::new(self.seed)));
         generations.sealed = Some(Arc::clone(&sealed));
         Some(sealed)
     }
@@ -136,8 +142,8 @@ impl Records {
 }
 
 impl Table {
-    fn sized(conversations: usize, seed: u64) -> Self {
-        Self { conversations: HashMap::with_capacity_and_hasher(conversations, FixedState::with_seed(seed)) }
+    fn new(seed: u64) -> Self {
+        Self { conversations: HashMap::with_hasher(FixedState::with_seed(seed)) }
     }
 
     fn put(&mut self, conversation: ConversationId, row: Row) -> u64 {
@@ -186,7 +192,7 @@ impl Table {
 impl OfOne {
     /// Where the record is, or would be. The next one is behind the last.
     fn at(&self, seq: Seq) -> Result<usize, usize> {
-        match self.records.last() {
+        match self.records.back() {
             Some((last, _)) if *last >= seq => self.records.binary_search_by_key(&seq, |(seq, _)| *seq),
             _ => Err(self.records.len()),
         }
@@ -195,11 +201,11 @@ impl OfOne {
     fn chunk(&self, (from, to): (Seq, Seq), upwards: bool, most: usize) -> Chunk {
         let first = self.records.partition_point(|(seq, _)| *seq < from);
         let end = self.records.partition_point(|(seq, _)| *seq <= to).max(first);
-        let within = &self.records[first..end];
+        let within = self.records.range(first..end);
         let more = within.len() > most;
         let records = match upwards {
-            true => within.iter().take(most).cloned().collect(),
-            false => within.iter().rev().take(most).cloned().collect(),
+            true => within.take(most).cloned().collect(),
+            false => within.rev().take(most).cloned().collect(),
         };
         Chunk { records, more }
     }
