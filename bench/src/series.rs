@@ -48,6 +48,7 @@ series! {
     UNCOVERED_BYTES = "ringpost_store_uncovered_bytes" "",
     TABLE_BYTES = "ringpost_store_table_bytes" "",
     CACHE_BYTES = "ringpost_store_cache_bytes" "",
+    ROOMS = "ringpost_memory_bytes" "owner=\"conversation\"",
     ALLOCATOR = "ringpost_memory_bytes" "owner=\"allocator\"",
     TREE_BYTES = "ringpost_store_tree_bytes" "",
     CHECKPOINTS = "ringpost_store_checkpoints_total" "",
