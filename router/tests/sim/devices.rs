@@ -92,6 +92,11 @@ impl World {
         let (target, before) = (*re as usize, self.links.len());
         match outcome {
             SendOutcome::Answer(_) => {
+                let linked = &self.oracle.linked[target];
+                if linked.unlinked_once && !linked.unlinking {
+                    // It has heard so first, and has come back as another one.
+                    return Ok(());
+                }
                 ensure(self.oracle.is_unlinked(&self.store, target), || {
                     format!("device: the operator is told that {target} is unlinked, and it is linked")
                 })?;
