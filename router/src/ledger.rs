@@ -8,7 +8,8 @@ use crate::conversation::Conversation;
 use crate::frozen::{Frozen, Read, Reader};
 use std::collections::BTreeMap;
 
-/// Bytes. All owners but the last two are exactly what was asked of the allocator and is in use.
+/// Bytes. What idle sessions are made of is exactly what was asked of the allocator and is in use; what busy sessions and rooms hold
+/// beside their entries, and the last two, are about right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Entries of sessions, and what those hold that are behind or wait for acks.

@@ -1,7 +1,8 @@
 //! The log, poured into the trees again by the code that decides on new requests.
 //!
 //! Two threads: one reads, checks and decodes; the other decides and applies, in steps as large as a memory table. A third one
-//! writes to the disk what was applied. Rows of the state stay in memory as long as they are few: most of them change again, and those that are looked for are found there.
+//! writes to the disk what was applied. Rows of the state stay in memory as long as they are few: most of them change again, and
+//! those that are looked for are found there.
 //! Guarantees: what the log holds and that code would not do is damage. A long log is read in the memory of a short one.
 
 use super::entry::{self, Entry};

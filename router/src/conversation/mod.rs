@@ -30,7 +30,7 @@ pub(crate) use slices::{Lists, slices_of};
 
 use crate::boundary::Proposal;
 use crate::envelope::{RoomAsk, SessionRef};
-use crate::ledger::rounded_up;
+use crate::ledger::{Tally, rounded_up};
 use crate::user::settings::Audience;
 use edits::Edits;
 use fan_out::Fans;
@@ -105,7 +105,7 @@ pub(crate) struct Conversation {
     retry_ms: Option<u64>,
     used_ms: u64,
     /// Bytes on the heap when that was looked at last.
-    counted: usize,
+    counted: Tally,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl Conversation {
             ahead_ms: None,
             retry_ms: None,
             used_ms: now_ms,
-            counted: 0,
+            counted: Tally::default(),
         }
     }
 

@@ -53,8 +53,8 @@ impl Router {
     }
 
     fn forget_conversation(&mut self, key: Key) {
-        if let Some(room) = self.conversations.remove(key) {
-            self.room_bytes -= room.counted;
+        if let Some(mut room) = self.conversations.remove(key) {
+            room.counted.become_bytes(0, &mut self.room_bytes);
             self.by_conversation.remove(&room.id);
             self.conversation_wheel.cancel(key.slot);
         }
@@ -130,7 +130,7 @@ impl Router {
     pub(crate) fn arm_conversation(&mut self, key: Key) {
         let Some(room) = self.conversations.get_mut(key) else { return };
         let bytes = room.heap_bytes();
-        self.room_bytes = self.room_bytes + bytes - std::mem::replace(&mut room.counted, bytes);
+        room.counted.become_bytes(bytes, &mut self.room_bytes);
         let flush_ms = room.flush_ms.filter(|_| room.raising == 0);
         let at_ms = [flush_ms, room.tick_ms, room.retry_ms, room.typing_ms()]
             .into_iter()
