@@ -29,7 +29,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="ringpost-sessions-") as folder:
         # Every user is new, so a list of devices is written for each: what the store holds of them, of its log and of its
         # trees' blocks in memory has bounds of its own, which are set low here, for it is no part of what a session costs.
-        store = [f"--{bound}-bytes={1 << 20}" for bound in ("store-memory", "store-cache", "segment")]
+        # Not so low that a slow disk would have the store refuse what the pairs write all at once, for that is about 2 MiB.
+        store = [f"--store-memory-bytes={4 << 20}", f"--store-cache-bytes={1 << 20}", f"--segment-bytes={1 << 20}"]
         bounds = ["--max-sessions", str(room), *store]
         with Server(*bounds, data=f"{folder}/data") as server:
             command = [TARGET / "ci" / "flood", "connect", "--url", f"ws://{server.listen}"]
