@@ -96,7 +96,7 @@ pub fn check_user(name: &str) -> Result<(), NameError> {
     if name.chars().any(char::is_control) {
         return Err(NameError::Control);
     }
-    if !is_nfc(name) {
+    if !name.is_ascii() && !is_nfc(name) {
         return Err(NameError::NotNfc);
     }
     Ok(())

@@ -16,7 +16,7 @@ pub struct Ledger {
     pub sessions: usize,
     /// Entries of users, and their names.
     pub users: usize,
-    /// What finds a session by its connection, a user by name, a conversation by id.
+    /// What finds a session by its connection, a user by name, a conversation by id or by who writes to whom.
     pub indexes: usize,
     /// Deadlines that can be armed for what there is.
     pub timers: usize,
@@ -77,6 +77,7 @@ impl Router {
         paged(|it| &mut it.indexes, users, self.users.index_bytes());
         let of_room = size_of::<(ringpost_proto::id::ConversationId, crate::slab::Key)>() + 1;
         paged(|it| &mut it.indexes, rooms, (of_room, self.by_conversation.allocation_size()));
+        ledger.indexes += self.partners.bytes();
         // How many are looked at soon is not kept apart.
         ledger.unused += self.lingering.capacity() * size_of::<(u64, ringpost_proto::id::UserKey)>();
         ledger.sessions += self.work_bytes;

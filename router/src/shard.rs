@@ -4,7 +4,7 @@ use crate::boundary::{ConnRef, Counters, Input, Now, Output, Settings, ShardId};
 use crate::conversation::{Conversation, FanOut, ReadBy};
 use crate::envelope::{Envelope, SessionRef};
 use crate::pending::Pending;
-use crate::session::{Session, SessionsOfConns, TickPush};
+use crate::session::{Partners, Session, SessionsOfConns, TickPush};
 use crate::slab::{Key, Slab};
 use crate::user::linking::{DeviceChange, Unlinker};
 use crate::user::{Edit, Users};
@@ -58,6 +58,7 @@ pub struct Router {
     pub(crate) sessions: Slab<Session>,
     pub(crate) of_conns: SessionsOfConns,
     pub(crate) users: Users,
+    pub(crate) partners: Partners,
     /// Users who may have acks that are not written yet, and until when.
     pub(crate) lingering: VecDeque<(u64, UserKey)>,
     /// Watched users, and when to look at them again, monotonic milliseconds.
@@ -99,6 +100,7 @@ impl Router {
             sessions: Slab::default(),
             of_conns: SessionsOfConns::new(settings.shard, hasher.clone()),
             users: Users::new(hasher.clone()),
+            partners: Partners::default(),
             lingering: VecDeque::new(),
             presence_due: BTreeSet::new(),
             asking: VecDeque::new(),

@@ -12,6 +12,7 @@ mod linking;
 mod load;
 mod of_conn;
 mod open;
+mod partners;
 mod query;
 mod reconcile;
 pub(crate) mod request;
@@ -21,6 +22,7 @@ mod watch;
 pub(crate) use devices::ListsRead;
 pub(crate) use load::Loading;
 pub(crate) use of_conn::SessionsOfConns;
+pub(crate) use partners::Partners;
 pub(crate) use query::LookupRead;
 pub(crate) use watch::Watching;
 

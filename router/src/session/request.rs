@@ -1,6 +1,7 @@
 //! Requests of an open session: bounds, and where each goes.
 
 use super::State;
+use super::partners::Partners;
 use crate::Router;
 use crate::boundary::{ConnRef, Proposal, Request, Settings, Wants};
 use crate::envelope::{Envelope, SendOutcome};
@@ -9,7 +10,7 @@ use crate::slab::Key;
 use bytes::Bytes;
 use ringpost_persist::{Body, ConversationKind, record};
 use ringpost_proto::close::CloseCode;
-use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, Seq, UserKey};
+use ringpost_proto::id::{ClientMessageId, ConversationId, DeviceId, NameError, Seq, UserKey};
 use ringpost_proto::limits::{AVATAR_BYTES, BODY_BYTES, MEDIA_BYTES, REACTION_BYTES};
 use ringpost_proto::v1;
 use ringpost_proto::v1::kind::Value as Kind;
@@ -96,7 +97,8 @@ impl Router {
     fn send(&mut self, key: Key, conn: ConnRef, id: u64, send: v1::Send) {
         let Some((user, device)) = self.identity_of(key) else { return };
         self.counters.sends += 1;
-        self.propose_or_refuse(key, conn, id, propose(user, device, send));
+        let proposed = propose(&mut self.partners, user, device, send);
+        self.propose_or_refuse(key, conn, id, proposed);
     }
 
     /// What became of a send, back at the sender's session.
@@ -157,6 +159,7 @@ pub(crate) fn direct(a: UserKey, b: UserKey) -> ConversationKind {
 }
 
 /// A conversation that a request names.
+#[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub id: ConversationId,
     pub kind: Arc<ConversationKind>,
@@ -165,11 +168,7 @@ pub(crate) struct Named {
 /// The conversation that `peer` is from one's own side, or the error that names the field.
 pub(crate) fn named(own: &UserKey, peer: Option<&v1::Peer>, field: &str) -> Result<Named, v1::Error> {
     match peer.and_then(|peer| peer.peer.as_ref()) {
-        Some(Peer::User(name)) => {
-            let peer = own.sibling(name);
-            let peer = peer.map_err(|error| refusal::invalid(&format!("{field}.user"), error.to_string()))?;
-            Ok(Named { id: own.direct_with(&peer), kind: Arc::new(direct(own.clone(), peer)) })
-        }
+        Some(Peer::User(name)) => direct_named(own, name).map_err(|error| not_a_user(field, &error)),
         Some(Peer::Group(id)) => {
             let id = id[..].try_into();
             let id = id.map_err(|_| refusal::invalid(&format!("{field}.group"), "must be 16 bytes"))?;
@@ -179,9 +178,27 @@ pub(crate) fn named(own: &UserKey, peer: Option<&v1::Peer>, field: &str) -> Resu
     }
 }
 
+/// The direct conversation of `own` with the user of the same tenant who has this name.
+pub(super) fn direct_named(own: &UserKey, name: &str) -> Result<Named, NameError> {
+    let peer = own.sibling(name)?;
+    Ok(Named { id: own.direct_with(&peer), kind: Arc::new(direct(own.clone(), peer)) })
+}
+
+fn not_a_user(field: &str, error: &NameError) -> v1::Error {
+    refusal::invalid(&format!("{field}.user"), error.to_string())
+}
+
 /// Checks a send; what comes out needs no further check but against the log.
-fn propose(sender: UserKey, device: DeviceId, send: v1::Send) -> Result<(ConversationId, Proposal), v1::Error> {
-    let Named { id: conversation, kind } = named(&sender, send.to.as_ref(), "to")?;
+fn propose(
+    partners: &mut Partners,
+    sender: UserKey,
+    device: DeviceId,
+    send: v1::Send,
+) -> Result<(ConversationId, Proposal), v1::Error> {
+    let Named { id: conversation, kind } = match send.to.as_ref().and_then(|to| to.peer.as_ref()) {
+        Some(Peer::User(name)) => partners.named(&sender, name).map_err(|error| not_a_user("to", &error))?,
+        _ => named(&sender, send.to.as_ref(), "to")?,
+    };
     let Some(cmid) = ClientMessageId::from_bytes(&send.client_message_id) else {
         return Err(refusal::invalid("clientMessageId", "must be 16 bytes"));
     };
