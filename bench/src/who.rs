@@ -4,7 +4,7 @@
 //! does: keeping a token; it is signed when the connection is opened.
 
 use crate::text::mix;
-use ringpost_gateway::auth::{KeyFileError, MintError, Minter, SharedKey, dev};
+use ringpost_gateway::auth::{KeyFileError, MintError, Minter, SigningKey, dev};
 use ringpost_proto::v1::{Peer, peer};
 use std::ops::Range;
 
@@ -78,8 +78,8 @@ pub struct Tokens {
 
 impl Tokens {
     /// With this key, or without one with the development key. `now`: Unix seconds.
-    pub fn new(key: Option<&SharedKey>, now: u64) -> Result<Self, TokenError> {
-        let minter = key.map_or_else(|| Ok(Minter::dev()), |key| Minter::from_shared(key, dev::AUDIENCE))?;
+    pub fn new(key: Option<&SigningKey>, now: u64) -> Result<Self, TokenError> {
+        let minter = key.map_or_else(|| Ok(Minter::dev()), |key| Minter::from_key(key, dev::AUDIENCE))?;
         Ok(Self { minter, now })
     }
 

@@ -11,7 +11,7 @@ use crate::load::{Clock, worker};
 use crate::plan::{Plan, Wanted, plan};
 use crate::share::Share;
 use crate::who::{Names, TokenError, Tokens};
-use ringpost_gateway::auth::SharedKey;
+use ringpost_gateway::auth::SigningKey;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 /// See the module's page.
@@ -32,7 +32,7 @@ impl Here {
         sessions: &Sessions,
         share: &Share,
         seed: u64,
-        key: Option<&SharedKey>,
+        key: Option<&SigningKey>,
     ) -> Result<Self, RunError> {
         let (scheme, host) = common.url.split_once("://").ok_or_else(|| RunError::Url(common.url.clone()))?;
         let host = host.trim_end_matches('/').to_owned();

@@ -21,6 +21,7 @@ use crate::share::Share;
 use crate::text::{Texts, mix};
 use crate::timeline::Timeline;
 use crate::who::{Names, TokenError};
+use ringpost_gateway::auth::keys::Alg;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -49,7 +50,16 @@ pub struct Common {
     /// Key file of the gateway to sign tokens with (its only HS256 key); without it the development key signs.
     #[arg(long)]
     pub token_key: Option<PathBuf>,
-    /// Issuer to name in tokens that --token-key signs.
+    /// Sign with this private key (PEM, as `ringpost token` takes it) under the id of --key-id.
+    #[arg(long, conflicts_with = "token_key", requires = "alg", requires = "key_id")]
+    pub private_key: Option<PathBuf>,
+    /// The algorithm of --private-key: RS256, ES256 or EdDSA.
+    #[arg(long, requires = "private_key", value_parser = private_alg)]
+    pub alg: Option<Alg>,
+    /// The id of --private-key in the gateway's key file.
+    #[arg(long, requires = "private_key")]
+    pub key_id: Option<String>,
+    /// Issuer to name in tokens that --token-key or --private-key signs.
     #[arg(long, default_value = "ringpost")]
     pub token_issuer: String,
     /// User names: this and a number from 0.
@@ -74,6 +84,11 @@ pub struct Common {
     /// File with the secret of the workers.
     #[arg(long, requires = "workers")]
     pub secret_file: Option<PathBuf>,
+}
+
+/// An algorithm that has private keys.
+fn private_alg(name: &str) -> Result<Alg, String> {
+    Alg::PUBLIC.into_iter().find(|alg| alg.name() == name).ok_or_else(|| "want RS256, ES256 or EdDSA".to_owned())
 }
 
 /// Why a run did not start or broke off.

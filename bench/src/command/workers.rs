@@ -7,7 +7,7 @@ use crate::fleet::secret::Secret;
 use crate::fleet::words::Part;
 use crate::load::Shared;
 use crate::share::Share;
-use ringpost_gateway::auth::{KeySet, SharedKey};
+use ringpost_gateway::auth::{KeySet, SigningKey};
 use std::path::Path;
 
 /// More would make texts of one number.
@@ -22,11 +22,15 @@ impl Common {
         }
     }
 
-    /// The key that --token-key names.
-    pub fn key(&self) -> Result<Option<SharedKey>, RunError> {
+    /// The key that --token-key or --private-key names.
+    pub fn key(&self) -> Result<Option<SigningKey>, RunError> {
+        if let (Some(path), Some(alg), Some(id)) = (&self.private_key, self.alg, &self.key_id) {
+            let pem = std::fs::read(path).map_err(|error| RunError::File { path: path.clone(), error })?;
+            return Ok(Some(SigningKey::private(alg, id, &pem, &self.token_issuer)));
+        }
         let Some(file) = &self.token_key else { return Ok(None) };
         let keys = KeySet::load(file, &self.token_issuer).map_err(crate::who::TokenError::from)?;
-        Ok(Some(SharedKey::of(&keys, None).map_err(crate::who::TokenError::from)?))
+        Ok(Some(SigningKey::of(&keys, None).map_err(crate::who::TokenError::from)?))
     }
 }
 
@@ -49,7 +53,7 @@ pub fn engage(
     common: &Common,
     sessions: &Sessions,
     seed: u64,
-    key: Option<SharedKey>,
+    key: Option<SigningKey>,
 ) -> Result<Vec<Member>, RunError> {
     if !common.source.is_empty() {
         return Err(RunError::Usage("--source is of a host: give it to `flood worker` there".to_owned()));

@@ -7,11 +7,11 @@ use super::secret::{Challenge, Proof};
 use crate::load::Stage;
 use crate::progress::Counts;
 use crate::report::Connections;
-use ringpost_gateway::auth::SharedKey;
+use ringpost_gateway::auth::SigningKey;
 use serde::{Deserialize, Serialize};
 
 /// Raised when what is said changes. [`Opening::Hello`] itself stays as it is, so that another version can be told.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Bytes at most: before it is known who is there, of a part, of orders, and of what was found (256 slices of two histograms are
 /// below 2 MiB, each of the others 1 MiB at most).
@@ -47,7 +47,7 @@ pub struct Part {
     /// Tells this run's texts from others'; of all workers.
     pub seed: u64,
     /// Signs tokens; `None`: the development key does.
-    pub key: Option<SharedKey>,
+    pub key: Option<SigningKey>,
 }
 
 /// From the coordinator while the run is on.

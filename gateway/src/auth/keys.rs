@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub const KEY_ID_BYTES: usize = 128;
 
 /// The algorithms that a key can have: the names are those of RFC 7518 section 3.1 and RFC 8037 section 3.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Alg {
     Hs256,
     Rs256,

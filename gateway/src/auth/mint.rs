@@ -23,26 +23,35 @@ pub enum MintError {
     Signing,
 }
 
-/// An HS256 key of a key file without the file: whoever has it can sign.
+/// A key by itself, without the file it is from: whoever has it can sign.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct SharedKey {
+pub struct SigningKey {
     id: String,
-    secret: Vec<u8>,
+    alg: Alg,
+    /// The secret of HS256, else a private key in PEM.
+    key: Vec<u8>,
     bound: Bound,
 }
 
-impl SharedKey {
-    /// The key of `keys` with this id; with `None` the only one there is.
+impl SigningKey {
+    /// The HS256 key of `keys` with this id; with `None` the only one there is.
     pub fn of(keys: &KeySet, id: Option<&str>) -> Result<Self, MintError> {
         let (id, key) = keys.signing(id).ok_or(MintError::NoKey)?;
         let secret = key.secret.clone().ok_or(MintError::NoKey)?;
-        Ok(Self { id: id.to_owned(), secret, bound: key.bound.clone() })
+        Ok(Self { id: id.to_owned(), alg: Alg::Hs256, key: secret, bound: key.bound.clone() })
+    }
+
+    /// A private key in a PEM file, under this id.
+    pub fn private(alg: Alg, id: &str, pem: &[u8], issuer: &str) -> Self {
+        let bound = Bound { issuer: issuer.to_owned(), tenant: None };
+        Self { id: id.to_owned(), alg, key: pem.to_owned(), bound }
     }
 }
 
-impl fmt::Debug for SharedKey {
+impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedKey").field("id", &self.id).field("bound", &self.bound).finish_non_exhaustive()
+        let mut fields = f.debug_struct("SigningKey");
+        fields.field("id", &self.id).field("alg", &self.alg).field("bound", &self.bound).finish_non_exhaustive()
     }
 }
 
@@ -74,12 +83,16 @@ impl Minter {
 
     /// The HS256 key of `keys` with this id; with `None` the only one there is. Signs for the key's tenant, if it has one.
     pub fn from_keys(keys: &KeySet, id: Option<&str>, audience: &str) -> Result<Self, MintError> {
-        Self::from_shared(&SharedKey::of(keys, id)?, audience)
+        Self::from_key(&SigningKey::of(keys, id)?, audience)
     }
 
     /// The same with the key by itself.
-    pub fn from_shared(key: &SharedKey, audience: &str) -> Result<Self, MintError> {
-        let minter = Self::new(Alg::Hs256, &key.id, EncodingKey::from_secret(&key.secret), &key.bound.issuer, audience);
+    pub fn from_key(key: &SigningKey, audience: &str) -> Result<Self, MintError> {
+        let issuer = &key.bound.issuer;
+        let minter = match key.alg {
+            Alg::Hs256 => Self::new(key.alg, &key.id, EncodingKey::from_secret(&key.key), issuer, audience),
+            _ => Self::from_pem(key.alg, &key.id, &key.key, issuer, audience)?,
+        };
         match &key.bound.tenant {
             Some(tenant) => minter.tenant(tenant),
             None => Ok(minter),

@@ -22,7 +22,7 @@ pub mod verify;
 pub use key_file::{KeyFileError, Material, UrlSource};
 pub use keyring::Keyring;
 pub use keys::KeySet;
-pub use mint::{MintError, Minter, SharedKey};
+pub use mint::{MintError, Minter, SigningKey};
 pub use ringpost_router::Identity;
 pub use tickets::{TICKET_PATH, TicketRefused, Tickets};
 pub use verify::Verifier;
