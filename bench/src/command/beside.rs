@@ -135,7 +135,7 @@ impl Load for Writing<'_> {
 
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Chat> {
         let number = u64::from(thread);
-        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: number };
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: number, ack_every: 1 };
         let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, 200), None);
         let settings = Settings {
             rate: self.rate,

@@ -253,6 +253,7 @@ impl Load for Chatting<'_> {
             reconnect: chat.reconnect.then_some(chat.reconnect_within),
             seed: run.seed(),
             worker: u64::from(thread),
+            ack_every: 1,
         };
         let texts = run.texts(thread, chat.bytes);
         let mut crowd = Crowd::new(&run.shared, names, settings, texts, self.file.map(SentFile::log));

@@ -16,6 +16,7 @@ use std::time::Duration;
 const EXAMPLES: &str = "Examples:
   flood fanout --admin 127.0.0.1:7601
   flood fanout --members 1024 --online 900 --rate 20 --duration 30s --admin 127.0.0.1:7601
+  flood fanout --groups 4 --ack-every 16 --admin 127.0.0.1:7601
   flood fanout --groups 64 --shared --rate 64 --duration 30s --prefix crowd
   flood fanout --groups 64 --shared --rate 16 --duration 30s --beside 1000 --admin 127.0.0.1:7601 --aim-server-p99 5ms";
 
@@ -45,6 +46,10 @@ pub struct Fanout {
     /// How long to send.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
+    /// A member acknowledges so many pushes at a time. The more, the nearer is what a recipient costs to what a push by itself
+    /// does.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    ack_every: u32,
     /// Bytes of a text.
     #[arg(long, default_value_t = 200)]
     bytes: usize,
@@ -112,7 +117,7 @@ impl Load for Fanout {
 
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
         let number = u64::from(thread);
-        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: number };
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: number, ack_every: self.ack_every };
         let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, self.bytes), None);
         let settings = Settings {
             online: self.online - 1,

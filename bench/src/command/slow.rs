@@ -276,7 +276,7 @@ impl Load for Slow {
     }
 
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
-        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: u64::from(thread) };
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: u64::from(thread), ack_every: 1 };
         let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, self.bytes as usize), None);
         let lead = Lead::new(&mut crowd, self.settings());
         Scene { crowd, lead }

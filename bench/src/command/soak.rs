@@ -336,7 +336,7 @@ impl Load for Soak {
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
         let number = u64::from(thread);
         // Who is lost comes back, so that there are as many sessions as there should be; the run fails all the same.
-        let settings = crowd::Settings { reconnect: Some(BACK_WITHIN), seed: run.seed(), worker: number };
+        let settings = crowd::Settings { reconnect: Some(BACK_WITHIN), seed: run.seed(), worker: number, ack_every: 1 };
         let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, BYTES), None);
         let chat = Settings {
             rate: self.rate,

@@ -174,7 +174,7 @@ impl Load for Storming<'_> {
     }
 
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scene<'r, Lead> {
-        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: u64::from(thread) };
+        let settings = crowd::Settings { reconnect: None, seed: run.seed(), worker: u64::from(thread), ack_every: 1 };
         let mut crowd = Crowd::new(&run.shared, names, settings, run.texts(thread, 200), None);
         // Every unit has as many messages, the borders between the threads' shares rounded alike, so that the sum is exact.
         let units = |users: u32| users.div_ceil(self.shape.leavers + self.shape.writers);

@@ -1,10 +1,11 @@
 //! The least that an echo server on io_uring can do: the measure for the gateway's round trips.
 //!
-//! `raw PORT [THREADS]`: per thread one ring with multishot accept into direct descriptors, multishot receive into provided
+//! `raw PORT [THREADS [together]]`: per thread one ring with multishot accept into direct descriptors, multishot receive into provided
 //! buffers, and sends straight from those buffers. No protocol, no queue, no limits, no slow peers: a peer that does not
-//! read costs a buffer for good. Prints one line when it listens.
+//! read costs a buffer for good. Prints one line when it listens. `together`: nobody of a ring is answered before all of its
+//! connections have asked, at most 1,024, or nobody asks any more: the measure for a fan-out, in which a question is the ack and an answer the push.
 
-use io_uring::types::{BufRingEntry, Fd, Fixed};
+use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -14,6 +15,9 @@ const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 2048;
 const SLOTS: u32 = 16_384;
 
+/// After so long without a question nobody is waited for.
+const QUIET_NS: u32 = 50_000_000;
+
 const ACCEPT: u64 = 1 << 60;
 const RECEIVE: u64 = 2 << 60;
 const SEND: u64 = 3 << 60;
@@ -21,11 +25,12 @@ const CLOSE: u64 = 4 << 60;
 
 fn main() {
     let number = |at: usize| std::env::args().nth(at).map(|text| text.parse::<u16>().expect("a number"));
-    let port = number(1).expect("usage: raw PORT [THREADS]");
+    let port = number(1).expect("usage: raw PORT [THREADS [together]]");
+    let together = std::env::args().nth(3).is_some_and(|word| word == "together");
     let threads: Vec<_> = (0..number(2).unwrap_or(1))
         .map(|_| {
             let listener = listen(port);
-            std::thread::spawn(move || serve(&listener))
+            std::thread::spawn(move || serve(&listener, together))
         })
         .collect();
     println!("ready listen=127.0.0.1:{port}");
@@ -107,7 +112,7 @@ fn push(ring: &mut IoUring, entry: &squeue::Entry) {
     }
 }
 
-fn serve(listener: &TcpListener) {
+fn serve(listener: &TcpListener, together: bool) {
     let mut ring: IoUring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -120,8 +125,14 @@ fn serve(listener: &TcpListener) {
     let receive = |slot: u32| opcode::RecvMulti::new(Fixed(slot), 0).build().user_data(RECEIVE | u64::from(slot));
     push(&mut ring, &accept);
     let mut batch: Vec<cqueue::Entry> = Vec::new();
+    let (mut connections, mut answers) = (0, Vec::new());
+    let while_quiet = Timespec::new().nsec(QUIET_NS);
+    let patience = SubmitArgs::new().timespec(&while_quiet);
     loop {
-        ring.submit_and_wait(1).expect("enter");
+        let quiet = match ring.submitter().submit_with_args(1, &patience) {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => true,
+            entered => entered.map(|_| false).expect("enter"),
+        };
         batch.clear();
         batch.extend(ring.completion());
         for entry in &batch {
@@ -130,6 +141,7 @@ fn serve(listener: &TcpListener) {
             match data & 0xf << 60 {
                 ACCEPT => {
                     if let Ok(slot) = u32::try_from(result) {
+                        connections += 1;
                         push(&mut ring, &receive(slot));
                     }
                     if ended && result >= 0 {
@@ -142,19 +154,23 @@ fn serve(listener: &TcpListener) {
                         .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
                         .build()
                         .user_data(SEND | u64::from(id) << 32 | u64::from(slot));
-                    push(&mut ring, &send);
+                    answers.push(send);
                     if ended {
                         push(&mut ring, &receive(slot));
                     }
                 }
                 RECEIVE if result == -libc::ENOBUFS => push(&mut ring, &receive(slot)),
                 RECEIVE if ended => {
+                    connections -= 1;
                     let close = opcode::Close::new(Fixed(slot)).build().user_data(CLOSE);
                     push(&mut ring, &close);
                 }
                 SEND => buffers.put((data >> 32) as u16),
                 _ => {}
             }
+        }
+        if !together || quiet || answers.len() >= connections {
+            answers.drain(..).for_each(|send| push(&mut ring, &send));
         }
     }
 }

@@ -49,7 +49,10 @@ impl Crowd<'_> {
                 Event::Connect => links.want(user),
                 Event::Drop => links.give_up(user, "given up by the client: silent, or pushes misnumbered"),
                 Event::Welcome { .. } => self.welcome(links, user, now),
-                Event::Record { record, .. } => self.record(user, &record, now),
+                Event::Record { delivery, record } => {
+                    self.stored(user, delivery);
+                    self.record(user, &record, now);
+                }
                 Event::Outcome { send, outcome } => self.outcome(user, &send, outcome, now),
                 Event::Synced => {
                     self.synced(user, now);
@@ -59,6 +62,17 @@ impl Crowd<'_> {
                 Event::Reset { .. } => links.complain(user, "the log ends before what was received"),
                 Event::Tick { .. } | Event::ReadMark { .. } | Event::TokenWanted { .. } | Event::Stopped { .. } => {}
             }
+        }
+    }
+
+    /// Where several are acknowledged together, this tells the client when.
+    fn stored(&mut self, user: User, delivery: u64) {
+        let every = u64::from(self.settings.ack_every);
+        if every > 1
+            && delivery.is_multiple_of(every)
+            && let Some(talker) = self.talkers.get_mut(user as usize)
+        {
+            talker.client.stored(delivery);
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Settings {
     pub seed: u64,
     /// This worker's number.
     pub worker: u64,
+    /// Deliveries that are acknowledged together; what is left in the end is not.
+    pub ack_every: u32,
 }
 
 struct Talker {
@@ -127,9 +129,10 @@ impl<'a> Crowd<'a> {
     ) -> Self {
         let seed = mix(settings.seed ^ settings.worker);
         let now_ms = shared.clock.now() / 1_000_000;
+        let at_once = settings.ack_every == 1;
         let talker = |user: u64| {
             // The first connections are opened for all at once, without being asked for.
-            let mut client = Client::new(now_ms, mix(seed ^ user), true);
+            let mut client = Client::new(now_ms, mix(seed ^ user), at_once);
             client.timeout(now_ms);
             while client.poll_event().is_some() {}
             Talker { client, since: 0, back: 0, dirty: false, online: false, settled: false, away: false }
