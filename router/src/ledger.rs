@@ -77,7 +77,9 @@ impl Router {
         paged(|it| &mut it.indexes, users, self.users.index_bytes());
         let of_room = size_of::<(ringpost_proto::id::ConversationId, crate::slab::Key)>() + 1;
         paged(|it| &mut it.indexes, rooms, (of_room, self.by_conversation.allocation_size()));
-        ledger.indexes += self.partners.bytes();
+        let (partners, free) = self.partners.bytes();
+        ledger.indexes += partners;
+        ledger.unused += free;
         // How many are looked at soon is not kept apart.
         ledger.unused += self.lingering.capacity() * size_of::<(u64, ringpost_proto::id::UserKey)>();
         ledger.sessions += self.work_bytes;
