@@ -154,7 +154,9 @@ pub(crate) struct MemberRow;
 
 impl MemberRow {
     pub(crate) fn encode(at: MemberAt, member: &Member) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        // Written with every message, so it is allocated once, at its size.
+        let mut out = Vec::with_capacity(1 + 2 + 1 + 2 * 8 + 2 * 4 + 3 * 8 + 16 * member.hidden.len());
+        out.push(VERSION);
         out.extend_from_slice(&at.to_le_bytes());
         out.push(u8::from(member.role == Role::Admin));
         out.extend_from_slice(&member.join.to_le_bytes());
