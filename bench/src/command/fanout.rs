@@ -46,9 +46,9 @@ pub struct Fanout {
     /// How long to send.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// A member acknowledges so many pushes at a time. The more, the nearer is what a recipient costs to what a push by itself
-    /// does.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// A member acknowledges so many pushes at a time: the more, the nearer is what a recipient costs to what a push by itself
+    /// does. So many must fit the gateway's window, and come within its progress_ms.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     ack_every: u32,
     /// Bytes of a text.
     #[arg(long, default_value_t = 200)]

@@ -1,7 +1,7 @@
 //! What all commands share: who makes the load, and what is asked of the gateway meanwhile.
 
 use super::here::Here;
-use super::load::{Account, Accounts, Load};
+use super::load::{Account, Accounts, Load, Speak};
 use super::watch::watch;
 use super::workers::{engage, follow, share_of};
 use crate::compare::NotComparable;
@@ -21,6 +21,7 @@ use crate::share::Share;
 use crate::text::{Texts, mix};
 use crate::timeline::Timeline;
 use crate::who::{Names, TokenError};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ringpost_gateway::auth::keys::Alg;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -47,18 +48,21 @@ pub struct Common {
     /// How long one connection may take from connect to welcome.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub patience: Duration,
-    /// Key file of the gateway to sign tokens with (its only HS256 key); without it the development key signs.
+    /// Key file of the gateway to sign tokens with, with its only HS256 key or that of --key; without it the development key signs.
     #[arg(long)]
     pub token_key: Option<PathBuf>,
-    /// Sign with this private key (PEM, as `ringpost token` takes it) under the id of --key-id.
-    #[arg(long, conflicts_with = "token_key", requires = "alg", requires = "key_id")]
+    /// Sign with this private key (PEM) under the id of --key, as --token-issuer. With --workers they are told it, unencrypted.
+    #[arg(long, conflicts_with = "token_key", requires = "alg", requires = "key")]
     pub private_key: Option<PathBuf>,
-    /// The algorithm of --private-key: RS256, ES256 or EdDSA.
-    #[arg(long, requires = "private_key", value_parser = private_alg)]
+    /// The algorithm of the private key.
+    #[arg(long, requires = "private_key", value_parser = private_alg())]
     pub alg: Option<Alg>,
-    /// The id of --private-key in the gateway's key file.
+    /// The id of the signing key; needed where the file has several.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// The tenant for which a private key signs.
     #[arg(long, requires = "private_key")]
-    pub key_id: Option<String>,
+    pub tenant: Option<String>,
     /// Issuer to name in tokens that --token-key or --private-key signs.
     #[arg(long, default_value = "ringpost")]
     pub token_issuer: String,
@@ -87,8 +91,8 @@ pub struct Common {
 }
 
 /// An algorithm that has private keys.
-fn private_alg(name: &str) -> Result<Alg, String> {
-    Alg::PUBLIC.into_iter().find(|alg| alg.name() == name).ok_or_else(|| "want RS256, ES256 or EdDSA".to_owned())
+fn private_alg() -> impl TypedValueParser<Value = Alg> {
+    PossibleValuesParser::new(Alg::PUBLIC.map(Alg::name)).try_map(|name| Alg::from_name(&name).ok_or("no algorithm"))
 }
 
 /// Why a run did not start or broke off.
@@ -152,7 +156,8 @@ impl Run {
         let (common, sessions) = (load.common().clone(), load.sessions()?);
         let (seed, share) =
             (getrandom::u64().unwrap_or_else(|_| std::process::id().into()), Share::whole(sessions.users));
-        let key = common.key()?;
+        // Who signs nothing needs no key, and hands none on.
+        let key = if matches!(sessions.speak, Speak::Sessions) { common.key()? } else { None };
         let mut run = if common.workers.is_empty() {
             let here = Here::prepare(&common, &sessions, &share, own_seed(seed, &share), key.as_ref())?;
             if !common.quiet {

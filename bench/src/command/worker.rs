@@ -35,7 +35,7 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(120);
 
 /// Waits for coordinators, which are the other commands with --workers, and makes the load of one after the other until it is
 /// stopped. It opens connections wherever a coordinator says, so it listens on loopback unless there is a secret; what is said
-/// is not encrypted, the key of --token-key neither.
+/// is not encrypted, the key of --token-key or --private-key neither.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Worker {

@@ -24,13 +24,14 @@ impl Common {
 
     /// The key that --token-key or --private-key names.
     pub fn key(&self) -> Result<Option<SigningKey>, RunError> {
-        if let (Some(path), Some(alg), Some(id)) = (&self.private_key, self.alg, &self.key_id) {
+        if let (Some(path), Some(alg), Some(id)) = (&self.private_key, self.alg, &self.key) {
             let pem = std::fs::read(path).map_err(|error| RunError::File { path: path.clone(), error })?;
-            return Ok(Some(SigningKey::private(alg, id, &pem, &self.token_issuer)));
+            let key = SigningKey::private(alg, id, &pem, &self.token_issuer, self.tenant.as_deref());
+            return Ok(Some(key.map_err(crate::who::TokenError::from)?));
         }
         let Some(file) = &self.token_key else { return Ok(None) };
         let keys = KeySet::load(file, &self.token_issuer).map_err(crate::who::TokenError::from)?;
-        Ok(Some(SigningKey::of(&keys, None).map_err(crate::who::TokenError::from)?))
+        Ok(Some(SigningKey::of(&keys, self.key.as_deref()).map_err(crate::who::TokenError::from)?))
     }
 }
 

@@ -41,10 +41,14 @@ impl SigningKey {
         Ok(Self { id: id.to_owned(), alg: Alg::Hs256, key: secret, bound: key.bound.clone() })
     }
 
-    /// A private key in a PEM file, under this id.
-    pub fn private(alg: Alg, id: &str, pem: &[u8], issuer: &str) -> Self {
-        let bound = Bound { issuer: issuer.to_owned(), tenant: None };
-        Self { id: id.to_owned(), alg, key: pem.to_owned(), bound }
+    /// A private key in a PEM file, under this id. Signs for this tenant, if there is one.
+    ///
+    /// # Errors
+    /// It is no private key for `alg`, HS256 among them.
+    pub fn private(alg: Alg, id: &str, pem: &[u8], issuer: &str, tenant: Option<&str>) -> Result<Self, MintError> {
+        Minter::from_pem(alg, id, pem, issuer, "")?;
+        let bound = Bound { issuer: issuer.to_owned(), tenant: tenant.map(str::to_owned) };
+        Ok(Self { id: id.to_owned(), alg, key: pem.to_owned(), bound })
     }
 }
 
@@ -86,7 +90,7 @@ impl Minter {
         Self::from_key(&SigningKey::of(keys, id)?, audience)
     }
 
-    /// The same with the key by itself.
+    /// A key by itself. Signs for the key's tenant, if it has one.
     pub fn from_key(key: &SigningKey, audience: &str) -> Result<Self, MintError> {
         let issuer = &key.bound.issuer;
         let minter = match key.alg {

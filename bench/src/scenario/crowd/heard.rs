@@ -50,7 +50,7 @@ impl Crowd<'_> {
                 Event::Drop => links.give_up(user, "given up by the client: silent, or pushes misnumbered"),
                 Event::Welcome { .. } => self.welcome(links, user, now),
                 Event::Record { delivery, record } => {
-                    self.stored(user, delivery);
+                    self.stored(user, delivery, self.settings.ack_every);
                     self.record(user, &record, now);
                 }
                 Event::Outcome { send, outcome } => self.outcome(user, &send, outcome, now),
@@ -60,18 +60,19 @@ impl Crowd<'_> {
                 }
                 Event::Error(error) => links.complain(user, &format!("error {:?}: {}", error.code(), error.message)),
                 Event::Reset { .. } => links.complain(user, "the log ends before what was received"),
-                Event::Tick { .. } | Event::ReadMark { .. } | Event::TokenWanted { .. } | Event::Stopped { .. } => {}
+                Event::Tick { delivery, .. } | Event::ReadMark { delivery, .. } => self.stored(user, delivery, 1),
+                Event::TokenWanted { .. } | Event::Stopped { .. } => {}
             }
         }
     }
 
-    /// Where several are acknowledged together, this tells the client when.
-    fn stored(&mut self, user: User, delivery: u64) {
-        let every = u64::from(self.settings.ack_every);
-        if every > 1
-            && delivery.is_multiple_of(every)
+    /// Where records are acknowledged together, this tells the client when: once there are so many.
+    fn stored(&mut self, user: User, delivery: u64, many: u32) {
+        if self.settings.ack_every > 1
             && let Some(talker) = self.talkers.get_mut(user as usize)
+            && delivery >= talker.stored + u64::from(many)
         {
+            talker.stored = delivery;
             talker.client.stored(delivery);
         }
     }

@@ -51,12 +51,14 @@ pub struct Settings {
     pub seed: u64,
     /// This worker's number.
     pub worker: u64,
-    /// Deliveries that are acknowledged together; what is left in the end is not.
+    /// Records that are acknowledged together; what is left in the end is not.
     pub ack_every: u32,
 }
 
 struct Talker {
     client: Client,
+    /// The last delivery that it was told is stored, where several are acknowledged together.
+    stored: u64,
     /// When it had synced after it was last away on purpose, 0: it was not; [`NEVER`]: it is, or is on its way back.
     since: u64,
     /// When it was told to come back; 0: it is not on its way.
@@ -135,7 +137,7 @@ impl<'a> Crowd<'a> {
             let mut client = Client::new(now_ms, mix(seed ^ user), at_once);
             client.timeout(now_ms);
             while client.poll_event().is_some() {}
-            Talker { client, since: 0, back: 0, dirty: false, online: false, settled: false, away: false }
+            Talker { client, stored: 0, since: 0, back: 0, dirty: false, online: false, settled: false, away: false }
         };
         let users = names.len();
         Self {

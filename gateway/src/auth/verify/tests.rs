@@ -1,7 +1,7 @@
 use super::*;
 use crate::auth::keys::{Alg, Bound, Key};
 use crate::auth::testing::{self, Dir};
-use crate::auth::{Minter, dev, public_key};
+use crate::auth::{Minter, SigningKey, dev, public_key};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -330,6 +330,25 @@ fn a_private_key_mints_what_its_public_key_verifies() {
         assert!(Minter::from_pem(alg, "k", testing::public_pem(alg), "issuer", dev::AUDIENCE).is_err());
     }
     assert!(Minter::dev().tenant("").is_err());
+}
+
+#[test]
+fn a_private_key_that_was_handed_on_mints_the_same_and_does_not_show_itself() {
+    for alg in Alg::PUBLIC {
+        let pem = testing::private_pem(alg);
+        let key = SigningKey::private(alg, "k", pem, "issuer", Some("acme")).unwrap();
+        let text = format!("{key:?}");
+        assert!(
+            text.contains("acme") && !text.contains("PRIVATE") && !text.contains(&format!("{:?}", &pem[..8])),
+            "{text}"
+        );
+        let key: SigningKey = serde_json::from_slice(&serde_json::to_vec(&key).unwrap()).unwrap();
+        let token = Minter::from_key(&key, dev::AUDIENCE).unwrap().mint("alice", "phone", NOW + 60, NOW).unwrap();
+        assert_eq!(public(alg, Some("acme")).verify(&token, NOW * 1_000).unwrap().user.tenant(), "acme");
+        for (alg, pem) in [(alg, testing::public_pem(alg)), (Alg::Hs256, pem), (alg, b"nothing")] {
+            assert!(SigningKey::private(alg, "k", pem, "issuer", None).is_err());
+        }
+    }
 }
 
 #[test]
