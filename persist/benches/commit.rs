@@ -25,6 +25,13 @@ const CONVERSATIONS: usize = 1_000;
 const RUN: Duration = Duration::from_secs(6);
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().collect();
+    if let Some(at) = words.iter().position(|word| word == "--count") {
+        let dir = std::env::temp_dir().join(format!("ringpost-bench-{}", std::process::id()));
+        let counted = count(&dir, words.get(at + 1).ok_or("--count N")?.parse()?);
+        std::fs::remove_dir_all(&dir)?;
+        return counted;
+    }
     if !std::env::args().any(|arg| arg == "--bench") {
         println!("measures only when run by cargo bench");
         return Ok(());
@@ -39,6 +46,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         let line = measure(&dir, group);
         std::fs::remove_dir_all(&dir)?;
         println!("{group:>4}: {}", line?);
+    }
+    Ok(())
+}
+
+/// So many messages, 64 in a commit, without checkpoints and without a figure: for tools that count instructions.
+fn count(dir: &Path, messages: usize) -> Result<(), Box<dyn Error>> {
+    let mut committer = Committer::open(Arc::new(RealFiles), &mut Options::new(dir, 0))?.committer;
+    let (mut pairs, mut answers) = (Pairs::new(CONVERSATIONS)?, Vec::new());
+    for _ in 0..messages / 64 {
+        let requests: Vec<_> = (0..64).map(|_| pairs.send()).collect();
+        requests.into_iter().for_each(|request| committer.stage(0, request));
+        committer.commit(&mut answers)?;
+        assert!(answers.iter().all(|(_, answer)| matches!(answer.outcome, Outcome::Appended { .. })));
+        answers.clear();
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group};
 use ringpost_persist::{Outcome, StoreAnswer, StoreRequest, UserPage};
 use ringpost_proto::id::{DeviceId, UserKey};
 use ringpost_proto::v1;
@@ -66,6 +66,11 @@ impl World {
                 Arc::new(Identity { user, device, issued_ms: 1, primary: None, exp_ms: START_US / 1_000 + 86_400_000 });
             world.input(Input::Open { conn, id: 1, identity, hello: Box::default() });
         }
+        let message = world.message();
+        world.input(message);
+        world.ack_all();
+        let counted = world.router.counters();
+        assert_eq!((counted.sends, counted.appends, counted.acks), (1, 1, 1), "the sessions are open");
         world
     }
 
@@ -93,6 +98,8 @@ impl World {
                         Outcome::User(Box::new(UserPage { entries: Vec::new(), more: false }))
                     }
                     StoreRequest::FindCmid { .. } => Outcome::Found(None),
+                    StoreRequest::ReadDocument { .. } => Outcome::Document(None),
+                    StoreRequest::Cas { .. } => Outcome::Stored { version: 1 },
                     _ => Outcome::Raised,
                 };
                 self.answers.push_back(StoreAnswer { tag: request.tag(), outcome });
@@ -170,4 +177,19 @@ fn budget(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, budget);
-criterion_main!(benches);
+
+/// `--count N`: so many sends, each with its ack, and nothing else, for tools that count instructions.
+fn main() {
+    let words: Vec<String> = std::env::args().collect();
+    let Some(at) = words.iter().position(|word| word == "--count") else {
+        benches();
+        return Criterion::default().configure_from_args().final_summary();
+    };
+    let mut world = World::new();
+    for _ in 0..words.get(at + 1).and_then(|count| count.parse().ok()).expect("--count N") {
+        let message = world.message();
+        world.input(message);
+        world.ack_all();
+    }
+    assert_eq!(world.router.counters().sends, world.router.counters().appends);
+}
