@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "bench" / "baselines"
@@ -28,6 +30,26 @@ def built(folder):
     if missing:
         sys.exit(f"no program at {' and '.join(missing)}")
     return programs
+
+
+def flood(programs, *words):
+    """Runs it quietly; its report. Ends this process if it missed a target."""
+    with tempfile.NamedTemporaryFile() as report:
+        command = [str(word) for word in (programs["flood"], *words, "--quiet", "--json", report.name)]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode != 0:
+            sys.exit(f"{' '.join(command)}\n{run.stdout}{run.stderr}")
+        return json.loads(pathlib.Path(report.name).read_text())
+
+
+def figures(report):
+    return {figure["name"]: figure["value"] for figure in report["figures"]}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def build_baseline(name):

@@ -1,9 +1,11 @@
 //! The least that an echo server on io_uring can do: the measure for the gateway's round trips.
 //!
-//! `raw PORT [THREADS [together]]`: per thread one ring with multishot accept into direct descriptors, multishot receive into provided
-//! buffers, and sends straight from those buffers. No protocol, no queue, no limits, no slow peers: a peer that does not
-//! read costs a buffer for good. Prints one line when it listens. `together`: nobody of a ring is answered before all of its
-//! connections have asked, at most 1,024, or nobody asks any more: the measure for a fan-out, in which a question is the ack and an answer the push.
+//! `raw PORT [THREADS [together]]`: per thread one ring with multishot accept into direct descriptors, multishot receive into
+//! provided buffers, and sends straight from those buffers. No protocol, no queue, no limits, no slow peers: a peer that does
+//! not read costs a buffer for good. Prints one line when it listens.
+//!
+//! `together`: nobody of a ring is answered before all of its connections have asked (1,024 at most), or none asks any more.
+//! The measure for a fan-out, in which a question is the ack and an answer the push.
 
 use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -14,7 +16,6 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: usize = 2048;
 const SLOTS: u32 = 16_384;
-
 /// After so long without a question nobody is waited for.
 const QUIET_NS: u32 = 50_000_000;
 
@@ -112,6 +113,15 @@ fn push(ring: &mut IoUring, entry: &squeue::Entry) {
     }
 }
 
+/// Submits and waits; whether that was in vain for as long as it may be.
+fn wait_a_while(ring: &IoUring) -> bool {
+    let quiet = Timespec::new().nsec(QUIET_NS);
+    match ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&quiet)) {
+        Err(error) if error.raw_os_error() == Some(libc::ETIME) => true,
+        entered => entered.map(|_| false).expect("enter"),
+    }
+}
+
 fn serve(listener: &TcpListener, together: bool) {
     let mut ring: IoUring = IoUring::builder()
         .setup_single_issuer()
@@ -125,14 +135,13 @@ fn serve(listener: &TcpListener, together: bool) {
     let receive = |slot: u32| opcode::RecvMulti::new(Fixed(slot), 0).build().user_data(RECEIVE | u64::from(slot));
     push(&mut ring, &accept);
     let mut batch: Vec<cqueue::Entry> = Vec::new();
+    // Where they are answered together.
     let (mut connections, mut answers) = (0, Vec::new());
-    let while_quiet = Timespec::new().nsec(QUIET_NS);
-    let patience = SubmitArgs::new().timespec(&while_quiet);
     loop {
-        let quiet = match ring.submitter().submit_with_args(1, &patience) {
-            Err(error) if error.raw_os_error() == Some(libc::ETIME) => true,
-            entered => entered.map(|_| false).expect("enter"),
-        };
+        let quiet = together && wait_a_while(&ring);
+        if !together {
+            ring.submit_and_wait(1).expect("enter");
+        }
         batch.clear();
         batch.extend(ring.completion());
         for entry in &batch {
@@ -154,7 +163,11 @@ fn serve(listener: &TcpListener, together: bool) {
                         .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
                         .build()
                         .user_data(SEND | u64::from(id) << 32 | u64::from(slot));
-                    answers.push(send);
+                    if together {
+                        answers.push(send)
+                    } else {
+                        push(&mut ring, &send)
+                    }
                     if ended {
                         push(&mut ring, &receive(slot));
                     }
@@ -169,7 +182,7 @@ fn serve(listener: &TcpListener, together: bool) {
                 _ => {}
             }
         }
-        if !together || quiet || answers.len() >= connections {
+        if quiet || answers.len() >= usize::from(BUFFERS).min(connections) {
             answers.drain(..).for_each(|send| push(&mut ring, &send));
         }
     }
