@@ -314,7 +314,7 @@ impl Run {
     /// Processor time of those who make the load so far.
     pub fn own_cpu(&self) -> Duration {
         match self.by {
-            By::Here(_) => limits::cpu(std::process::id()).unwrap_or_default(),
+            By::Here(_) => limits::own_cpu(),
             By::Workers(_) => Duration::from_micros(self.shared.counters.worker_micros.load(Ordering::Relaxed)),
         }
     }

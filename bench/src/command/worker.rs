@@ -208,13 +208,12 @@ impl Job<'_> {
 
 /// Leads the threads of this process as the coordinator says, until the last stage; tells what is done and counted.
 fn obey(link: &mut Link, shared: &Shared, first: Stage) -> Result<(), FleetError> {
-    let used = || limits::cpu(std::process::id()).unwrap_or_default();
-    let (mut stage, mut is_done, mut spoke, before) = (first, false, None, used());
+    let (mut stage, mut is_done, mut spoke, before) = (first, false, None, limits::own_cpu());
     shared.begin(first);
     while stage != Stage::Finish && !shared.is_broken() {
         let done = !is_done && shared.is_done(stage);
         if done || spoke.is_none_or(|spoke: Instant| spoke.elapsed() >= BEAT) {
-            let micros = u64::try_from(used().saturating_sub(before).as_micros()).unwrap_or(u64::MAX);
+            let micros = u64::try_from(limits::own_cpu().saturating_sub(before).as_micros()).unwrap_or(u64::MAX);
             shared.counters.worker_micros.store(micros, Ordering::Relaxed);
             // Before the word that a stage is done: at its end the coordinator knows all that was counted in it.
             link.send(&Word::<()>::Counts(shared.counters.counts()))?;
