@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 use support::{Dir, figure, flood};
 
 fn gateway(dir: &Dir) -> Server {
+    gateway_with(dir, &[])
+}
+
+fn gateway_with(dir: &Dir, more: &[(&str, &str)]) -> Server {
     let data = dir.path("data");
     let pairs = [
         ("dev", "true"),
@@ -23,7 +27,7 @@ fn gateway(dir: &Dir) -> Server {
         // Sends are not refused because the machine's disk is rather full.
         ("disk_floor", "1"),
     ];
-    Server::start(Config::from_pairs(&pairs).unwrap()).unwrap()
+    Server::start(Config::from_pairs(&[&pairs, more].concat()).unwrap()).unwrap()
 }
 
 /// A worker process, killed at the end.
@@ -131,8 +135,39 @@ fn two_workers_find_together_what_one_process_would() {
     let report = run("backlog --devices 8 --together 4 --records 60 --conversations 4 --rate 400 --prefix back");
     assert_eq!((count(&report, "sent"), count(&report, "older_first")), (120, 0));
 
+    let report =
+        run("fanout --members 20 --online 20 --groups 2 --ack-every 8 --rate 40 --duration 1s --prefix together");
+    assert_eq!((count(&report, "sent"), count(&report, "delivered")), (40, 760));
+
     let report = run("ping --connections 20 --active 10 --rate 200 --duration 1s");
     assert_eq!((&report["latencies"]["round_trip"]["count"], &report["missed"]), (&200.into(), &serde_json::json!([])));
+    server.stop();
+}
+
+#[test]
+fn workers_sign_with_the_private_key_that_they_are_told_and_none_is_told_what_is_no_key() {
+    const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/tests/keys");
+    let (dir, workers) = (Dir::new(), [Worker::start(&[]), Worker::start(&[])]);
+    let file = dir.path("keys.toml");
+    let key = format!(
+        "[[keys]]\nid = \"ed\"\nalg = \"EdDSA\"\npublic_key_pem_file = \"{KEYS}/ed.pub.pem\"\ntenant = \"acme\"\n"
+    );
+    std::fs::write(&file, key).unwrap();
+    let server = gateway_with(&dir, &[("token_keys", file.as_str())]);
+    let url = format!("ws://{}", server.ready().listen);
+    let command = format!("connect --connections 40 --hold 0s --workers {} --alg EdDSA", addresses(&workers));
+    let (status, report) = flood(&dir, &url, &format!("{command} --private-key {KEYS}/ed.pem --key ed --tenant acme"));
+    assert_eq!((status, &report["connections"]["established"]), (0, &40.into()), "{report}");
+    for (told, why) in [
+        (format!("--private-key {KEYS}/ed.pub.pem --key ed"), "ed.pub.pem: not a PEM file of a private key for EdDSA"),
+        (
+            format!("--private-key {KEYS}/ed.pem --key ed --tenant {}", "x".repeat(33)),
+            "the tenant must have 1 to 32 bytes",
+        ),
+    ] {
+        let stderr = refused(&url, &format!("{command} {told}"));
+        assert!(stderr.contains(why), "{stderr}");
+    }
     server.stop();
 }
 
@@ -187,7 +222,7 @@ fn who_does_not_know_the_secret_gets_nothing_from_a_worker() {
     let server = gateway(&dir);
     let url = format!("ws://{}", server.ready().listen);
     let command = format!("connect --connections 10 --hold 0s --workers {}", worker.address);
-    let told = format!("worker {}: it refuses: its --secret-file has another secret", worker.address);
+    let told = format!("worker {}: it refuses: it has another secret", worker.address);
     assert!(refused(&url, &command).contains(&told));
     assert!(refused(&url, &format!("{command} --secret-file {other}")).contains(&told));
     assert_eq!(flood(&dir, &url, &format!("{command} --secret-file {ours}")).0, 0);

@@ -22,6 +22,7 @@ use crate::text::{Texts, mix};
 use crate::timeline::Timeline;
 use crate::who::{Names, TokenError};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ringpost_gateway::auth::MintError;
 use ringpost_gateway::auth::keys::Alg;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -49,16 +50,16 @@ pub struct Common {
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub patience: Duration,
     /// Key file of the gateway to sign tokens with, with its only HS256 key or that of --key; without it the development key signs.
-    #[arg(long)]
+    #[arg(long, group = "signs")]
     pub token_key: Option<PathBuf>,
     /// Sign with this private key (PEM) under the id of --key, as --token-issuer. With --workers they are told it, unencrypted.
-    #[arg(long, conflicts_with = "token_key", requires = "alg", requires = "key")]
+    #[arg(long, group = "signs", requires = "alg", requires = "key")]
     pub private_key: Option<PathBuf>,
     /// The algorithm of the private key.
     #[arg(long, requires = "private_key", value_parser = private_alg())]
     pub alg: Option<Alg>,
     /// The id of the signing key; needed where the file has several.
-    #[arg(long)]
+    #[arg(long, requires = "signs")]
     pub key: Option<String>,
     /// The tenant for which a private key signs.
     #[arg(long, requires = "private_key")]
@@ -110,6 +111,8 @@ pub enum RunError {
     Link(#[from] LinkError),
     #[error("{}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },
+    #[error("{}: {error}", path.display())]
+    Key { path: PathBuf, error: MintError },
     #[error("--admin {admin}: {error}")]
     Admin { admin: SocketAddr, error: io::Error },
     #[error("the slow reader {name}: {error}")]
@@ -154,6 +157,11 @@ impl Run {
     /// Resolves, plans, and says what is planned: here, or at each of the workers.
     pub fn prepare<L: Load>(load: &L) -> Result<Self, RunError> {
         let (common, sessions) = (load.common().clone(), load.sessions()?);
+        if let Some(path) = &common.json {
+            // What cannot be written is told before the run, not after it.
+            let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            opened.map_err(|error| RunError::File { path: path.clone(), error })?;
+        }
         let (seed, share) =
             (getrandom::u64().unwrap_or_else(|_| std::process::id().into()), Share::whole(sessions.users));
         // Who signs nothing needs no key, and hands none on.

@@ -96,8 +96,8 @@ pub struct Soak {
     connect_within: Duration,
     #[command(flatten)]
     returning: Returning,
-    /// Everything must have come back within this time of the last session. With less than 10m 30s the conversations of this run
-    /// may still be in memory: the gateway keeps them for ten minutes.
+    /// Everything must have come back within this time of the last session. With less than 65s the kernel may still keep ports
+    /// of connections that said goodbye, with less than 10m 30s the gateway conversations of this run.
     #[arg(long, default_value = "11m", value_parser = humantime::parse_duration)]
     quiet_within: Duration,
     #[command(flatten)]

@@ -27,11 +27,12 @@ impl Common {
         if let (Some(path), Some(alg), Some(id)) = (&self.private_key, self.alg, &self.key) {
             let pem = std::fs::read(path).map_err(|error| RunError::File { path: path.clone(), error })?;
             let key = SigningKey::private(alg, id, &pem, &self.token_issuer, self.tenant.as_deref());
-            return Ok(Some(key.map_err(crate::who::TokenError::from)?));
+            return Ok(Some(key.map_err(|error| RunError::Key { path: path.clone(), error })?));
         }
         let Some(file) = &self.token_key else { return Ok(None) };
         let keys = KeySet::load(file, &self.token_issuer).map_err(crate::who::TokenError::from)?;
-        Ok(Some(SigningKey::of(&keys, self.key.as_deref()).map_err(crate::who::TokenError::from)?))
+        let key = SigningKey::of(&keys, self.key.as_deref());
+        Ok(Some(key.map_err(|error| RunError::Key { path: file.clone(), error })?))
     }
 }
 

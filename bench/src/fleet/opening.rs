@@ -45,7 +45,7 @@ pub fn answer(link: &mut Link, secret: &Secret) -> Result<(), FleetError> {
 fn refuse(link: &mut Link, error: FleetError) -> Result<(), FleetError> {
     let why = match &error {
         FleetError::Version { theirs, ours } => format!("it is flood {ours}, and this is flood {theirs}"),
-        FleetError::Secret => "its --secret-file has another secret".to_owned(),
+        FleetError::Secret => "it has another secret: give both the same --secret-file".to_owned(),
         other => other.to_string(),
     };
     link.send(&Opening::Refused(why))?;

@@ -16,9 +16,13 @@ pub const KEY_ID_BYTES: usize = 128;
 /// The algorithms that a key can have: the names are those of RFC 7518 section 3.1 and RFC 8037 section 3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Alg {
+    #[serde(rename = "HS256")]
     Hs256,
+    #[serde(rename = "RS256")]
     Rs256,
+    #[serde(rename = "ES256")]
     Es256,
+    #[serde(rename = "EdDSA")]
     EdDsa,
 }
 

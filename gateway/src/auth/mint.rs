@@ -15,7 +15,7 @@ pub enum MintError {
     Device(NameError),
     #[error("the tenant must have 1 to 32 bytes without control characters")]
     Tenant,
-    #[error("no key that can sign: name one HS256 key of the file")]
+    #[error("no key that can sign: name an HS256 key of the file by --key")]
     NoKey,
     #[error("not a PEM file of a private key for {0} (PKCS #8; for RS256 also PKCS #1)")]
     PrivateKey(&'static str),
@@ -44,9 +44,12 @@ impl SigningKey {
     /// A private key in a PEM file, under this id. Signs for this tenant, if there is one.
     ///
     /// # Errors
-    /// It is no private key for `alg`, HS256 among them.
+    /// It is no private key for `alg`, HS256 among them, or the tenant is none.
     pub fn private(alg: Alg, id: &str, pem: &[u8], issuer: &str, tenant: Option<&str>) -> Result<Self, MintError> {
-        Minter::from_pem(alg, id, pem, issuer, "")?;
+        let minter = Minter::from_pem(alg, id, pem, issuer, "")?;
+        if let Some(tenant) = tenant {
+            minter.tenant(tenant)?;
+        }
         let bound = Bound { issuer: issuer.to_owned(), tenant: tenant.map(str::to_owned) };
         Ok(Self { id: id.to_owned(), alg, key: pem.to_owned(), bound })
     }

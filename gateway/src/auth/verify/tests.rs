@@ -1,7 +1,7 @@
 use super::*;
 use crate::auth::keys::{Alg, Bound, Key};
 use crate::auth::testing::{self, Dir};
-use crate::auth::{Minter, SigningKey, dev, public_key};
+use crate::auth::{MintError, Minter, SigningKey, dev, public_key};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -348,6 +348,7 @@ fn a_private_key_that_was_handed_on_mints_the_same_and_does_not_show_itself() {
         for (alg, pem) in [(alg, testing::public_pem(alg)), (Alg::Hs256, pem), (alg, b"nothing")] {
             assert!(SigningKey::private(alg, "k", pem, "issuer", None).is_err());
         }
+        assert!(matches!(SigningKey::private(alg, "k", pem, "issuer", Some("")), Err(MintError::Tenant)));
     }
 }
 
