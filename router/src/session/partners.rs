@@ -28,6 +28,7 @@ pub(crate) struct Partners {
 impl Partners {
     /// The direct conversation of `own` with the user of the same tenant who has this name.
     pub fn named(&mut self, own: &UserKey, peer: &str) -> Result<Named, NameError> {
+        // No secret: who aims at a place only has it derived anew.
         let hash = FixedState::with_seed(own.spread()).hash_one(peer) as usize;
         if let Some(Some((of, known))) = self.places.get(hash & self.places.len().wrapping_sub(1))
             && of == own
