@@ -15,7 +15,7 @@ pub enum MintError {
     Device(NameError),
     #[error("the tenant must have 1 to 32 bytes without control characters")]
     Tenant,
-    #[error("no key that can sign: name an HS256 key of the file by --key")]
+    #[error("no key that can sign: the file has no HS256 key of this id, or several keys and none is named")]
     NoKey,
     #[error("not a PEM file of a private key for {0} (PKCS #8; for RS256 also PKCS #1)")]
     PrivateKey(&'static str),
