@@ -22,6 +22,7 @@ mod over_time;
 mod page;
 mod plan;
 mod progress;
+mod protocol;
 mod report;
 mod scenario;
 mod schedule;

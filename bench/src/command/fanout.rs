@@ -17,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   flood fanout --admin 127.0.0.1:7601
   flood fanout --members 1024 --online 900 --rate 20 --duration 30s --admin 127.0.0.1:7601
   flood fanout --groups 4 --ack-every 16 --admin 127.0.0.1:7601
+  flood fanout --in-flight 16 --admin 127.0.0.1:7601
   flood fanout --groups 64 --shared --rate 64 --duration 30s --prefix crowd
   flood fanout --groups 64 --shared --rate 16 --duration 30s --beside 1000 --admin 127.0.0.1:7601 --aim-server-p99 5ms";
 
@@ -43,6 +44,9 @@ pub struct Fanout {
     /// Messages per second to all groups in turn; without it each group is written to again when all have the one before.
     #[arg(long)]
     rate: Option<f64>,
+    /// Messages of a group that may be on their way at a time, where there is no rate.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    in_flight: u32,
     /// How long to send.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
@@ -123,6 +127,7 @@ impl Load for Fanout {
             online: self.online - 1,
             absent: self.members - self.online,
             sharing: self.sharing(),
+            in_flight: self.in_flight,
             rate: self.rate.map(|rate| run.share.rate(rate)),
             duration: self.duration,
             worker: number,

@@ -6,12 +6,14 @@
 use super::load::{Account, Load, Sessions, Speak};
 use super::run::{Common, Run, RunError};
 use crate::limits;
-use crate::load::links::{Dialect, LinkError, Target};
+use crate::load::links::{Dialect, LinkError, Path, Target};
 use crate::load::{Clock, worker};
 use crate::plan::{Plan, Wanted, plan};
+use crate::protocol::Kind;
 use crate::share::Share;
 use crate::who::{Names, TokenError, Tokens};
 use ringpost_gateway::auth::SigningKey;
+use ringpost_gateway::transport::websocket::Opcode;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 /// See the module's page.
@@ -34,13 +36,19 @@ impl Here {
         seed: u64,
         key: Option<&SigningKey>,
     ) -> Result<Self, RunError> {
+        let websocket = |path, subprotocol, opcode| Dialect::WebSocket { path, subprotocol, opcode };
         let (scheme, host) = common.url.split_once("://").ok_or_else(|| RunError::Url(common.url.clone()))?;
         let host = host.trim_end_matches('/').to_owned();
         let dialect = match (scheme, sessions.speak) {
-            ("ws", Speak::Sessions) => {
-                Dialect::WebSocket { path: "/v1/connect".to_owned(), subprotocol: Some("ringpost.v1") }
+            ("ws", Speak::Sessions) => websocket(Path::Same("/v1/connect".into()), Some("ringpost.v1"), Opcode::Binary),
+            ("ws", Speak::Echo) => websocket(Path::Same("/v1/echo".into()), None, Opcode::Binary),
+            ("ws", Speak::Other { kind, rooms, unit }) => {
+                let path = match kind {
+                    Kind::Rooms => Path::Rooms { rooms, unit },
+                    _ => Path::Same(kind.path().into()),
+                };
+                websocket(path, kind.subprotocol(), if kind.is_text() { Opcode::Text } else { Opcode::Binary })
             }
-            ("ws", Speak::Echo) => Dialect::WebSocket { path: "/v1/echo".to_owned(), subprotocol: None },
             ("tcp", Speak::Echo) => Dialect::Raw,
             _ => return Err(RunError::Url(common.url.clone())),
         };
@@ -61,7 +69,7 @@ impl Here {
         let plan = plan(&wanted, &limits::read())?;
         let tokens = match sessions.speak {
             Speak::Sessions => Some(Tokens::new(key, Clock::start().unix_seconds())?),
-            Speak::Echo => None,
+            Speak::Echo | Speak::Other { .. } => None,
         };
         let names = Names::split(&common.prefix, share.users(), plan.rings as u32, sessions.unit, seed);
         Ok(Self { names, plan, address, host, dialect, tokens })

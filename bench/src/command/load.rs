@@ -6,6 +6,7 @@
 
 use super::run::{Common, Run, RunError};
 use crate::load::Scenario;
+use crate::protocol::Kind;
 use crate::report::{Connections, Report};
 use crate::who::Names;
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub enum Speak {
     Sessions,
     /// The echo endpoint, or plain bytes where the URL says tcp://.
     Echo,
+    /// Another server's protocol: the first users of a thread in rooms of `unit`, where it has rooms.
+    Other { kind: Kind, rooms: u32, unit: u32 },
 }
 
 /// The sessions of a run.

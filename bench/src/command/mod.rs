@@ -13,7 +13,9 @@ mod meanwhile;
 mod measuring;
 mod memory;
 mod messages;
+mod opening;
 mod ping;
+mod pubsub;
 mod report;
 mod run;
 mod search;
@@ -46,6 +48,7 @@ enum Command {
     Chat(chat::Chat),
     Search(search::Search),
     Ping(ping::Ping),
+    Pubsub(pubsub::PubSub),
     Storm(storm::Storm),
     Backlog(backlog::Backlog),
     Fanout(fanout::Fanout),
@@ -64,6 +67,7 @@ impl Cli {
             Command::Chat(command) => command.run(),
             Command::Search(command) => command.run(),
             Command::Ping(command) => command.run(),
+            Command::Pubsub(command) => command.run(),
             Command::Storm(command) => command.run(),
             Command::Backlog(command) => command.run(),
             Command::Fanout(command) => command.run(),

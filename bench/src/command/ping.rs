@@ -1,6 +1,7 @@
 //! `flood ping`: round trips on some of many connections.
 
 use super::load::{Load, Sessions, Speak};
+use super::opening::Opening;
 use super::run::{Common, Run, RunError};
 use crate::load::Stage;
 use crate::scenario::ping::{Found, Ping as Scenario, Question, Settings};
@@ -32,6 +33,9 @@ pub struct Ping {
     /// How long to ask.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
+    /// Hold the connections for so long before, and read the memory then.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    hold: Duration,
     /// Ask /v1/echo, or a plain echo server.
     #[arg(long)]
     echo: bool,
@@ -86,9 +90,12 @@ impl super::load::Found for Found {
 impl Ping {
     pub fn run(self) -> Result<bool, RunError> {
         let run = Run::prepare(&self)?;
-        let mut cpu = None;
+        let (mut opening, mut cpu) = (Opening::begin(&run), None);
         let accounts = run.go(&self, |shared, progress| {
             shared.run(Stage::Connect, Duration::from_secs(300), progress, "connect");
+            opening.connected(&run);
+            shared.run(Stage::Hold, self.hold, progress, "hold");
+            opening.held(&run);
             let before = run.cpu();
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "ping");
             shared.run(Stage::Settle, Duration::from_secs(5), progress, "settle");
@@ -106,6 +113,7 @@ impl Ping {
             own.target(*wrong == 0, || format!("{wrong} answers or bytes were wrong"));
         });
         let found = accounts.sum(&mut report);
+        opening.figures(&mut report);
         report.latency("connect_to_welcome", &found.connecting);
         report.latency("round_trip", &found.round_trip);
         report.figure("round_trips", found.answered as f64 / self.duration.as_secs_f64().max(1e-9), "/s");

@@ -155,7 +155,8 @@ impl Waiting {
             | Command::Soak(_)
             | Command::Worker(_)
             | Command::Report(_)
-            | Command::Compare(_) => job.refuse("this command is not divided"),
+            | Command::Compare(_)
+            | Command::Pubsub(_) => job.refuse("this command is not divided"),
         }?;
         println!("{peer}: done");
         Ok(())

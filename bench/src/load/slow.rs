@@ -103,11 +103,11 @@ impl Slow {
     }
 
     fn shake_hands(&mut self, target: &Target<'_>, token: &str) -> io::Result<()> {
-        let Dialect::WebSocket { path, subprotocol } = &target.dialect else {
+        let Dialect::WebSocket { path, subprotocol, .. } = &target.dialect else {
             return Err(io::Error::other("sessions need WebSocket"));
         };
         let mut out = Vec::new();
-        opening::request(&mut out, &target.host, path, *subprotocol, Some(token));
+        opening::request(&mut out, &target.host, &path.of(target.worker, 0), *subprotocol, Some(token));
         self.stream.write_all(&out)?;
         let (mut head, mut byte) = (Vec::new(), [0]);
         // Byte by byte, so that nothing behind the head is taken.

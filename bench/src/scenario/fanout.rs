@@ -1,13 +1,14 @@
 //! One writer to each large group, whose members are partly online.
 //!
-//! Owns: when which group is written to. Guarantees: with a rate, the schedule alone decides; without one, a group is
-//! written to again when every online member has the message before. Never does: looking at what arrives; the ledger knows.
+//! Owns: when which group is written to. Guarantees: with a rate, the schedule alone decides; without one, so many messages of a
+//! group are on their way, and one more is written when every online member has the oldest of them. Never does: looking at what arrives; the ledger knows.
 
 use super::crowd::{Crowd, Lead};
 use crate::load::worker::User;
 use crate::load::{Links, Stage};
 use crate::schedule::Schedule;
 use crate::verify::Room;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What a fan-out is.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub absent: u32,
     /// Groups that have the same members, each with a writer of its own.
     pub sharing: u32,
+    /// Messages of a group that are on their way at a time, where there is no rate.
+    pub in_flight: u32,
     /// Messages per second of all workers; `None`: one after the other.
     pub rate: Option<f64>,
     pub duration: Duration,
@@ -28,8 +31,8 @@ pub struct Settings {
 /// The lead of one worker's fan-out.
 pub struct Fanout {
     settings: Settings,
-    /// The groups with their writers, and the number of the message that is on its way.
-    groups: Vec<(Room, User, Option<u32>)>,
+    /// The groups with their writers, and the numbers of the messages that are on their way.
+    groups: Vec<(Room, User, VecDeque<u32>)>,
     schedule: Option<Schedule>,
     next: usize,
 }
@@ -44,7 +47,7 @@ impl Fanout {
             let (members, end) = (first + settings.sharing, (first + unit).min(users));
             for writer in first..members.min(end) {
                 let members: Vec<User> = std::iter::once(writer).chain(members..end).collect();
-                groups.push((crowd.group(&members, settings.absent), writer, None));
+                groups.push((crowd.group(&members, settings.absent), writer, VecDeque::new()));
             }
         }
         Self { settings, groups, schedule: None, next: 0 }
@@ -55,8 +58,8 @@ impl Fanout {
         let (worker, workers) = (self.settings.worker, crowd.shared.workers());
         let schedule = self.schedule.get_or_insert_with(|| Schedule::new(rate, began, duration, worker, workers));
         while let Some(at) = schedule.take_due(crowd.shared.clock.now()) {
-            if let Some(&(room, writer, _)) = self.groups.get(self.next) {
-                crowd.say(room, writer, at);
+            if let Some((room, writer, _)) = self.groups.get(self.next) {
+                crowd.say(*room, *writer, at);
             }
             self.next = (self.next + 1).checked_rem(self.groups.len()).unwrap_or(0);
         }
@@ -69,9 +72,13 @@ impl Fanout {
         if now >= end {
             return (true, u64::MAX);
         }
-        for (room, writer, on_its_way) in &mut self.groups {
-            if on_its_way.is_none_or(|number| crowd.ledger.is_whole(number)) {
-                *on_its_way = crowd.say(*room, *writer, now);
+        for (room, writer, on_their_way) in &mut self.groups {
+            while on_their_way.front().is_some_and(|&number| crowd.ledger.is_whole(number)) {
+                on_their_way.pop_front();
+            }
+            while on_their_way.len() < self.settings.in_flight as usize {
+                let Some(number) = crowd.say(*room, *writer, now) else { break };
+                on_their_way.push_back(number);
             }
         }
         (false, end)

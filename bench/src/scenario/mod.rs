@@ -6,6 +6,7 @@ pub mod connect;
 pub mod crowd;
 pub mod fanout;
 pub mod ping;
+pub mod pubsub;
 pub mod slow;
 pub mod soak;
 pub mod storm;

@@ -17,6 +17,7 @@ use ringpost_gateway::ring::{self, Handle, Ring};
 use ringpost_gateway::transport::websocket::{Decoder, Opcode, Role, encode};
 use ringpost_proto::v1;
 use ringpost_proto::wire::{Encoding, encode_client};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -30,9 +31,32 @@ const SPARE_BUFFERS: usize = 1_024;
 #[derive(Clone, Debug)]
 pub enum Dialect {
     /// WebSocket after an upgrade for this path.
-    WebSocket { path: String, subprotocol: Option<&'static str> },
+    WebSocket { path: Path, subprotocol: Option<&'static str>, opcode: Opcode },
     /// Bytes as they come, each chunk a message: for echo servers that know no WebSocket.
     Raw,
+}
+
+/// The path of an upgrade.
+#[derive(Clone, Debug)]
+pub enum Path {
+    Same(Cow<'static, str>),
+    /// /room/NAME for the first users of a worker, `unit` to a room, and what comes after the rooms to `/echo`.
+    Rooms {
+        rooms: u32,
+        unit: u32,
+    },
+}
+
+impl Path {
+    pub fn of(&self, worker: u32, user: User) -> Cow<'_, str> {
+        match self {
+            Self::Same(path) => Cow::Borrowed(path),
+            Self::Rooms { rooms, unit } => match user.checked_div(*unit) {
+                Some(room) if room < *rooms => Cow::Owned(format!("/room/{worker}-{room}")),
+                _ => Cow::Borrowed("/echo"),
+            },
+        }
+    }
 }
 
 /// Where a worker's connections go, and how.
@@ -218,12 +242,15 @@ impl<'a> Links<'a> {
         self.scratch = bytes;
     }
 
-    /// Sends a binary message, or the bytes as they are where no WebSocket is spoken.
+    /// Sends a message, or the bytes as they are where no WebSocket is spoken.
     pub fn send_message(&mut self, user: User, payload: &[u8]) {
-        let raw = matches!(self.target.dialect, Dialect::Raw);
+        let target = self.target;
         let key = self.draw();
         let Some(out) = self.outbox(user) else { return };
-        if raw { out.extend_from_slice(payload) } else { encode::masked(out, Opcode::Binary, payload, key) }
+        match &target.dialect {
+            Dialect::Raw => out.extend_from_slice(payload),
+            Dialect::WebSocket { opcode, .. } => encode::masked(out, *opcode, payload, key),
+        }
     }
 
     /// Notes something that the server said that is no reason to end the connection.

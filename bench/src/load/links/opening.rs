@@ -75,10 +75,10 @@ impl Links<'_> {
         }
         match &target.dialect {
             Dialect::Raw => self.opened(user),
-            Dialect::WebSocket { path, subprotocol } => {
+            Dialect::WebSocket { path, subprotocol, .. } => {
                 let token = target.credentials.and_then(|(tokens, names)| tokens.token(&names.name(user)).ok());
                 if let Some(out) = self.outbox(user) {
-                    opening::request(out, &target.host, path, *subprotocol, token.as_deref());
+                    opening::request(out, &target.host, &path.of(target.worker, user), *subprotocol, token.as_deref());
                 }
             }
         }
