@@ -8,23 +8,19 @@ use base64::engine::general_purpose::STANDARD;
 
 pub struct Xmpp(pub Wish);
 
-const DOMAIN: &str = "localhost";
-const ROOMS: &str = "conference.localhost";
-const OPEN: &str = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>";
-const BIND: &str =
-    "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>f</resource></bind></iq>";
-const SESSION: &str = "<iq type='set' id='s'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>";
+const DOMAIN: &str = "peer";
+const ROOMS: &str = "conference.peer";
+const OPEN: &str = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='peer' version='1.0'/>";
+const BIND: &str = "<iq xmlns='jabber:client' type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+                    <resource>f</resource></bind></iq>";
 const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3'/>";
 const REQUEST: &str = "<r xmlns='urn:xmpp:sm:3'/>";
-const PING: &str = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
+const PING: &str = "<iq xmlns='jabber:client' type='get' id='p' to='peer'><ping xmlns='urn:xmpp:ping'/></iq>";
 
-/// How far a session is: what it has said last, in this order.
-const OPENED: u8 = 0;
-const AUTHENTICATING: u8 = 1;
-const REOPENED: u8 = 2;
-const BINDING: u8 = 3;
-const ENABLING: u8 = 4;
-const HERE: u8 = 5;
+/// How far a session is.
+const LOGGING_IN: u8 = 0;
+const ENABLING: u8 = 1;
+const HERE: u8 = 2;
 
 fn name(thread: u32, user: u32) -> String {
     format!("f{thread}-{user}")
@@ -37,9 +33,13 @@ fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
 }
 
 impl Protocol for Xmpp {
+    /// All of it at once: the server goes through it in order.
     fn hello(&self, line: &mut Line, talk: &mut Talk) {
-        line.step = OPENED;
-        talk.say(|out| out.extend_from_slice(OPEN.as_bytes()));
+        line.step = LOGGING_IN;
+        let name = name(line.thread, line.user);
+        let secret = STANDARD.encode(format!("\0{name}\0{name}"));
+        let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>");
+        [OPEN, &auth, OPEN, BIND].iter().for_each(|stanza| talk.say(|out| out.extend_from_slice(stanza.as_bytes())));
     }
 
     fn subscribe(&self, line: &mut Line, room: Room, talk: &mut Talk) {
@@ -47,7 +47,8 @@ impl Protocol for Xmpp {
             return talk.hear(Heard::Subscribed);
         }
         let presence = format!(
-            "<presence to='{}@{ROOMS}/{}'><x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x></presence>",
+            "<presence xmlns='jabber:client' to='{}@{ROOMS}/{}'><x xmlns='http://jabber.org/protocol/muc'>\
+             <history maxstanzas='0'/></x></presence>",
             room.name('-'),
             name(line.thread, line.user),
         );
@@ -60,9 +61,8 @@ impl Protocol for Xmpp {
             _ => (format!("{}@{ROOMS}", room.name('-')), "groupchat"),
         };
         let body = String::from_utf8_lossy(payload);
-        talk.say(|out| {
-            out.extend_from_slice(format!("<message to='{to}' type='{kind}'><body>{body}</body></message>").as_bytes())
-        });
+        let stanza = format!("<message xmlns='jabber:client' to='{to}' type='{kind}'><body>{body}</body></message>");
+        talk.say(|out| out.extend_from_slice(stanza.as_bytes()));
         if self.0.durable {
             talk.say(|out| out.extend_from_slice(REQUEST.as_bytes()));
         }
@@ -88,8 +88,25 @@ impl Protocol for Xmpp {
         if is("a ") {
             return talk.hear(Heard::Accepted);
         }
-        line.requests = line.requests.wrapping_add(u32::from(line.step == HERE && (is("iq") || is("presence"))));
-        self.step(line, text, is, talk);
+        if is("open") || is("stream:features") || is("success") {
+            return;
+        }
+        line.requests = line.requests.wrapping_add(u32::from(is("iq") || is("presence")));
+        let is_error = text.contains("type='error'");
+        match line.step {
+            LOGGING_IN if is("iq") && !is_error && self.0.durable => {
+                line.step = ENABLING;
+                talk.say(|out| out.extend_from_slice(ENABLE.as_bytes()));
+            }
+            LOGGING_IN | ENABLING if is("enabled") || (is("iq") && !is_error) => {
+                (line.step, line.requests) = (HERE, 0);
+                talk.hear(Heard::Welcome);
+            }
+            HERE if is("iq") && !is_error => talk.hear(Heard::Pong),
+            // Of those who are in a room; the room's subject, a message, ends them.
+            HERE if is("presence") && !is_error => {}
+            _ => talk.hear(Heard::Refused(text.to_owned())),
+        }
     }
 }
 
@@ -97,46 +114,10 @@ impl Xmpp {
     fn message(&self, line: &mut Line, text: &str, talk: &mut Talk) {
         line.requests = line.requests.wrapping_add(1);
         match between(text, "<body>", "</body>") {
-            _ if text.contains("type='error'") || text.contains("type=\"error\"") => {
-                talk.hear(Heard::Refused(text.to_owned()));
-            }
+            _ if text.contains("type='error'") => talk.hear(Heard::Refused(text.to_owned())),
             Some(body) => talk.hear(Heard::Delivered(payload::read(body.as_bytes()))),
-            // A subject, or what a room says of itself.
+            None if text.contains("<subject") => talk.hear(Heard::Subscribed),
             None => {}
-        }
-    }
-
-    fn step(&self, line: &mut Line, text: &str, is: impl Fn(&str) -> bool, talk: &mut Talk) {
-        let step = line.step;
-        let mut say = |step: u8, what: &str| {
-            line.step = step;
-            talk.say(|out| out.extend_from_slice(what.as_bytes()));
-        };
-        let is_result = text.contains("type='result'") || text.contains("type=\"result\"");
-        match step {
-            _ if is("open") => {}
-            OPENED if is("stream:features") => {
-                let name = name(line.thread, line.user);
-                let secret = STANDARD.encode(format!("\0{name}\0{name}"));
-                say(
-                    AUTHENTICATING,
-                    &format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>"),
-                );
-            }
-            AUTHENTICATING if is("success") => say(REOPENED, OPEN),
-            REOPENED if is("stream:features") => say(BINDING, BIND),
-            BINDING if is("iq") && is_result && text.contains("xmpp-bind") && self.0.durable => say(ENABLING, ENABLE),
-            BINDING if is("iq") && is_result && text.contains("xmpp-bind") => say(ENABLING, SESSION),
-            ENABLING if is("enabled") || (is("iq") && is_result) => {
-                line.requests = 0;
-                // Without it nobody is there to be written to.
-                say(HERE, "<presence/>");
-                talk.hear(Heard::Welcome);
-            }
-            HERE if is("presence") && text.contains("110") => talk.hear(Heard::Subscribed),
-            HERE if is("presence") && !text.contains("error") => {}
-            HERE if is("iq") && is_result => talk.hear(Heard::Pong),
-            _ => talk.hear(Heard::Refused(text.to_owned())),
         }
     }
 }
@@ -147,18 +128,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_logs_in_and_says_that_it_is_there() {
+    fn a_session_logs_in() {
         let (xmpp, mut line, mut talk) = (Xmpp(DURABLE), Line::new(0, 15), Talk::default());
         xmpp.hello(&mut line, &mut talk);
-        assert_eq!(said(&mut talk), [OPEN]);
+        let said = said(&mut talk);
+        assert_eq!((said[0].as_str(), said[2].as_str(), said[3].as_str()), (OPEN, OPEN, BIND));
+        assert!(said[1].contains("AGYwLTE1AGYwLTE1"), "{}", said[1]);
         let open: &[u8] = b"<open id='1' xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>";
         let features: &[u8] = b"<stream:features xmlns:stream='http://etherx.jabber.org/streams'/>";
-        let bound: &[u8] = b"<iq type='result' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>f0-15@localhost/f</jid></bind></iq>";
-        let enabled: &[u8] = b"<enabled xmlns='urn:xmpp:sm:3'/>";
-        let (all, said) = heard(&xmpp, &mut line, &[open, features, b"<success/>", open, features, bound, enabled]);
-        assert_eq!(all, [Heard::Welcome]);
-        assert_eq!(said[1..], [OPEN, BIND, ENABLE, "<presence/>"]);
-        assert!(said[0].contains("AGYwLTE1AGYwLTE1"), "{}", said[0]);
+        let bound: &[u8] = b"<iq xmlns='jabber:client' type='result' id='b'><bind><jid>f0-15@peer/f</jid></bind></iq>";
+        let answers = [open, features, b"<success/>", open, features, bound, b"<enabled xmlns='urn:xmpp:sm:3'/>"];
+        let (all, said) = heard(&xmpp, &mut line, &answers);
+        assert_eq!((all, said), (vec![Heard::Welcome], vec![ENABLE.to_owned()]));
+        let (all, said) = heard(&Xmpp(PLAIN), &mut Line::new(0, 15), &answers[..6]);
+        assert_eq!((all, said), (vec![Heard::Welcome], vec![]), "where nothing is acknowledged, bound is enough");
+        let (all, _) = heard(&xmpp, &mut Line::new(0, 15), &[b"<failure><not-authorized/></failure>"]);
+        assert!(matches!(all[..], [Heard::Refused(_)]), "{all:?}");
+    }
+
+    #[test]
+    fn who_is_in_a_room_is_told_its_subject_last() {
+        let (xmpp, mut line, mut talk) = (Xmpp(PLAIN), Line::new(0, 14), Talk::default());
+        line.step = HERE;
+        xmpp.subscribe(&mut line, Room { members: 9, ..ROOM }, &mut talk);
+        assert!(said(&mut talk)[0].starts_with("<presence xmlns='jabber:client' to='r-0-7@conference.peer/f0-14'>"));
+        let presence: &[u8] = b"<presence from='r-0-7@conference.peer/f0-14'><status code='110'/></presence>";
+        let subject: &[u8] = b"<message type='groupchat'><subject/></message>";
+        assert_eq!(heard(&xmpp, &mut line, &[presence]).0, []);
+        assert_eq!(heard(&xmpp, &mut line, &[subject]).0, [Heard::Subscribed]);
     }
 
     #[test]
@@ -166,7 +163,10 @@ mod tests {
         let (xmpp, mut line, mut talk) = (Xmpp(DURABLE), Line::new(0, 14), Talk::default());
         xmpp.publish(&mut line, ROOM, b"00000002", &mut talk);
         let said = said(&mut talk);
-        assert_eq!(said, ["<message to='f0-15@localhost/f' type='chat'><body>00000002</body></message>", REQUEST]);
+        assert_eq!(
+            said,
+            ["<message xmlns='jabber:client' to='f0-15@peer/f' type='chat'><body>00000002</body></message>", REQUEST]
+        );
         line.step = HERE;
         let (all, acks) = heard(&xmpp, &mut line, &[said[0].as_bytes(), b"<r xmlns='urn:xmpp:sm:3'/>", b"<a h='1'/>"]);
         assert_eq!(all, [Heard::Delivered(Some(2)), Heard::Accepted]);

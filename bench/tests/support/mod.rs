@@ -4,6 +4,7 @@
 
 pub mod faulty;
 mod log;
+pub mod rooms;
 
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener, TcpStream};
