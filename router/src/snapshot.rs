@@ -15,7 +15,7 @@ use ringpost_proto::id::UserKey;
 use std::collections::BTreeMap;
 
 /// The version that [`Router::snapshot`] writes and [`Router::restore`] reads.
-pub const SNAPSHOT_VERSION: u16 = 11;
+pub const SNAPSHOT_VERSION: u16 = 12;
 
 const MAGIC: &[u8] = b"ringpost router";
 

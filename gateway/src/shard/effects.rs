@@ -13,6 +13,7 @@ use ringpost_proto::wire::{self, Encoding};
 use ringpost_router::envelope::Envelope;
 use ringpost_router::operator::OPERATOR;
 use ringpost_router::{ConnRef, Input, Output, RecordPage, ShardId};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,7 +66,7 @@ impl Shard {
         let mut encoded = std::mem::take(&mut self.encoded);
         self.tell(conn, |encoding, out| {
             let cmid = own.then_some(&record.cmid.0);
-            wire::push_record(encoding, n, peer.wire_ref(), cmid, encoded.of(encoding, record), out);
+            wire::push_record(encoding, n, peer.wire_ref(), cmid, &encoded.of(encoding, record), out);
         });
         self.encoded = encoded;
     }
@@ -184,25 +185,67 @@ fn handle_of(conn: ConnRef) -> Handle {
     Handle { slot: conn.slot, generation: conn.generation }
 }
 
-/// The record that was pushed last, in the encodings in which it was: the pushes of one fan-out follow each other. Kept with
-/// each record, the encodings would double what the store holds.
+/// The records that were pushed last, in the encodings in which they were: the pushes of one fan-out follow each other, a session's
+/// records together. Kept with each record, the encodings would double what the store holds.
 #[derive(Default)]
 pub(super) struct Encoded {
-    record: Option<Arc<Record>>,
+    /// The newest first.
+    records: VecDeque<OfRecord>,
+    /// Of all encodings.
+    bytes: usize,
+}
+
+/// As many as the router fans out together.
+const MOST_ENCODED: usize = 16;
+/// Of their encodings; the newest is kept, however long it is.
+const MOST_ENCODED_BYTES: usize = 64 << 10;
+
+struct OfRecord {
+    record: Arc<Record>,
     protobuf: Option<Bytes>,
     json: Option<Bytes>,
 }
 
 impl Encoded {
-    fn of(&mut self, encoding: Encoding, record: &Arc<Record>) -> &Bytes {
-        if !self.record.as_ref().is_some_and(|last| Arc::ptr_eq(last, record)) {
-            *self = Self { record: Some(Arc::clone(record)), ..Self::default() };
+    fn of(&mut self, encoding: Encoding, record: &Arc<Record>) -> Bytes {
+        if let Some(of) = self.records.iter().find(|of| Arc::ptr_eq(&of.record, record))
+            && let Some(encoded) = of.encoded(encoding)
+        {
+            return encoded.clone();
         }
-        let encoded = match encoding {
+        let encoded = shared(encoding, record);
+        let mut of = match self.records.iter().position(|of| Arc::ptr_eq(&of.record, record)) {
+            Some(at) => self.records.remove(at),
+            None => None,
+        }
+        .unwrap_or_else(|| OfRecord { record: Arc::clone(record), protobuf: None, json: None });
+        *of.encoded_mut(encoding) = Some(encoded.clone());
+        self.bytes += encoded.len();
+        self.records.push_front(of);
+        while self.records.len() > MOST_ENCODED || (self.records.len() > 1 && self.bytes > MOST_ENCODED_BYTES) {
+            self.bytes -= self.records.pop_back().map_or(0, |of| of.bytes());
+        }
+        encoded
+    }
+}
+
+impl OfRecord {
+    fn encoded(&self, encoding: Encoding) -> Option<&Bytes> {
+        match encoding {
+            Encoding::Protobuf => self.protobuf.as_ref(),
+            Encoding::Json => self.json.as_ref(),
+        }
+    }
+
+    fn encoded_mut(&mut self, encoding: Encoding) -> &mut Option<Bytes> {
+        match encoding {
             Encoding::Protobuf => &mut self.protobuf,
             Encoding::Json => &mut self.json,
-        };
-        encoded.get_or_insert_with(|| shared(encoding, record))
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        [&self.protobuf, &self.json].into_iter().flatten().map(Bytes::len).sum()
     }
 }
 

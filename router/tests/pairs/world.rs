@@ -55,6 +55,8 @@ pub struct World {
     settings: Vec<Settings>,
     /// What each request of registers wrote.
     pub raises: Vec<Vec<Raise>>,
+    /// Every record that was pushed, in the order in which that was decided.
+    pub pushes: Vec<(ConnRef, Seq)>,
     /// What the operator was answered, by its request numbers.
     pub operator: BTreeMap<u64, SendOutcome>,
 }
@@ -158,6 +160,7 @@ impl World {
             inputs: 0,
             settings,
             raises: Vec::new(),
+            pushes: Vec::new(),
             operator: BTreeMap::new(),
         }
     }
@@ -436,6 +439,7 @@ impl World {
                 Output::Frame { conn, frame } => (conn, Got::Frame(frame.re, frame.answer.expect("an answer"))),
                 Output::Sent { conn, re, sent } => (conn, Got::Sent(re, sent)),
                 Output::PushRecord { conn, n, peer, record, own } => {
+                    self.pushes.push((conn, record.seq));
                     (conn, Got::Record { n, peer: named(&peer), record, own })
                 }
                 Output::Page { conn, re, page } => (conn, Got::Page(re, page)),

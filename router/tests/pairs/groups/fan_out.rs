@@ -71,6 +71,29 @@ fn a_large_group_is_pushed_in_turns_and_in_order() {
 }
 
 #[test]
+fn records_that_wait_for_their_turn_are_pushed_together() {
+    let mut world = World::new(1);
+    let all: Vec<String> = (0..100).map(|n| format!("user{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let alice = world.open("alice", "phone");
+    let group = group_of(world.answer(alice, create(1, &all))).group;
+    let conns: Vec<_> = all.iter().map(|name| world.open(name, "phone")).collect();
+    world.pushes.clear();
+    for n in 2..6 {
+        world.send(alice, say(n, &group, "all"));
+    }
+    world.advance(10);
+    // The first is on its way at once; those that were committed meanwhile go to one member after the other.
+    let order: Vec<_> = world.pushes.iter().filter(|(conn, _)| conns.contains(conn)).collect();
+    assert_eq!(order.len(), 4 * conns.len());
+    let changes = order.windows(2).filter(|two| two[0].0 != two[1].0).count();
+    assert!(changes < 2 * conns.len(), "{changes} changes from one session to another");
+    for conn in conns {
+        assert_eq!(world.pushed(conn)[1..], [2, 3, 4, 5]);
+    }
+}
+
+#[test]
 fn a_flood_of_fan_outs_makes_sessions_fall_behind_and_loses_nothing() {
     let mut world = World::new(1);
     let all: Vec<String> = (0..200).map(|n| format!("user{n}")).collect();
