@@ -219,8 +219,9 @@ def start_nats(configuration, sync=None):
 # Debian
 
 
-def build_debian(wanted):
-    """Unpacks the package and what it needs that the machine lacks. `wanted`: whose files must lie here even where installed."""
+def build_debian(wanted, *more):
+    """Unpacks the package, `more` ones and what they need that the machine lacks. `wanted`: how the names begin of those that
+    must lie here even where the machine has them."""
 
     def build(peer):
         root, archives = peer.folder / "root", peer.folder / "archives"
@@ -228,7 +229,7 @@ def build_debian(wanted):
             return peer.built_version()
         shutil.rmtree(archives, ignore_errors=True)
         (archives / "partial").mkdir(parents=True)
-        names = debian_closure(peer.package, wanted)
+        names = debian_closure([peer.package, *more], wanted)
         run(
             "apt-get", "install", "--yes", "--quiet", "--download-only", "--reinstall", "--no-install-recommends",
             "-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=root", *names,
@@ -246,14 +247,13 @@ def build_debian(wanted):
     return build
 
 
-def debian_closure(package, wanted):
+def debian_closure(packages, wanted):
     without = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
-    command = ["apt-cache", "depends", "--recurse", *without, package]
-    found = subprocess.run(command, capture_output=True, text=True)
-    names = {line for line in found.stdout.splitlines() if line == package or line.startswith(wanted)}
-    if package not in names:
-        sys.exit(f"apt knows no package {package}: `apt-get update` first, on a Debian")
-    return sorted(names)
+    found = subprocess.run(["apt-cache", "depends", "--recurse", *without, *packages], capture_output=True, text=True)
+    lines = found.stdout.splitlines()
+    if missing := [package for package in packages if package not in lines]:
+        sys.exit(f"apt knows no package {' and '.join(missing)}: this needs a Debian, and `apt-get update` once")
+    return sorted({line for line in lines if line in packages or line.startswith(wanted)})
 
 
 def libraries(peer):
@@ -271,13 +271,16 @@ def start_mosquitto(configuration):
     return start
 
 
-def start_ejabberd(configuration):
+build_ejabberd = build_debian("erlang-", "erlang-p1-sqlite3")
+
+
+def start_ejabberd(configuration, store=None):
     """Without distribution, so there is neither a node name nor epmd; without schedulers that spin while they have nothing to do,
     which would count as work."""
 
     def start(peer, folder, prefix):
         port = free_port()
-        made = write(HERE / "ejabberd" / configuration, folder / "ejabberd.yml", PORT=port, FOLDER=folder)
+        made = write(HERE / "ejabberd" / configuration, folder / "ejabberd.yml", PORT=port, FOLDER=folder, STORE=store)
         erlang = peer.folder / "root" / "usr" / "lib" / "erlang"
         binaries = next(erlang.glob("erts-*")) / "bin"
         environment = {
@@ -325,17 +328,32 @@ TABLE = [
         None, build_debian("libmosquitto"), start_mosquitto("memory.conf"),
     ),
     Peer(
-        "mosquitto-durable", "mosquitto", "2.0.11-1.2+deb12u2", "EPL-2.0 OR BSD-3-Clause", "mqtt",
+        "mosquitto-autosave", "mosquitto", "2.0.11-1.2+deb12u2", "EPL-2.0 OR BSD-3-Clause", "mqtt",
         "QoS 1 at least once, but PUBACK does not wait for the disk: a kill loses up to a second or two of acknowledged messages "
         "(mosquitto.conf(5), autosave_interval; persist__backup() in src/persist_write.c of 2.0.11)",
         "nothing of this message; once a second the whole state is written to a new file, fsync, rename",
-        build_debian("libmosquitto"), start_mosquitto("durable.conf"),
+        build_debian("libmosquitto"), start_mosquitto("autosave.conf"),
     ),
     Peer(
         "ejabberd", "ejabberd", "23.01-1", "GPL-2.0-or-later", "xmpp",
         "at most once: messages to a full JID and to a room are handed on; with XEP-0198 the server acknowledges that it has handled "
         "a stanza, which is not stored (docs.ejabberd.im, mod_stream_mgmt)",
-        None, build_debian(("ejabberd", "erlang-")), start_ejabberd("memory.yml"),
+        None, build_ejabberd, start_ejabberd("memory.yml"),
+    ),
+    Peer(
+        "ejabberd-mnesia", "ejabberd", "23.01-1", "GPL-2.0-or-later", "xmpp",
+        "at least once while the process lives: the answer to <r/> (XEP-0198) follows the dirty write of the sender's archive and of "
+        "the offline store; the receiver's archive comes with the delivery (mod_mam, mod_offline; mod_mam_mnesia.erl and "
+        "mod_offline_mnesia.erl of 23.01)",
+        "nothing: Mnesia's dirty write to a disc_only_copies table reaches the file a moment later, and is not synced",
+        build_ejabberd, start_ejabberd("durable.yml", "mnesia"),
+    ),
+    Peer(
+        "ejabberd-sqlite", "ejabberd", "23.01-1", "GPL-2.0-or-later", "xmpp",
+        "at least once: the answer to <r/> (XEP-0198) follows the commit of the sender's archive and, where the receiver is away, of "
+        "the offline store; the receiver's archive comes before the delivery (mod_mam, mod_offline with sql_type sqlite)",
+        "a transaction of SQLite, synchronous=FULL with a rollback journal: four fdatasync for each copy of a message",
+        build_ejabberd, start_ejabberd("durable.yml", "sql"),
     ),
     Peer(
         "nats", "nats", "v2.15.2", "Apache-2.0", "nats",

@@ -249,34 +249,74 @@ BIND = ('<iq xmlns="jabber:client" type="set" id="b"><bind xmlns="urn:ietf:param
         "</bind></iq>")
 
 
+ENABLE = '<enable xmlns="urn:xmpp:sm:3"/>'
+
+
+def message(to, number, body):
+    return f'<message xmlns="jabber:client" to="{to}" type="chat" id="{number}"><body>{body}</body></message>'
+
+
 class Xmpp:
-    def __init__(self, started, user):
-        """In one round trip: the server works off what is sent ahead in its order."""
+    def __init__(self, started, user, durable=False):
+        """In one round trip: the server works off what is sent ahead in its order. Durable peers want an account, made here."""
         self.socket = WebSocket(started.address, "/ws", "xmpp")
-        self.name = f"{user}@peer/r"
+        self.taken = 0
         secret = base64.b64encode(f"\0{user}\0x".encode()).decode()
         auth = f'<auth xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN">{secret}</auth>'
-        for stanza in (OPEN, auth, OPEN, BIND):
+        register = ('<iq xmlns="jabber:client" type="set" id="r"><query xmlns="jabber:iq:register">'
+                    f"<username>{user}</username><password>x</password></query></iq>")
+        for stanza in (OPEN, *[register] * durable, auth, OPEN, BIND, ENABLE):
             self.socket.send(stanza)
-        for begin in ("<open ", "<stream:features ", "<success ", "<open ", "<stream:features "):
+        self.expect("<open .*")
+        self.expect("<stream:features .*")
+        if durable:
+            self.expect("<iq [^>]*(type='result' id='r'/>|type='error' id='r'>.*<conflict .*)")
+        for begin in ("<success ", "<open ", "<stream:features "):
             self.expect(f"{begin}.*")
-        self.expect(f"<iq [^>]*type='result' id='b'>.*<jid>{self.name}</jid></bind></iq>")
+        self.expect(f"<iq [^>]*type='result' id='b'>.*<jid>{user}@peer/r</jid></bind></iq>")
+        self.expect("<enabled xmlns='urn:xmpp:sm:3'/>")
+        self.taken = 0  # stanzas since XEP-0198 is enabled
 
     def expect(self, pattern):
-        opcode, stanza = self.socket.message()
-        expect(opcode, TEXT)
-        return matched(pattern, stanza.decode())
+        """The next stanza. Requests to acknowledge (XEP-0198), which come after one or several, are answered on the way."""
+        while True:
+            opcode, stanza = self.socket.message()
+            expect(opcode, TEXT)
+            stanza = stanza.decode()
+            if stanza == "<r xmlns='urn:xmpp:sm:3'/>":
+                self.send(f'<a xmlns="urn:xmpp:sm:3" h="{self.taken}"/>')
+                continue
+            self.taken += stanza.startswith(("<message ", "<presence ", "<iq "))
+            return matched(pattern, stanza)
 
     def send(self, stanza):
         self.socket.send(stanza)
 
 
 def xmpp(started):
-    one, two = Xmpp(started, "one"), Xmpp(started, "two")
+    durable = started.peer.sync is not None
+    one, two = Xmpp(started, "one", durable), Xmpp(started, "two", durable)
     one.send('<iq xmlns="jabber:client" type="get" id="p" to="peer"><ping xmlns="urn:xmpp:ping"/></iq>')
     one.expect("<iq [^>]*type='result' id='p'/>")
-    one.send('<message xmlns="jabber:client" to="two@peer/r" type="chat" id="1"><body>first</body></message>')
+    one.send(message("two@peer/r", 1, "first"))
+    one.send('<r xmlns="urn:xmpp:sm:3"/>')
+    one.expect("<a h='2' xmlns='urn:xmpp:sm:3'/>")
     two.expect("<message [^>]*from='one@peer/r' type='chat' id='1'>.*<body>first</body></message>")
+    (kept if durable else room)(started, one, two)
+
+
+def kept(started, one, two):
+    two.send('<close xmlns="urn:ietf:params:xml:ns:xmpp-framing"/>')
+    two.expect("<close .*")
+    one.send(message("two@peer", 2, "later"))
+    one.send('<r xmlns="urn:xmpp:sm:3"/>')
+    one.expect("<a h='3' xmlns='urn:xmpp:sm:3'/>")
+    two = Xmpp(started, "two", durable=True)
+    two.send('<presence xmlns="jabber:client"/>')
+    two.expect("<message [^>]*from='one@peer/r' type='chat' id='2'>.*<delay .*<body>later</body></message>")
+
+
+def room(started, one, two):
     for client, nick in ((one, "one"), (two, "two")):
         client.send(f'<presence xmlns="jabber:client" to="a@conference.peer/{nick}"><x xmlns="http://jabber.org/protocol/muc">'
                     '<history maxstanzas="0"/></x></presence>')
@@ -286,12 +326,6 @@ def xmpp(started):
     one.send('<message xmlns="jabber:client" to="a@conference.peer" type="groupchat" id="2"><body>second</body></message>')
     for client in (one, two):
         client.expect("<message [^>]*from='a@conference.peer/one' type='groupchat' id='2'>.*<body>second</body></message>")
-    one.send('<enable xmlns="urn:xmpp:sm:3"/>')
-    one.expect("<enabled xmlns='urn:xmpp:sm:3'.*/>")
-    one.send('<message xmlns="jabber:client" to="two@peer/r" type="chat" id="3"><body>third</body></message>')
-    one.send('<r xmlns="urn:xmpp:sm:3"/>')
-    one.expect("<a h='1' xmlns='urn:xmpp:sm:3'/>")
-    two.expect("<message [^>]*from='one@peer/r' type='chat' id='3'>.*<body>third</body></message>")
 
 
 SPEECH = {"rooms": rooms, "nats": nats, "mqtt": mqtt, "centrifugo": centrifugo, "xmpp": xmpp}
