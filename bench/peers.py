@@ -2,7 +2,7 @@
 
 `PEERS` is the table. Nothing is installed on the machine: npm, the Go module proxy and Debian's packages are asked through
 their own clients, and all that comes lies below TARGET/peers/NAME. Every server listens on 127.0.0.1 alone, keeps its state in
-the folder that the caller gives, and logs errors alone, to FOLDER/log. Nothing here measures.
+the folder that the caller gives, and logs little, to FOLDER/log. Nothing here measures.
 """
 
 import dataclasses
@@ -147,6 +147,8 @@ def say(sentence):
 
 
 def run(*command, **options):
+    if not shutil.which(command[0]):
+        sys.exit(f"{command[0]} is needed here and not installed (bench/peers/README.md)")
     subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr, **options)
 
 
@@ -210,8 +212,7 @@ def start_nats(configuration, sync=None):
     def start(peer, folder, prefix):
         port, second = free_port(), free_port()
         made = write(HERE / "nats" / configuration, folder / "nats.conf", PORT=port, SECOND=second, FOLDER=folder, SYNC=sync)
-        command = [*prefix, peer.folder / "nats-server", "-c", made, "-l", "/dev/null"]
-        return Started(peer, command, folder, port=port, tcp=f"127.0.0.1:{second}")
+        return Started(peer, [*prefix, peer.folder / "nats-server", "-c", made], folder, port=port, tcp=f"127.0.0.1:{second}")
 
     return start
 
@@ -242,6 +243,7 @@ def build_debian(wanted, *more):
         show = subprocess.run(["dpkg-deb", "-f", str(archive), "Version"], check=True, capture_output=True, text=True)
         (peer.folder / "VERSION").write_text(show.stdout)
         unpacked.rename(root)
+        shutil.rmtree(archives)
         return show.stdout.strip()
 
     return build
@@ -249,10 +251,12 @@ def build_debian(wanted, *more):
 
 def debian_closure(packages, wanted):
     without = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
+    if not shutil.which("apt-cache"):
+        sys.exit("this needs a Debian: mosquitto and ejabberd come from its packages")
     found = subprocess.run(["apt-cache", "depends", "--recurse", *without, *packages], capture_output=True, text=True)
     lines = found.stdout.splitlines()
     if missing := [package for package in packages if package not in lines]:
-        sys.exit(f"apt knows no package {' and '.join(missing)}: this needs a Debian, and `apt-get update` once")
+        sys.exit(f"apt knows no package {' and '.join(missing)}: `apt-get update` first, on a Debian")
     return sorted({line for line in lines if line in packages or line.startswith(wanted)})
 
 
@@ -336,22 +340,22 @@ TABLE = [
     ),
     Peer(
         "ejabberd", "ejabberd", "23.01-1", "GPL-2.0-or-later", "xmpp",
-        "at most once: messages to a full JID and to a room are handed on; with XEP-0198 the server acknowledges that it has handled "
-        "a stanza, which is not stored (docs.ejabberd.im, mod_stream_mgmt)",
+        "at most once: messages to a full JID and to a room are handed on; with XEP-0198 the server acknowledges that it has "
+        "handled a stanza, which is not stored (docs.ejabberd.im, mod_stream_mgmt)",
         None, build_ejabberd, start_ejabberd("memory.yml"),
     ),
     Peer(
         "ejabberd-mnesia", "ejabberd", "23.01-1", "GPL-2.0-or-later", "xmpp",
-        "at least once while the process lives: the answer to <r/> (XEP-0198) follows the dirty write of the sender's archive and of "
-        "the offline store; the receiver's archive comes with the delivery (mod_mam, mod_offline; mod_mam_mnesia.erl and "
-        "mod_offline_mnesia.erl of 23.01)",
+        "at least once while the process lives: the answer to <r/> (XEP-0198) follows the dirty write of the sender's archive "
+        "and of the offline store; the receiver's archive comes with the delivery (mod_mam, mod_offline; mod_mam_mnesia.erl "
+        "and mod_offline_mnesia.erl of 23.01)",
         "nothing: Mnesia's dirty write to a disc_only_copies table reaches the file a moment later, and is not synced",
         build_ejabberd, start_ejabberd("durable.yml", "mnesia"),
     ),
     Peer(
         "ejabberd-sqlite", "ejabberd", "23.01-1", "GPL-2.0-or-later", "xmpp",
-        "at least once: the answer to <r/> (XEP-0198) follows the commit of the sender's archive and, where the receiver is away, of "
-        "the offline store; the receiver's archive comes before the delivery (mod_mam, mod_offline with sql_type sqlite)",
+        "at least once: the answer to <r/> (XEP-0198) follows the commit of the sender's archive and, where the receiver is "
+        "away, of the offline store; the receiver's archive comes before the delivery (mod_mam, mod_offline with sql_type sqlite)",
         "a transaction of SQLite, synchronous=FULL with a rollback journal: four fdatasync for each copy of a message",
         build_ejabberd, start_ejabberd("durable.yml", "sql"),
     ),
