@@ -1,0 +1,173 @@
+// Echo and rooms on gorilla/websocket: `gorilla PORT` prints `ready listen=ADDRESS` when it serves.
+//
+// No compression, no idle timeout. Read buffers of 512 B instead of net/http's 4 KiB, write buffers from one pool. One
+// goroutine a connection reads; what a room sends to a member is queued and written by a goroutine that lives only while
+// something is queued. A broadcast is encoded once (PreparedMessage). Go sets TCP_NODELAY; the backlog is net.core.somaxconn.
+package main
+
+import (
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/gorilla/websocket"
+)
+
+// A member that does not read is cut when this many messages wait for it.
+const mostWaiting = 1024
+
+var upgrader = websocket.Upgrader{
+	ReadBufferSize:  512,
+	WriteBufferSize: 512,
+	WriteBufferPool: &sync.Pool{},
+	CheckOrigin:     func(*http.Request) bool { return true },
+}
+
+type member struct {
+	connection *websocket.Conn
+	mutex      sync.Mutex
+	queue      []*websocket.PreparedMessage
+	writing    bool
+}
+
+type room struct {
+	mutex   sync.RWMutex
+	members map[*member]struct{}
+}
+
+var (
+	roomsMutex sync.Mutex
+	rooms      = map[string]*room{}
+)
+
+func main() {
+	port := "0"
+	if len(os.Args) > 1 {
+		port = os.Args[1]
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		ended := make(chan os.Signal, 1)
+		signal.Notify(ended, syscall.SIGTERM)
+		<-ended
+		os.Exit(0)
+	}()
+	http.HandleFunc("/echo", echo)
+	http.HandleFunc("/room/", join)
+	fmt.Printf("ready listen=%s\n", listener.Addr())
+	log.Fatal(http.Serve(listener, nil))
+}
+
+func echo(response http.ResponseWriter, request *http.Request) {
+	connection, err := upgrader.Upgrade(response, request, nil)
+	if err != nil {
+		return
+	}
+	defer connection.Close()
+	for {
+		kind, data, err := connection.ReadMessage()
+		if err != nil {
+			return
+		}
+		if connection.WriteMessage(kind, data) != nil {
+			return
+		}
+	}
+}
+
+func join(response http.ResponseWriter, request *http.Request) {
+	connection, err := upgrader.Upgrade(response, request, nil)
+	if err != nil {
+		return
+	}
+	defer connection.Close()
+	name := strings.TrimPrefix(request.URL.Path, "/room/")
+	self := &member{connection: connection}
+	joined := enter(name, self)
+	defer leave(name, joined, self)
+	for {
+		kind, data, err := connection.ReadMessage()
+		if err != nil {
+			return
+		}
+		message, err := websocket.NewPreparedMessage(kind, data)
+		if err != nil {
+			return
+		}
+		joined.mutex.RLock()
+		for other := range joined.members {
+			if other != self {
+				other.send(message)
+			}
+		}
+		joined.mutex.RUnlock()
+	}
+}
+
+func enter(name string, self *member) *room {
+	roomsMutex.Lock()
+	defer roomsMutex.Unlock()
+	joined := rooms[name]
+	if joined == nil {
+		joined = &room{members: map[*member]struct{}{}}
+		rooms[name] = joined
+	}
+	joined.mutex.Lock()
+	joined.members[self] = struct{}{}
+	joined.mutex.Unlock()
+	return joined
+}
+
+func leave(name string, joined *room, self *member) {
+	roomsMutex.Lock()
+	defer roomsMutex.Unlock()
+	joined.mutex.Lock()
+	delete(joined.members, self)
+	if len(joined.members) == 0 {
+		delete(rooms, name)
+	}
+	joined.mutex.Unlock()
+}
+
+func (m *member) send(message *websocket.PreparedMessage) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if len(m.queue) >= mostWaiting {
+		m.connection.Close()
+		return
+	}
+	m.queue = append(m.queue, message)
+	if !m.writing {
+		m.writing = true
+		go m.drain()
+	}
+}
+
+func (m *member) drain() {
+	for {
+		m.mutex.Lock()
+		queued := m.queue
+		m.queue = nil
+		if len(queued) == 0 {
+			m.writing = false
+			m.mutex.Unlock()
+			return
+		}
+		m.mutex.Unlock()
+		for _, message := range queued {
+			if m.connection.WritePreparedMessage(message) != nil {
+				m.connection.Close()
+				break
+			}
+		}
+	}
+}
