@@ -1,13 +1,13 @@
 //! The client protocol of NATS: lines, and payloads of the length that a line names. Where it is to be durable, what is published
-//! is in the stream [`STREAM`], which must exist: a publication has a reply subject to which JetStream says that it is stored, and
-//! each subscriber has a durable consumer that wants every message acknowledged.
+//! is in the stream [`STREAM`], which the first session makes: a publication has a reply subject to which JetStream says that it is
+//! stored, and each subscriber has a durable consumer that wants every message acknowledged.
 
 use super::{Heard, Line, Protocol, Room, Talk, Wish, commands, payload};
 
 pub struct Nats(pub Wish);
 
 /// The stream of all rooms of a run: subjects `r.>`.
-pub const STREAM: &str = "FLOOD";
+const STREAM: &str = "FLOOD";
 /// Messages that a consumer may be owed an acknowledgement for.
 const MOST_UNACKNOWLEDGED: u32 = 1_000;
 
@@ -55,6 +55,12 @@ impl Protocol for Nats {
         }
         hello += "PING\r\n";
         talk.say(|out| out.extend_from_slice(hello.as_bytes()));
+        if self.makes_stream(line) {
+            let request =
+                serde_json::json!({"name": STREAM, "subjects": ["r.>"], "storage": "file", "num_replicas": 1});
+            let (subject, reply) = (format!("$JS.API.STREAM.CREATE.{STREAM}"), format!("{}.s", inbox(line)));
+            talk.say(|out| publication(out, &subject, &reply, request.to_string().as_bytes()));
+        }
     }
 
     fn subscribe(&self, line: &mut Line, room: Room, talk: &mut Talk) {
@@ -95,16 +101,12 @@ impl Protocol for Nats {
                 Some("MSG") => self.message(words, payload, talk),
                 Some("PING") => talk.say(|out| out.extend_from_slice(b"PONG\r\n")),
                 // The first PONG is the answer to the hello; later ones are to subscriptions, or to questions.
-                Some("PONG") => {
-                    talk.hear(if line.step == 0 {
-                        Heard::Welcome
-                    } else if self.0.asks {
-                        Heard::Pong
-                    } else {
-                        Heard::Subscribed
-                    });
-                    line.step = 1;
+                Some("PONG") if std::mem::replace(&mut line.step, 1) == 1 => {
+                    talk.hear(if self.0.asks { Heard::Pong } else { Heard::Subscribed });
                 }
+                // Who makes the stream is here when it is made.
+                Some("PONG") if self.makes_stream(line) => {}
+                Some("PONG") => talk.hear(Heard::Welcome),
                 Some("INFO" | "+OK") => {}
                 _ => talk.hear(Heard::Refused(String::from_utf8_lossy(head).trim().to_owned())),
             }
@@ -113,6 +115,10 @@ impl Protocol for Nats {
 }
 
 impl Nats {
+    fn makes_stream(&self, line: &Line) -> bool {
+        self.0.durable && (line.thread, line.user) == (0, 0)
+    }
+
     /// Subject, subscription, perhaps a reply subject, length; then the payload.
     fn message<'w>(&self, mut words: impl Iterator<Item = &'w str>, payload: &[u8], talk: &mut Talk) {
         let (subject, sid, third, fourth) = (words.next(), words.next(), words.next(), words.next());
@@ -124,11 +130,13 @@ impl Nats {
             return;
         }
         let answer: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
-        let is_publication = subject.is_some_and(|subject| subject.ends_with(".p"));
+        let ends = |end: &str| subject.is_some_and(|subject| subject.ends_with(end));
         talk.hear(if answer.get("error").is_some() || !answer.is_object() {
             Heard::Refused(String::from_utf8_lossy(payload).into_owned())
-        } else if is_publication {
+        } else if ends(".p") {
             Heard::Accepted
+        } else if ends(".s") {
+            Heard::Welcome
         } else {
             Heard::Subscribed
         });
@@ -172,6 +180,11 @@ mod tests {
         let (all, acks) = heard(&nats, &mut line, &[stored, made, pushed]);
         assert_eq!(all, [Heard::Accepted, Heard::Subscribed, Heard::Delivered(Some(1))]);
         assert_eq!(acks, ["PUB $JS.ACK.FLOOD.c-0-3.1.1.1.9.0 4\r\n+ACK\r\n"]);
+        let mut first = Line::new(0, 0);
+        nats.hello(&mut first, &mut talk);
+        assert!(said(&mut talk)[1].starts_with("PUB $JS.API.STREAM.CREATE.FLOOD _INBOX.0.0.s "));
+        let stream = b"MSG _INBOX.0.0.s 2 19\r\n{\"did_create\":true }\r\n";
+        assert_eq!(heard(&nats, &mut first, &[b"PONG\r\n", stream]).0, [Heard::Welcome], "once the stream is there");
         let refused = b"MSG _INBOX.0.3.p 2 22\r\n{\"error\":{\"code\":503}}\r\n";
         assert!(matches!(&heard(&nats, &mut line, &[refused]).0[..], [Heard::Refused(_)]));
     }
