@@ -15,8 +15,11 @@ class Dashboard:
     """Panels in the order of the file, and the variables with which their queries are asked."""
 
     def __init__(self, path, job="ringpost", instance=".*"):
+        """A ValueError where the file is no dashboard."""
         with open(path, encoding="utf-8") as file:
             self.json = json.load(file)
+        if not isinstance(self.json, dict) or not {"title", "panels"} <= self.json.keys():
+            raise ValueError("no dashboard of Grafana: it has no title and panels")
         self.title = self.json["title"]
         rows_and_panels = [*self.json["panels"]]
         for row in self.json["panels"]:
@@ -30,7 +33,8 @@ class Dashboard:
         interval = max(step + scrape, RATE_SCRAPES * scrape)
         values = {**self.values, "__rate_interval": f"{interval:g}s", "__interval": f"{step:g}s"}
         replaced = re.sub(r"\$\{?(\w+)\}?", lambda found: values.get(found[1], found[0]), target["expr"])
-        assert "$" not in replaced, f"an unknown variable in {replaced}"
+        if "$" in replaced:
+            raise ValueError(f"an unknown variable in {replaced}")
         return replaced
 
 
@@ -62,9 +66,9 @@ class Prometheus:
     def scrape_interval(self, job):
         """Seconds, as the configuration of the job has it, from its first target."""
         for target in self.get("targets", state="active")["activeTargets"]:
-            if target["scrapePool"] == job:
+            if target["scrapePool"] == job and "scrapeInterval" in target:
                 return seconds(target["scrapeInterval"])
-        raise Refused(f"{self.url} scrapes no job named {job}")
+        raise Refused(f"{self.url} scrapes no job named {job}, or does not tell its interval")
 
     def at(self, query, time):
         """[(labels, [(time, value)])] at one moment."""

@@ -9,9 +9,9 @@ KNOWN = {"short", "percentunit", "s", "bytes", "Bps", *PER_SECOND}
 
 
 def number(value, unit):
-    """`value` as a reader wants it. An unknown unit is a KeyError."""
+    """`value` as a reader wants it. An unknown unit is a ValueError."""
     if unit not in KNOWN:
-        raise KeyError(f"a unit that is not known here: {unit}")
+        raise ValueError(f"a unit that is not known here: {unit}")
     if unit == "percentunit":
         return f"{digits(100 * value)} %"
     if unit == "s":
