@@ -1,7 +1,7 @@
 """A dashboard drawn as one SVG: every panel where the grid of the file has it. Standard library only.
 
-What is drawn: stats (number, colour of its threshold or mapping), lines, stacked areas, thresholds that are lines. What is not:
-annotations, repeated panels, and panel types that ringpost's dashboard does not use; those are refused by name.
+What is drawn: stats (number, colour of its threshold or mapping), lines, stacked areas, thresholds that are lines. What is
+not: annotations, repeated panels, and panel types that ringpost's dashboard does not use; those are refused by name.
 """
 
 import time
@@ -71,7 +71,8 @@ def stat(panel, series, wide, high):
                 words, colour = mapped["text"], mapped["color"]
         middle = place * each + each / 2
         size = min(28, each / max(len(words), 1) * 1.5)
-        out.append("<g class='data'>" + text(middle, high / 2 + 16, words, "middle", NAMED[colour], size=size, weight=600) + "</g>")
+        shown = text(middle, high / 2 + 16, words, "middle", NAMED[colour], size=size, weight=600)
+        out.append(f"<g class='data'>{shown}</g>")
         if len(series) > 1:
             out.append(text(middle, high - 8, fitted(name, each - 8), "middle", FAINT))
     return out
@@ -112,7 +113,8 @@ def plot(panel, series, wide, high, start, end):
     colours = {name: COLOURS[n % len(COLOURS)] for n, (name, _) in enumerate(order)} | dict.fromkeys(alone, NAMED["text"])
     for name, floor, top in reversed(tops):
         edge = trace(top, across, up) + "L" + trace(floor[::-1], across, up)[1:] + "Z"
-        out.append(f"<path class='data' d='{edge}' fill='{colours[name]}' fill-opacity='.55' stroke='{colours[name]}' stroke-width='.5'/>")
+        paint = f"fill='{colours[name]}' fill-opacity='.55' stroke='{colours[name]}' stroke-width='.5'"
+        out.append(f"<path class='data' d='{edge}' {paint}/>")
     for name, points in series:
         if (name, points) not in pile:
             width = 2 if name in alone else 1.3

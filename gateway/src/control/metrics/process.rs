@@ -1,6 +1,10 @@
 //! What the kernel says about this process.
 
 use super::{Kind, Text};
+use std::sync::OnceLock;
+
+/// Read once: what the kernel says of the boot moves by a second with its clock.
+static START: OnceLock<Option<f64>> = OnceLock::new();
 
 /// Adds memory, CPU, descriptors, the start and the build. What cannot be read is left out.
 pub fn add(text: &mut Text) {
@@ -11,7 +15,7 @@ pub fn add(text: &mut Text) {
     if let Some(seconds) = cpu_seconds() {
         text.sample(Kind::Counter, "process_cpu_seconds_total", "", seconds);
     }
-    if let Some(seconds) = start_seconds() {
+    if let Some(seconds) = *START.get_or_init(start_seconds) {
         text.sample(Kind::Gauge, "process_start_time_seconds", "", seconds);
     }
     if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {

@@ -1,7 +1,7 @@
 """The dashboard against a Prometheus that scrapes a gateway under load: `run dashboard/check.py`.
 
-Every query is asked as Grafana asks it; the file is read by Grafana's own types; preview draws every panel. Then each fault of
-planted.py is put into a copy of the dashboard, and must be found.
+Every query is asked as Grafana asks it; the file is read by Grafana's own types; preview draws every panel. Then each fault
+of planted.py is put into a copy of the dashboard, and must be found.
 """
 
 import argparse
@@ -31,6 +31,8 @@ import planted  # noqa: E402
 from dashboard import Dashboard, Prometheus, Refused, is_number, legend  # noqa: E402
 
 FILE = DEPLOY / "grafana" / "ringpost.json"
+CONFIGURATION = (DEPLOY / "prometheus.yml", DEPLOY / "grafana" / "provisioning" / "datasources" / "ringpost.yml")
+MANUAL = ROOT / "gateway" / "docs" / "operations.md"
 ADMIN = "127.0.0.1:7601"
 EXAMPLES = """Examples:
   gateway/tests/external/run dashboard/check.py
@@ -70,7 +72,9 @@ STILL = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--picture", metavar="FILE", help="where to keep what preview drew")
     options = parser.parse_args()
     for program in ("prometheus", "promtool"):
@@ -87,14 +91,10 @@ def main():
 
 
 def checked(server, asked, folder, picture):
-    """All complaints: about the file, and after the load about what it shows; then those that planted faults fail to bring."""
-    source, manual = json.loads(FILE.read_text()), (ROOT / "gateway" / "docs" / "operations.md").read_text()
+    """All complaints: about the file, and after the load about what it shows; then what planted faults fail to bring."""
+    source, texts = json.loads(FILE.read_text()), [path.read_text() for path in CONFIGURATION]
     kinds = form.families(server.metrics())
-    checks = {
-        "file": lambda source: [*form.of_types(source), *form.of_grid(source), *form.of_words(source, manual), *form.of_queries(source, kinds)],
-        "configuration": of_configuration,
-    }
-    texts = [path.read_text() for path in (DEPLOY / "prometheus.yml", DEPLOY / "grafana" / "provisioning" / "datasources" / "ringpost.yml")]
+    checks = {"file": lambda source: form.of_file(source, MANUAL.read_text(), kinds), "configuration": of_configuration}
     complaints = [*checks["file"](source), *of_configuration(texts)]
     print(f"file: {len(kinds)} families of metrics, {len(complaints)} complaints", flush=True)
     start = time.time()
@@ -141,7 +141,7 @@ def of_configuration(texts):
 
 
 def of_data(dashboard, asked, span):
-    """Each query can be evaluated and has numbers; those of what happened are above 0; each provoked fault shows on its line."""
+    """Each query can be evaluated and has numbers; what happened is above 0; each provoked fault shows on its line."""
     start, end, step = span
     risen = set()
     for panel in dashboard.panels:
@@ -154,7 +154,8 @@ def of_data(dashboard, asked, span):
                 yield f"{where}: cannot be asked: {error}"
                 continue
             values = [value for _, points in series for _, value in points]
-            risen |= {(panel["id"], legend(target, labels)) for labels, points in series if any(value > 0 for _, value in points)}
+            moved = [labels for labels, points in series if any(value > 0 for _, value in points)]
+            risen |= {(panel["id"], legend(target, labels)) for labels in moved}
             if not values:
                 yield f"{where}: no sample"
             elif not any(map(is_number, values)):
@@ -214,7 +215,8 @@ def prometheus(config, folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = "127.0.0.1:%d" % probe.getsockname()[1]
-    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address={address}"]
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    command.append(f"--web.listen-address={address}")
     with open(folder / "prometheus.log", "w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

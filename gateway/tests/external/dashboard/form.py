@@ -22,7 +22,14 @@ HOST = 'job="$job",instance=~"$instance"'
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 LEAST_WORDS = 8  # of a description: what bad looks like, and what helps
 PER_SECOND = {"cps", "mps", "ops", "reqps", "rowsps"}
-UNITS = {"seconds": {"s"}, "bytes": {"bytes"}, "bytes/s": {"Bps"}, "count": {"short"}, "count/s": PER_SECOND, "ratio": {"percentunit", "short"}}
+UNITS = {
+    **{"seconds": {"s"}, "bytes": {"bytes"}, "bytes/s": {"Bps"}},
+    **{"count": {"short"}, "count/s": PER_SECOND, "ratio": {"percentunit", "short"}},
+}
+
+
+def of_file(source, manual, kinds):
+    return [*of_types(source), *of_grid(source), *of_words(source, manual), *of_queries(source, kinds)]
 
 
 def of_types(source):
@@ -118,7 +125,7 @@ def of_grid(source):
 
 
 def of_words(source, manual):
-    """Every panel says what it is, what bad looks like, and which setting or page helps; what it names exists in the manual."""
+    """Every panel says what bad looks like and what helps; the settings, metrics and pages that it names are in the manual."""
     titles = collections.Counter(panel["title"] for panel in source["panels"])
     for panel in source["panels"]:
         if titles[panel["title"]] > 1 or not panel["title"]:
@@ -138,8 +145,8 @@ def of_words(source, manual):
 
 
 def of_queries(source, kinds):
-    """`kinds`: {family: counter, gauge or histogram} as /metrics has them. What is asked for exists, is asked for as what it is,
-    in a unit that agrees with its name, on the chosen boxes; and every family is asked for."""
+    """`kinds`: {family: counter, gauge or histogram} as /metrics has them. What is asked for exists, is asked for as what it
+    is, in a unit that agrees with its name, on the chosen boxes; and every family is asked for."""
     seen = set()
     for panel in source["panels"]:
         for target in panel.get("targets", []):
@@ -169,7 +176,9 @@ def families(page):
 
 def family_of(name, kinds):
     base = re.sub(r"_(bucket|sum|count)$", "", name)
-    return name if kinds.get(name) in ("counter", "gauge") else base if kinds.get(base) == "histogram" and base != name else None
+    if kinds.get(name) in ("counter", "gauge"):
+        return name
+    return base if kinds.get(base) == "histogram" and base != name else None
 
 
 def misread(query, name, kind):
@@ -189,7 +198,9 @@ def dimension(query):
     over, under = split(query, "/")
     if under:
         over, under = dimension(over), dimension(re.sub(r"^(ignoring|on) *\([^)]*\)", "", under.strip()))
-        return over if under == "count" and over != "count" else "ratio" if over == under or "ratio" in (over, under) else f"{over} by {under}"
+        if under == "count" and over != "count":
+            return over
+        return "ratio" if over == under else f"{over} by {under}"
     left, right = split(query, "-")
     if right:
         return dimension(right)

@@ -82,7 +82,8 @@ async def churn(server, every=150):
     n = 0
     while asyncio.get_running_loop().time() < ends:
         n += 1
-        with Flood(server, "connect", "--connections", every, "--hold", "1s", "--pairs", every // 2, "--prefix", f"churn{n}-") as some:
+        options = ("--connections", every, "--hold", "1s", "--pairs", every // 2, "--prefix", f"churn{n}-")
+        with Flood(server, "connect", *options) as some:
             await some.report(60)
 
 
