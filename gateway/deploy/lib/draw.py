@@ -7,7 +7,6 @@ not: annotations, repeated panels, and panel types that ringpost's dashboard doe
 import time
 from xml.sax.saxutils import escape
 
-from dashboard import is_number
 from unit import number, ticks
 
 WIDTH, COLUMNS, UNIT, GAP, HEAD = 1440, 24, 25, 8, 46
