@@ -34,6 +34,7 @@ FILE = DEPLOY / "grafana" / "ringpost.json"
 CONFIGURATION = (DEPLOY / "prometheus.yml", DEPLOY / "grafana" / "provisioning" / "datasources" / "ringpost.yml")
 MANUAL = ROOT / "gateway" / "docs" / "operations.md"
 ADMIN = "127.0.0.1:7601"
+SCRAPED_WITHIN_S = 40  # it looks for targets every 5 s, and asks them every 10
 EXAMPLES = """Examples:
   gateway/tests/external/run dashboard/check.py
   gateway/tests/external/run dashboard/check.py --picture page.svg    keeps what preview drew"""
@@ -97,11 +98,11 @@ def checked(server, asked, folder, picture):
     checks = {"file": lambda source: form.of_file(source, MANUAL.read_text(), kinds), "configuration": of_configuration}
     complaints = [*checks["file"](source), *of_configuration(texts)]
     print(f"file: {len(kinds)} families of metrics, {len(complaints)} complaints", flush=True)
-    start = time.time()
+    # Of what happened before the first scrape no rate is known, and what happens after the last is not seen.
+    start = scraped_after(asked, time.time())
     asyncio.run(load.run(server, folder))
     print(f"load: {time.time() - start:.0f} s", flush=True)
-    scrape = asked.scrape_interval("ringpost")
-    span = (start, time.time(), scrape)
+    span = (start, scraped_after(asked, time.time()), asked.scrape_interval("ringpost"))
 
     def data(source):
         return list(of_data(as_dashboard(source, folder), asked, span))
@@ -123,6 +124,17 @@ def checked(server, asked, folder, picture):
             complaints.append(f"planted and not found: {fault.name}; complaints were {found}")
     print(f"planted: {len(planted.FAULTS)} faults, each looked for", flush=True)
     return complaints
+
+
+def scraped_after(asked, moment):
+    """Waits until Prometheus has seen the gateway after this moment; the time of it."""
+    deadline = time.monotonic() + SCRAPED_WITHIN_S
+    while True:
+        found = asked.at('timestamp(up{job="ringpost"} == 1)', time.time())
+        if found and found[0][1][0][1] > moment:
+            return time.time()
+        assert time.monotonic() < deadline, f"Prometheus has not scraped the gateway for {SCRAPED_WITHIN_S} s"
+        time.sleep(0.2)
 
 
 def of_configuration(texts):
