@@ -15,6 +15,7 @@ use crate::config::{Config, Retention};
 use crate::control::disk::Disk;
 use crate::control::health::Phase;
 use crate::control::metrics::memory::Program;
+use crate::control::metrics::node::Node;
 use crate::control::metrics::tokens::Tokens;
 use crate::control::metrics::{ShardStats, Sources};
 use crate::control::{Control, Health, Shared, operator};
@@ -97,6 +98,11 @@ impl Server {
             tokens,
             addresses: Some(Arc::clone(&addresses)),
             operator: Some(Arc::clone(&counters)),
+            node: Some(Node {
+                health: Arc::clone(&health),
+                max_sessions: config.max_sessions,
+                data: config.data.clone(),
+            }),
         };
         let desk = ports.pop().map(|store| {
             let inboxes = Arc::clone(&inboxes);

@@ -53,6 +53,7 @@ mod tests {
             tokens,
             addresses: None,
             operator: None,
+            node: None,
         };
         let health = Health::default();
         health.enter(Phase::Serving);

@@ -6,6 +6,11 @@ pub fn of(name: &str) -> &'static str {
 }
 
 const HELP: &[(&str, &str)] = &[
+    ("ringpost_ready", "Whether /readyz answers 200: this node should be sent new sessions."),
+    ("ringpost_draining", "Whether this node is closing its sessions and will end."),
+    ("ringpost_warnings", "Warnings that /readyz of the admin port has in words."),
+    ("ringpost_max_sessions", "The setting max_sessions: with as many sessions open the node is not ready."),
+    ("ringpost_disk_bytes", "The file system of the data: what is free for it, and all of it."),
     ("ringpost_connections", "Open connections by state; their sum is what is open."),
     ("ringpost_accepted_total", "Connections accepted."),
     ("ringpost_moved_total", "Sockets moved between shards."),
@@ -151,6 +156,7 @@ const HELP: &[(&str, &str)] = &[
     ("ringpost_shard_connections", "Open connections of each shard."),
     ("ringpost_build_info", "The version that runs."),
     ("process_resident_memory_bytes", "Resident memory."),
+    ("process_start_time_seconds", "When the process started, in seconds since 1970."),
     ("process_cpu_seconds_total", "User and system CPU time."),
     ("process_open_fds", "Open file descriptors; sockets of sessions are not among them."),
 ];

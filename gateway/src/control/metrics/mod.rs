@@ -6,6 +6,7 @@
 pub mod heap;
 pub mod help;
 pub mod memory;
+pub mod node;
 pub mod operator;
 pub mod process;
 pub mod store;
@@ -43,6 +44,8 @@ pub struct Sources {
     pub program: Arc<memory::Program>,
     /// Absent where no operator can ask.
     pub operator: Option<Arc<Counters>>,
+    /// Absent where nobody asks whether it is ready.
+    pub node: Option<node::Node>,
 }
 
 pub async fn gather(sources: &Sources) -> String {
@@ -71,6 +74,9 @@ async fn freshen(shards: &[ShardStats]) {
 pub fn render(sources: &Sources) -> String {
     let mut text = Text::default();
     let shards: Vec<Snapshot> = sources.shards.iter().map(|shard| shard.board.read()).collect();
+    if let Some(node) = &sources.node {
+        node::add(&mut text, node);
+    }
     let mut sum = Snapshot::default();
     shards.iter().for_each(|shard| sum.merge(shard));
     for &stat in Stat::ALL {
@@ -127,6 +133,7 @@ mod tests {
         let tokens = Some(tokens::Tokens { verifier, started: Instant::now() });
         let addresses = Arc::new(Table::new(&crate::config::Config::from_pairs(&[("dev", "true")]).unwrap()));
         let (store, operator) = (Some(Arc::default()), Some(Arc::default()));
+        let node = Some(node::Node { health: Arc::default(), max_sessions: 1, data: std::env::temp_dir() });
         Sources {
             shards: shards.collect(),
             store,
@@ -134,6 +141,7 @@ mod tests {
             tokens,
             addresses: Some(addresses),
             operator,
+            node,
         }
     }
 
