@@ -37,6 +37,26 @@ def rooms(started):
     for member in (one, three):
         expect(member.message(), (BINARY, b"third"))
     quiet((two, other))
+    deaf(started)
+
+
+def deaf(started):
+    """More than sockets and bound hold is sent to two, of whom one does not read: that one is cut, the other has all of it."""
+    sender, reader, sleeper = (WebSocket(started.address, "/room/deaf") for _ in range(3))
+    meet((sender, reader, sleeper))
+    sent = 500
+    for number in range(sent):
+        sender.send(bytes([number & 0xFF]) * 65536)
+        expect(reader.message(), (BINARY, bytes([number & 0xFF]) * 65536))
+    found = 0
+    try:
+        while found < sent:
+            sleeper.message()
+            found += 1
+    except (ConnectionError, OSError):
+        pass
+    if found == sent:
+        raise AssertionError(f"{sent} messages of 64 KiB waited for a member that did not read")
 
 
 def meet(members):

@@ -45,7 +45,9 @@ class WebSocket:
             head += struct.pack("!BH", 0x80 | 126, len(payload))
         else:
             head += struct.pack("!BQ", 0x80 | 127, len(payload))
-        self.socket.sendall(head + mask + bytes(byte ^ mask[i & 3] for i, byte in enumerate(payload)))
+        whole = (mask * (len(payload) // 4 + 1))[: len(payload)]
+        masked = int.from_bytes(payload, "big") ^ int.from_bytes(whole, "big")
+        self.socket.sendall(head + mask + masked.to_bytes(len(payload), "big"))
 
     def frame(self):
         first, second = self.exactly(2)

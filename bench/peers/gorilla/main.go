@@ -19,8 +19,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// A member that does not read is cut when this many messages wait for it.
-const mostWaiting = 1024
+// A member that does not read is cut when this many bytes wait for it.
+const mostWaiting = 1 << 20
 
 var upgrader = websocket.Upgrader{
 	ReadBufferSize:  512,
@@ -29,10 +29,16 @@ var upgrader = websocket.Upgrader{
 	CheckOrigin:     func(*http.Request) bool { return true },
 }
 
+type queued struct {
+	message *websocket.PreparedMessage
+	size    int
+}
+
 type member struct {
 	connection *websocket.Conn
 	mutex      sync.Mutex
-	queue      []*websocket.PreparedMessage
+	queue      []queued
+	waiting    int // bytes of the queue and of what is being written
 	writing    bool
 }
 
@@ -106,7 +112,7 @@ func join(response http.ResponseWriter, request *http.Request) {
 		joined.mutex.RLock()
 		for other := range joined.members {
 			if other != self {
-				other.send(message)
+				other.send(queued{message, len(data)})
 			}
 		}
 		joined.mutex.RUnlock()
@@ -138,14 +144,15 @@ func leave(name string, joined *room, self *member) {
 	joined.mutex.Unlock()
 }
 
-func (m *member) send(message *websocket.PreparedMessage) {
+func (m *member) send(next queued) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	if len(m.queue) >= mostWaiting {
+	if m.waiting > mostWaiting {
 		m.connection.Close()
 		return
 	}
-	m.queue = append(m.queue, message)
+	m.waiting += next.size
+	m.queue = append(m.queue, next)
 	if !m.writing {
 		m.writing = true
 		go m.drain()
@@ -153,20 +160,24 @@ func (m *member) send(message *websocket.PreparedMessage) {
 }
 
 func (m *member) drain() {
+	written := 0
 	for {
 		m.mutex.Lock()
-		queued := m.queue
+		m.waiting -= written
+		batch := m.queue
 		m.queue = nil
-		if len(queued) == 0 {
+		if len(batch) == 0 {
 			m.writing = false
 			m.mutex.Unlock()
 			return
 		}
 		m.mutex.Unlock()
-		for _, message := range queued {
-			if m.connection.WritePreparedMessage(message) != nil {
+		written = 0
+		for _, next := range batch {
+			written += next.size
+			// After an error the reading side ends too, and the member leaves the room.
+			if m.connection.WritePreparedMessage(next.message) != nil {
 				m.connection.Close()
-				break
 			}
 		}
 	}
