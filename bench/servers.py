@@ -34,12 +34,24 @@ def built(folder):
 
 def flood(programs, *words):
     """Runs it quietly; its report. Ends this process if it missed a target."""
+    report, said = attempt(programs, *words)
+    if said:
+        sys.exit(said)
+    return report
+
+
+def attempt(programs, *words, prefix=(), patience=None):
+    """Runs it quietly; its report, None where there is none, and what it was and said if it missed a target, else nothing.
+    `prefix`: words before the command, such as taskset -c 1. `patience`: seconds after which it is ended."""
     with tempfile.NamedTemporaryFile() as report:
-        command = [str(word) for word in (programs["flood"], *words, "--quiet", "--json", report.name)]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode != 0:
-            sys.exit(f"{' '.join(command)}\n{run.stdout}{run.stderr}")
-        return json.loads(pathlib.Path(report.name).read_text())
+        command = [str(word) for word in (*prefix, programs["flood"], *words, "--quiet", "--json", report.name)]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=patience)
+        except subprocess.TimeoutExpired:
+            return None, f"{' '.join(command)}\nnot done after {patience} s"
+        text = pathlib.Path(report.name).read_text()
+        said = f"{' '.join(command)}\n{run.stdout}{run.stderr}" if run.returncode else ""
+        return (json.loads(text) if text else None), said
 
 
 def figures(report):
@@ -93,7 +105,7 @@ class Server:
         return self.process.returncode == 0
 
 
-def gateway(programs, data, log=subprocess.DEVNULL):
-    """`ringpost serve --dev` on free ports."""
+def gateway(programs, data, log=subprocess.DEVNULL, prefix=(), more=()):
+    """`ringpost serve --dev` on free ports, with `prefix` before the command and `more` behind it."""
     free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    return Server([programs["ringpost"], "serve", "--dev", *free, "--data", data], log)
+    return Server([*prefix, programs["ringpost"], "serve", "--dev", *free, "--data", data, *more], log)
