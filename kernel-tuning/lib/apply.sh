@@ -15,7 +15,9 @@ apply() {
     [ -z "$apply_rows" ] || printf '%s\n' "$apply_rows" | aligned
     printf '%s' "$apply_notes"
     note_of_managers
-    if [ -z "$apply_plan" ]; then
+    if [ -z "$apply_plan" ] && [ -n "$apply_bad" ]; then
+        : # said below
+    elif [ -z "$apply_plan" ]; then
         printf 'nothing to set for %s sessions (%s)\n' "$N" "$profile"
     elif [ "$write" = no ]; then
         printf 'nothing was changed: this is what --write would do. It would keep the old values in %s\n' "$backup"
@@ -129,12 +131,14 @@ set_suffices() {
 # From the backup, so that a second profile adds to the first.
 write_dropins() {
     head_of_file="# Written by kernel-tuning/tune apply; taken away by tune revert. Do not edit."
-    backup_newest sysctl | awk -F '\t' '{ print ($1 ~ /nf_conntrack/ ? "-" : "") $1 " = " $2 }' | dropin "$dropin_sysctl" || return 1
+    backup_newest sysctl | awk -F '\t' '{ print ($1 ~ /nf_conntrack/ ? "-" : "") $1 " = " $2 }' |
+        dropin "$dropin_sysctl" || return 1
     backup_newest sysfs | awk -F '\t' '{ print "w " $1 " - - - - " $2 }' | dropin "$dropin_sysfs" || return 1
-    backup_newest unit | awk -F '\t' 'NR == 1 { print "[Service]" } { print $1 "=" $2 }' | dropin "$dropin_unit" || return 1
+    backup_newest unit | awk -F '\t' 'NR == 1 { print "[Service]" } { print $1 "=" $2 }' |
+        dropin "$dropin_unit" || return 1
     # Its keys come with the module, which may be loaded after sysctl.d was read.
-    backup_newest sysctl | awk -F '\t' '$1 ~ /nf_conntrack/ { print "ACTION==\"add\", SUBSYSTEM==\"module\", KERNEL==\"nf_conntrack\", RUN+=\"/lib/systemd/systemd-sysctl --prefix=/net/netfilter\""; exit }' |
-        dropin "$dropin_udev"
+    case $(backup_newest sysctl) in *nf_conntrack*) printf '%s, %s, %s, %s\n' 'ACTION=="add"' 'SUBSYSTEM=="module"' \
+        'KERNEL=="nf_conntrack"' 'RUN+="/lib/systemd/systemd-sysctl --prefix=/net/netfilter"' ;; esac | dropin "$dropin_udev"
 }
 
 # dropin PATH < LINES: one that is changed is noted with the sum of its bytes; without lines there is none.

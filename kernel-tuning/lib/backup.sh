@@ -14,11 +14,11 @@ on_disk() { sync "$@" 2>/dev/null || sync; }
 # put PATH < TEXT: by renaming, and on disk. Status 1 with a sentence.
 put() {
     put_dir=$(dirname "$1")
-    if ! { mkdir -p "$put_dir" && cat >"$1.new" && on_disk "$1.new" && mv -f "$1.new" "$1" && on_disk "$put_dir"; } 2>/dev/null; then
-        rm -f "$1.new" 2>/dev/null
-        printf 'tune: cannot write %s: %s\n' "${1#"$ROOT"}" "$(if [ "$(id -u)" != 0 ]; then printf 'root can'; else printf 'the file system refuses it'; fi)" >&2
-        return 1
-    fi
+    { mkdir -p "$put_dir" && cat >"$1.new" && on_disk "$1.new" && mv -f "$1.new" "$1" && on_disk "$put_dir"; } 2>/dev/null && return
+    rm -f "$1.new" 2>/dev/null
+    if [ "$(id -u)" = 0 ]; then put_why='the file system refuses it'; else put_why='root can'; fi
+    printf 'tune: cannot write %s: %s\n' "${1#"$ROOT"}" "$put_why" >&2
+    return 1
 }
 
 # backup_add LINES: new lines are added, of known ones the newest SET is noted.
@@ -31,8 +31,10 @@ backup_add() {
         { id = $1 OFS $2 }
         !(id in old) { order[++n] = id; old[id] = $3; set[id] = $4; next }
         { list = "|" set[id] "|"; at = index(list, "|" $4 "|")
-          if (at) { list = substr(list, 1, at) substr(list, at + length($4) + 2); gsub(/^[|]|[|]$/, "", list); set[id] = list (list == "" ? "" : "|") $4 }
-          else set[id] = set[id] "|" $4 }
+          # One that is there already becomes the newest.
+          if (at) list = substr(list, 1, at) substr(list, at + length($4) + 2)
+          gsub(/^[|]+|[|]+$/, "", list)
+          set[id] = list (list == "" ? "" : "|") $4 }
         END { for (i = 1; i <= n; i++) print order[i], old[order[i]], set[order[i]] }' | put "$ROOT$backup"
 }
 

@@ -21,14 +21,17 @@ look_kernel() {
 look_memory() {
     target=$((N * 6400 / 1048576 + 420))
     now=$((memory_kib / 1024)) memory_of='the machine'
-    for memory_file in system.slice/ringpost.service/memory.max system.slice/ringpost.service/memory.high memory.max memory.high \
-        memory/memory.limit_in_bytes; do
+    memory_unit=system.slice/ringpost.service
+    for memory_file in $memory_unit/memory.max $memory_unit/memory.high memory.max memory.high memory/memory.limit_in_bytes; do
         memory_limit=$(cat "$ROOT/sys/fs/cgroup/$memory_file" 2>/dev/null)
         is_number "${memory_limit:-max}" || continue
         [ "$(bounded "$memory_limit")" -lt $((now * 1048576)) ] || continue
         now=$((memory_limit / 1048576)) memory_of="/sys/fs/cgroup/$memory_file"
     done
-    if [ "$now" -lt "$target" ]; then state=low why="$memory_of has too little for $N sessions: a larger machine or limit (MemoryMax=, resources.limits.memory), or fewer sessions (max_sessions)"; fi
+    if [ "$now" -lt "$target" ]; then
+        state=low why="$memory_of has too little for $N sessions: a larger machine or limit (MemoryMax=, resources.limits.memory)"
+        why="$why, or fewer sessions (max_sessions)"
+    fi
     now="$now MiB" target="$target MiB"
 }
 
@@ -49,9 +52,10 @@ note_of_listeners() {
         }
         END { for (pid in most) print at[pid], most[pid] }' | while read -r listener_at listener_has; do
         if [ "$listener_has" -lt 4096 ]; then
-            printf 'note: the ringpost at %s listens with %s (ss -ltn, Send-Q), not 4096: start it again once net.core.somaxconn is set\n' "$listener_at" "$listener_has"
+            listener_so=', not 4096: start it again once net.core.somaxconn is set'
         else
-            printf 'note: the ringpost at %s listens with %s (ss -ltn, Send-Q)\n' "$listener_at" "$listener_has"
+            listener_so=''
         fi
+        printf 'note: the ringpost at %s listens with %s (ss -ltn, Send-Q)%s\n' "$listener_at" "$listener_has" "$listener_so"
     done
 }

@@ -30,7 +30,8 @@ disk_of_data() {
     until [ -d "$disk_at" ] || [ "$disk_at" = / ]; do disk_at=$(dirname "$disk_at"); done
     disk_at=$(cd "$disk_at" && pwd -P) || return 0
     disk_number=$(awk -v path="$disk_at" '
-        { at = $5; if (at == "/" || path == at || index(path, at "/") == 1) if (length(at) >= best) { best = length(at); number = $3 } }
+        { at = $5; holds = at == "/" || path == at || index(path, at "/") == 1 }
+        holds && length(at) >= best { best = length(at); number = $3 }
         END { print number }' /proc/self/mountinfo 2>/dev/null)
     disk_at=$(readlink -f "/sys/dev/block/$disk_number" 2>/dev/null) || return 0
     [ -d "$disk_at/queue" ] || disk_at=$(dirname "$disk_at")
@@ -42,7 +43,8 @@ has_systemd() { if [ -n "$ROOT" ]; then [ -d "$ROOT/etc/systemd" ]; else [ -d /r
 # unit_value SETTING: what the files of ringpost.service say, the last wins.
 unit_value() {
     for unit_dir in etc run usr/local/lib usr/lib lib; do
-        [ ! -f "$ROOT/$unit_dir/systemd/system/ringpost.service" ] || { unit_file="$ROOT/$unit_dir/systemd/system/ringpost.service"; break; }
+        unit_file=$ROOT/$unit_dir/systemd/system/ringpost.service
+        [ ! -f "$unit_file" ] || break
         unit_file=''
     done
     {
@@ -52,7 +54,10 @@ unit_value() {
                 [ ! -f "$unit_dropin" ] || printf '%s %s\n' "$(basename "$unit_dropin")" "$unit_dropin"
             done
         done | sort -s -u -k 1,1 | while read -r unit_name unit_dropin; do : "$unit_name"; cat "$unit_dropin"; done
-    } | awk -F= -v want="$1" '{ name = $1; gsub(/[ \t]/, "", name) } name == want { value = $2 } END { gsub(/[ \t]/, "", value); sub(/.*:/, "", value); print value }'
+    } | awk -F= -v want="$1" '
+        { name = $1; gsub(/[ \t]/, "", name) }
+        name == want { value = $2 }
+        END { gsub(/[ \t]/, "", value); sub(/.*:/, "", value); print value }'
 }
 
 # unit_number SETTING VALUE: comparable; a niceness of -10 is 30 of RLIMIT_NICE.
@@ -80,7 +85,7 @@ knob_path() {
     esac
 }
 
-# knob_name_shown: the key as an operator writes it.
+# The key as an operator writes it.
 knob_key_shown() {
     case $kind in
         sysfs) printf '/sys/%s' "$key" | sed "s|@DISK@|${disk:-DISK}|" ;;
@@ -145,7 +150,9 @@ assess_file() {
 who_can() {
     if [ "$(id -u)" != 0 ]; then
         printf 'root can'
-    elif [ -n "$(awk -v path="$1" '{ at = $5; if (index(path, at "/") == 1 && length(at) > best) { best = length(at); options = $6 } } END { if (options ~ /^ro(,|$)/) print "ro" }' /proc/self/mountinfo 2>/dev/null)" ]; then
+    elif awk -v path="$1" '
+        { at = $5; if (index(path, at "/") == 1 && length(at) > best) { best = length(at); options = $6 } }
+        END { exit !(options ~ /^ro(,|$)/) }' /proc/self/mountinfo 2>/dev/null; then
         printf 'it is mounted read-only, as in a container; the host can'
     else
         printf 'the kernel refuses it here; the host can, outside of this container or network namespace'
@@ -180,7 +187,11 @@ assess_unit() {
 
 # running_limit SETTING: of the first process named ringpost.
 running_limit() {
-    case $1 in LimitNOFILE) limit_line='Max open files' ;; LimitNICE) limit_line='Max nice priority' ;; *) limit_line='Max locked memory' ;; esac
+    case $1 in
+        LimitNOFILE) limit_line='Max open files' ;;
+        LimitNICE) limit_line='Max nice priority' ;;
+        *) limit_line='Max locked memory' ;;
+    esac
     for limit_comm in "$ROOT"/proc/[0-9]*/comm; do
         [ "$(cat "$limit_comm" 2>/dev/null)" = ringpost ] || continue
         awk -v line="$limit_line" 'index($0, line) == 1 { sub(line, ""); print $2; exit }' "${limit_comm%comm}limits" 2>/dev/null

@@ -41,16 +41,22 @@ tuned_profile() {
         [ -f "$ROOT$tuned_dir/$1/tuned.conf" ] || continue
         # In a subshell: the included ones use the same names.
         # shellcheck disable=SC2013 # words
-        for tuned_other in $(awk -F= '/^[ \t]*\[/ { main = ($0 ~ /\[main\]/) } main && $1 ~ /^[ \t]*include[ \t]*$/ { gsub(/,/, " ", $2); print $2 }' "$ROOT$tuned_dir/$1/tuned.conf"); do
+        for tuned_other in $(awk -F= '
+            /^[ \t]*\[/ { main = ($0 ~ /\[main\]/) }
+            main && $1 ~ /^[ \t]*include[ \t]*$/ { gsub(/,/, " ", $2); print $2 }' "$ROOT$tuned_dir/$1/tuned.conf"); do
             (tuned_profile "$tuned_other" $(($2 + 1)))
         done
         awk -v file="tuned profile $1 ($tuned_dir/$1/tuned.conf)" '
             /^[ \t]*([#;]|$)/ { next }
-            /^[ \t]*\[/ { on = ($0 ~ /^[ \t]*\[sysctl\]/); vm = ($0 ~ /^[ \t]*\[vm\]/); next }
+            /^[ \t]*\[/ { on = ($0 ~ /^[ \t]*\[sysctl\]/); disk = ($0 ~ /^[ \t]*\[disk\]/); next }
             { at = index($0, "="); key = substr($0, 1, at - 1); value = substr($0, at + 1)
               gsub(/[ \t]/, "", key); gsub(/^[ \t>]+|[ \t]+$/, "", value); gsub(/[ \t]+/, " ", value) }
             at && on { print file "\t" key "\t" value }
-            at && vm && key == "transparent_hugepages" { print file "\t" "kernel/mm/transparent_hugepage/enabled" "\t" value }' "$ROOT$tuned_dir/$1/tuned.conf"
+            # In KiB, or with an s in sectors.
+            at && disk && key == "readahead" {
+                if (value ~ /s$/) value = int(value / 2)
+                print file "\t" "block/@DISK@/queue/read_ahead_kb" "\t" value
+            }' "$ROOT$tuned_dir/$1/tuned.conf"
         return 0
     done
 }
@@ -78,12 +84,12 @@ owners_of() {
     owners_winner=$owners_last owned_if_ill=ill
     if [ -n "$owners_tuner" ] && tuned_wins "${owners_last%%"$owners_tab"*}"; then
         owners_winner=$owners_tuner
-        tuned_wins "$dropin_sysctl" || owned_if_ill=curable
+        # What is not a sysctl it sets after tmpfiles.d.
+        [ "$kind" != sysctl ] || tuned_wins "$dropin_sysctl" || owned_if_ill=curable
     else
         owners_name=${owners_last%%"$owners_tab"*}
-        if [ "$owners_name" != /etc/sysctl.conf ] && [ "$(printf '%s\n%s\n' "${owners_name##*/}" "${dropin_sysctl##*/}" | LC_ALL=C sort | tail -n 1)" = "${dropin_sysctl##*/}" ]; then
-            owned_if_ill=curable
-        fi
+        owners_later=$(printf '%s\n%s\n' "${owners_name##*/}" "${dropin_sysctl##*/}" | LC_ALL=C sort | tail -n 1)
+        if [ "$owners_name" != /etc/sysctl.conf ] && [ "$owners_later" = "${dropin_sysctl##*/}" ]; then owned_if_ill=curable; fi
     fi
     [ -n "$owners_winner" ] || return 0
     owners_target=$target owners_now=$now
@@ -96,19 +102,22 @@ owners_of() {
         ill) owners_so='which is not as wanted, and has the last word at the next boot: change it there' ;;
     esac
     others=$({
-        printf '%s\n' "$owners_sysctl" | awk -F '\t' -v key="$1" -v ours="$dropin_sysctl" '$2 == key && $1 != ours { print $1 "\t" $3 }'
+        printf '%s\n' "$owners_sysctl" |
+            awk -F '\t' -v key="$1" -v ours="$dropin_sysctl" '$2 == key && $1 != ours { print $1 "\t" $3 }'
         printf '%s\n' "$owners_tuner"
     } | while IFS="$owners_tab" read -r owners_file owners_value; do
         [ -n "$owners_file" ] || continue
         owners_say="but ${owners_winner%%"$owners_tab"*} has the last word"
         [ "$owners_file$owners_tab$owners_value" != "$owners_winner" ] || owners_say=$owners_so
-        printf 'note: %s is also set by %s, to %s, %s\n' "$1" "$owners_file" "$owners_value" "$owners_say"
+        printf 'note: %s is also set by %s, to %s, %s\n' "$(knob_key_shown)" "$owners_file" "$owners_value" "$owners_say"
     done)
 }
 
 # What else manages such settings on this machine, without a file that could be read.
 note_of_managers() {
     if [ -f "$ROOT/var/lib/kubelet/config.yaml" ] || [ -f "$ROOT/etc/kubernetes/kubelet.conf" ]; then
-        printf '%s\n' 'note: a Kubernetes node: kube-proxy sets net.netfilter.nf_conntrack_max itself (conntrack.maxPerCore, conntrack.min), and a pod has net.* of its own (securityContext.sysctls)'
+        printf 'note: a Kubernetes node: %s, and %s\n' \
+            'kube-proxy sets net.netfilter.nf_conntrack_max itself (conntrack.maxPerCore, conntrack.min)' \
+            'a pod has net.* of its own (securityContext.sysctls)'
     fi
 }

@@ -6,8 +6,16 @@
 # Lines of fields with tabs between them, as a table.
 aligned() {
     awk -F '\t' '
-        { for (i = 1; i <= NF; i++) { cell[NR, i] = $i; if (length($i) > wide[i]) wide[i] = length($i) } fields[NR] = NF }
-        END { for (r = 1; r <= NR; r++) { line = ""; for (i = 1; i <= fields[r]; i++) line = line sprintf("%-" wide[i] "s  ", cell[r, i]); sub(/ +$/, "", line); print line } }'
+        { fields[NR] = NF
+          for (i = 1; i <= NF; i++) { cell[NR, i] = $i; if (length($i) > wide[i]) wide[i] = length($i) } }
+        END {
+            for (r = 1; r <= NR; r++) {
+                line = ""
+                for (i = 1; i <= fields[r]; i++) line = line sprintf("%-" wide[i] "s  ", cell[r, i])
+                sub(/ +$/, "", line)
+                print line
+            }
+        }'
 }
 
 # each_knob COMMAND: for every knob of the profile, loaded and looked at.
@@ -32,7 +40,8 @@ check() {
         printf 'ok: as wanted for %s sessions (%s)%s\n' "$N" "$profile" "${check_unseen:+; not here: $check_unseen}"
         exit 0
     fi
-    printf '%s of the settings above not as wanted for %s sessions (%s): tune apply says what it would set, tune explain why\n' "$check_bad" "$N" "$profile"
+    printf '%s of the settings above not as wanted for %s sessions (%s): %s\n' "$check_bad" "$N" "$profile" \
+        'tune apply says what it would set, tune explain why'
     exit 1
 }
 
@@ -55,7 +64,12 @@ $(printf '%s\t%s\t%s\t%s\t%s' "$state" "$knob" "$(knob_key_shown)" "${now:--}" "
 
 # The rule in words; the value of a look.
 knob_wanted() {
-    if [ "$kind" = look ]; then printf 'at least %s' "$target"; else (knob_rule_in_words); fi
+    case $kind:$key in
+        look:*) printf 'at least %s' "$target" ;;
+        # RLIMIT_NICE is 20 minus a niceness, and a unit says the latter.
+        *:LimitNICE) (knob_wants '' && printf '%s or lower' "-$((target - 20))") ;;
+        *) (knob_rule_in_words) ;;
+    esac
 }
 
 explain() {

@@ -193,8 +193,8 @@ def test_a_rounded_value_is_as_good(tool):
         m.tune("apply", "--write").must(0)
         # As if it had been lowered since, and the kernel made more of what is asked for than that.
         m.write("proc/sys/net/core/somaxconn", "100")
-        shim = {"cat": f'#!/bin/sh\ncase "$*" in */somaxconn) [ "$(/bin/cat "$1")" != 4096 ] || echo 8192 > {key} ;; esac\nexec /bin/cat "$@"\n'}
-        with commands(shim) as path:
+        more = f'case "$*" in */somaxconn) [ "$(/bin/cat "$1")" != 4096 ] || echo 8192 > {key} ;; esac'
+        with commands({"cat": f'#!/bin/sh\n{more}\nexec /bin/cat "$@"\n'}) as path:
             run = m.tune("apply", "--write", path=path).must(0)
         assert "the kernel made 8192 of 4096" in run.out, run.all
         m.tune("revert", "--write").must(0)

@@ -60,7 +60,7 @@ def test_tuned_is_named_with_what_it_includes(tool):
     tuned = {
         "etc/tuned/active_profile": "site",
         "etc/tuned/site/tuned.conf": "[main]\ninclude=base\n[vm]\ntransparent_hugepages=never\n",
-        "usr/lib/tuned/profiles/base/tuned.conf": "[sysctl]\nnet.core.somaxconn=>2048\n[disk]\nreadahead=4096",
+        "usr/lib/tuned/profiles/base/tuned.conf": "[sysctl]\nnet.core.somaxconn=>2048",
     }
     base = "tuned profile base (/usr/lib/tuned/profiles/base/tuned.conf)"
     with Machine(tool, {**TUNED, **tuned}) as m:
@@ -69,6 +69,10 @@ def test_tuned_is_named_with_what_it_includes(tool):
         m.tune("apply", "--write").must(0)
         (line,) = last_word(m.tune("check").must(0), base)
         assert f"but /{SYSCTL} has the last word" in line
+    disk = {"etc/tuned/active_profile": "disk", "etc/tuned/disk/tuned.conf": "[disk]\nreadahead=>4096"}
+    with Machine(tool, {**TUNED, **disk}) as m:
+        run = m.tune("check").must(1)
+        assert "note: /sys/block/vda/queue/read_ahead_kb is also set by tuned profile disk (/etc/tuned/disk/tuned.conf), to 4096" in run.out
     with Machine(tool, {**TUNED, **tuned, "etc/tuned/tuned-main.conf": "reapply_sysctl = 0"}) as m:
         (line,) = last_word(m.tune("apply", "--write").must(1), base)
         assert "has the last word at the next boot" in line
