@@ -47,14 +47,16 @@ class Setting:
 
 
 def taken(found, said, **names):
-    """Of what was found, what is asked for, by the comparison's own names; `missed` is the last line of what was said."""
+    """Of what was found, what is asked for, by the comparison's own names; `missed` is what was missed, or else what was said last."""
+    lines = said.strip().splitlines()
+    missed = "; ".join(line.removeprefix("MISSED: ") for line in lines if line.startswith("MISSED: ")) or "".join(lines[-1:])
     if found is None:
-        return {"missed": said.strip().splitlines()[-1]}
+        return {"missed": missed}
     values = {name: found[of] for name, of in names.items() if of in found}
     if "stolen_cpu" in found:
         values["stolen"] = found["stolen_cpu"]
-    if said:
-        values["missed"] = said.strip().splitlines()[-1]
+    if missed:
+        values["missed"] = missed
     return values
 
 
