@@ -72,6 +72,8 @@ impl Protocol for Nats {
         let request = serde_json::json!({"stream_name": STREAM, "config": {
             "durable_name": name, "deliver_subject": deliver, "filter_subject": room.name('.'), "ack_policy": "explicit",
             "deliver_policy": "new", "max_ack_pending": MOST_UNACKNOWLEDGED,
+            // On disk it would be a file of its own for each, written and synced ten times a second.
+            "mem_storage": true,
         }});
         let subscription = format!("SUB {deliver} {ROOM_SID}\r\n");
         let (subject, reply) =

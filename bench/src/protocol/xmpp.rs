@@ -1,6 +1,6 @@
 //! XMPP over WebSocket (RFC 7395): one stanza a message. Sessions log in by SASL PLAIN under a name of their own. A room of one member
 //! is chat from one to the other; a larger one a multi-user chat (XEP-0045) that its writer has to be in. Where it is to be durable,
-//! the server acknowledges stanzas by XEP-0198.
+//! sessions make themselves an account (XEP-0077), and the server acknowledges stanzas by XEP-0198.
 
 use super::{Heard, Line, Protocol, Room, Talk, Wish, payload};
 use base64::Engine;
@@ -39,7 +39,13 @@ impl Protocol for Xmpp {
         let name = name(line.thread, line.user);
         let secret = STANDARD.encode(format!("\0{name}\0{name}"));
         let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>");
-        [OPEN, &auth, OPEN, BIND].iter().for_each(|stanza| talk.say(|out| out.extend_from_slice(stanza.as_bytes())));
+        let account = format!(
+            "<iq xmlns='jabber:client' type='set' id='r'><query xmlns='jabber:iq:register'><username>{name}</username>\
+             <password>{name}</password></query></iq>"
+        );
+        let own = self.0.durable.then_some(account.as_str());
+        let stanzas = [Some(OPEN), own, Some(&auth), Some(OPEN), Some(BIND)];
+        stanzas.into_iter().flatten().for_each(|stanza| talk.say(|out| out.extend_from_slice(stanza.as_bytes())));
     }
 
     fn subscribe(&self, line: &mut Line, room: Room, talk: &mut Talk) {
@@ -94,6 +100,8 @@ impl Protocol for Xmpp {
         line.requests = line.requests.wrapping_add(u32::from(is("iq") || is("presence")));
         let is_error = text.contains("type='error'");
         match line.step {
+            // Whether the account is new: if there is none, the login fails.
+            LOGGING_IN if is("iq") && text.contains("id='r'") => {}
             LOGGING_IN if is("iq") && !is_error && self.0.durable => {
                 line.step = ENABLING;
                 talk.say(|out| out.extend_from_slice(ENABLE.as_bytes()));
@@ -132,15 +140,17 @@ mod tests {
         let (xmpp, mut line, mut talk) = (Xmpp(DURABLE), Line::new(0, 15), Talk::default());
         xmpp.hello(&mut line, &mut talk);
         let said = said(&mut talk);
-        assert_eq!((said[0].as_str(), said[2].as_str(), said[3].as_str()), (OPEN, OPEN, BIND));
-        assert!(said[1].contains("AGYwLTE1AGYwLTE1"), "{}", said[1]);
+        assert_eq!((said[0].as_str(), said[3].as_str(), said[4].as_str()), (OPEN, OPEN, BIND));
+        assert!(said[1].contains("<username>f0-15</username>") && said[2].contains("AGYwLTE1AGYwLTE1"), "{said:?}");
         let open: &[u8] = b"<open id='1' xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>";
         let features: &[u8] = b"<stream:features xmlns:stream='http://etherx.jabber.org/streams'/>";
         let bound: &[u8] = b"<iq xmlns='jabber:client' type='result' id='b'><bind><jid>f0-15@peer/f</jid></bind></iq>";
-        let answers = [open, features, b"<success/>", open, features, bound, b"<enabled xmlns='urn:xmpp:sm:3'/>"];
+        let taken: &[u8] = b"<iq type='error' id='r'><error><conflict/></error></iq>";
+        let answers =
+            [open, features, taken, b"<success/>", open, features, bound, b"<enabled xmlns='urn:xmpp:sm:3'/>"];
         let (all, said) = heard(&xmpp, &mut line, &answers);
         assert_eq!((all, said), (vec![Heard::Welcome], vec![ENABLE.to_owned()]));
-        let (all, said) = heard(&Xmpp(PLAIN), &mut Line::new(0, 15), &answers[..6]);
+        let (all, said) = heard(&Xmpp(PLAIN), &mut Line::new(0, 15), &answers[..7]);
         assert_eq!((all, said), (vec![Heard::Welcome], vec![]), "where nothing is acknowledged, bound is enough");
         let (all, _) = heard(&xmpp, &mut Line::new(0, 15), &[b"<failure><not-authorized/></failure>"]);
         assert!(matches!(all[..], [Heard::Refused(_)]), "{all:?}");
