@@ -148,6 +148,23 @@ class Ringpost:
         return Idle(setting, url, count)
 
 
+class Known(Ringpost):
+    """The gateway with users that it knows, after a restart: nothing is written for them when they connect."""
+
+    name = "ringpost, known users"
+    is_durable = False
+    can = ("idle",)
+
+    def start(self, setting, folder):
+        super().start(setting, folder)
+        words = ["connect", "--url", f"ws://{self.server.address}", "--connections", setting.connections, "--hold", "0s"]
+        _, said = setting.flood(*words)
+        self.server.stop()
+        if said:
+            raise RuntimeError(said)
+        super().start(setting, folder)
+
+
 class Idle:
     def __init__(self, setting, url, count):
         words = ["connect", *url, "--connections", count, "--prefix", "idle", "--hold", "10m", "--hold-until-eof", "--quiet", "--rings", 1]
@@ -216,6 +233,7 @@ def peer(of):
 
 ENTRANTS = [
     Ringpost(),
+    Known(),
     EchoOnly(),
     baseline("fastwebsockets", "fastwebsockets 0.10"),
     baseline("tungstenite", "tokio-tungstenite 0.30"),
