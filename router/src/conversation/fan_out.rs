@@ -1,10 +1,12 @@
 //! Whom a committed record is sent to: one envelope for each shard, whatever the number of members; and, on that shard,
 //! its sessions, some at a time.
 //!
+//! A fan-out goes round its members, and a record that is committed meanwhile is taken along from where it is, once round: so one
+//! send carries what there is for a session, and nobody waits for others to have what came before.
+//!
 //! Guarantees: the members are those as of the record, and who was removed by it; records of a conversation reach a session
-//! in their order, those that wait for their turn together, so that one send carries them; a shard goes on with its other work
-//! after [`TURN`] pushes; where [`LIVE`] records wait, none is held for the fan-outs that follow: the sessions fall behind, and
-//! the log is the buffer.
+//! in their order; a shard goes on with its other work after [`TURN`] pushes, and with other fan-outs after a round; where
+//! [`LIVE`] records wait, none is held for the fan-outs that follow: the sessions fall behind, and the log is the buffer.
 
 use super::Conversation;
 use crate::Router;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 /// Pushes before other work has its turn; the records of one session are not torn apart.
 const TURN: usize = 16;
-/// Records of a conversation that are fanned out together: a push by itself costs its send, 5 of 7 us.
+/// Records that a fan-out takes along: a push by itself costs its send, 5 of 7 us.
 const TOGETHER: usize = 16;
 /// Records that wait with their fan-outs.
 const LIVE: usize = 64;
@@ -36,21 +38,47 @@ pub(crate) struct FanOut {
     pub conversation: ConversationId,
     pub kind: Arc<ConversationKind>,
     pub users: Arc<[UserKey]>,
-    /// The first one whose turn has not come.
+    /// Whose turn is next.
     pub next: u32,
+    /// Members whose turn comes before other fan-outs have theirs.
+    pub left: u32,
     pub news: News,
 }
 
 /// What the sessions are told.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// These, at most [`TOGETHER`], in their order.
-    Records(SmallVec<[Arc<Record>; 1]>),
+    /// These, at most [`TOGETHER`], in their order, each with how many members' turn is to come.
+    Records(SmallVec<[(Arc<Record>, u32); 1]>),
     /// There are records from first to last, to be read from the log.
     Behind { first: Seq, last: Seq, last_id: RecordId },
 }
 
+/// How a fan-out stands after some pushes.
+enum Stand {
+    Over,
+    /// Others have their turn.
+    Waits(FanOut),
+    /// It has been round once, and has taken records along meanwhile.
+    GivesWay(FanOut),
+}
+
 impl FanOut {
+    /// One member's turn is over: whether everybody has everything.
+    fn is_over_after_turn(&mut self) -> bool {
+        self.next = if self.next + 1 < self.users.len() as u32 { self.next + 1 } else { 0 };
+        self.left -= 1;
+        match &mut self.news {
+            News::Behind { .. } => self.left == 0,
+            News::Records(records) => {
+                records.iter_mut().for_each(|(_, left)| *left -= 1);
+                // The first that came along is the first that has been round.
+                records.retain(|(_, left)| *left > 0);
+                records.is_empty()
+            }
+        }
+    }
+
     /// Records that it holds.
     fn held(&self) -> usize {
         match &self.news {
@@ -140,24 +168,25 @@ impl Router {
         let full = self.fan_outs.iter().map(FanOut::held).sum::<usize>() >= LIVE;
         let last = self.fan_outs.iter_mut().rev().find(|earlier| earlier.conversation == conversation);
         let waits = last.is_some();
-        // One whose turn has not come, for the same members, takes it with it.
-        if let Some(FanOut { news, users: of, next: 0, .. }) = last
+        if let Some(FanOut { news, users: of, left, .. }) = last
             && Arc::ptr_eq(of, &users)
         {
+            let all = of.len() as u32;
             match news {
-                News::Behind { last, last_id, .. } => {
+                News::Behind { last, last_id, .. } if *left == all => {
                     (*last, *last_id) = (seq, id);
                     return;
                 }
-                News::Records(records) if records.len() < TOGETHER && !full => return records.push(record),
-                News::Records(_) => {}
+                News::Records(records) if records.len() < TOGETHER && !full => return records.push((record, all)),
+                News::Behind { .. } | News::Records(_) => {}
             }
         }
+        let all = users.len() as u32;
         let news = match full && waits {
             true => News::Behind { first: seq, last: seq, last_id: id },
-            false => News::Records(smallvec![record]),
+            false => News::Records(smallvec![(record, all)]),
         };
-        let fan_out = FanOut { conversation, kind, users, next: 0, news };
+        let fan_out = FanOut { conversation, kind, users, next: 0, left: all, news };
         // Small ones are done at once, before larger ones of other conversations.
         if !waits && fan_out.users.len() <= TURN {
             self.fan_out(fan_out, usize::MAX);
@@ -168,43 +197,60 @@ impl Router {
 
     /// Goes on with what is under way.
     pub(crate) fn go_on_fanning_out(&mut self) {
-        if let Some(fan_out) = self.fan_outs.pop_front()
-            && let Some(rest) = self.fan_out(fan_out, TURN)
-        {
-            self.fan_outs.push_front(rest);
+        let Some(fan_out) = self.fan_outs.pop_front() else { return };
+        match self.fan_out(fan_out, TURN) {
+            Stand::Over => {}
+            Stand::Waits(rest) => self.fan_outs.push_front(rest),
+            // What is for other members of the same conversation comes after it.
+            Stand::GivesWay(rest) => match self.fan_outs.iter().any(|other| other.conversation == rest.conversation) {
+                true => self.fan_outs.push_front(rest),
+                false => self.fan_outs.push_back(rest),
+            },
         }
     }
 
-    /// Every live session of the users gets the records, now or from the log. Returns what is left after `turn` pushes.
-    fn fan_out(&mut self, mut fan_out: FanOut, turn: usize) -> Option<FanOut> {
+    /// Every live session of the users gets the records, now or from the log, until `turn` pushes were made.
+    fn fan_out(&mut self, mut fan_out: FanOut, turn: usize) -> Stand {
+        if fan_out.users.is_empty() {
+            return Stand::Over;
+        }
         let mut pushed = 0;
-        while let Some(user) = fan_out.users.get(fan_out.next as usize) {
+        while fan_out.left > 0 {
             if pushed >= turn {
-                return Some(fan_out);
+                return Stand::Waits(fan_out);
             }
-            fan_out.next += 1;
-            let Some(sessions) = self.users.get(user).map(|entry| entry.sessions.list()) else { continue };
-            for key in sessions {
-                pushed += match &fan_out.news {
-                    News::Records(records) => {
-                        for record in records {
-                            self.head_moved(key, fan_out.conversation, &fan_out.kind, record);
-                        }
-                        records.len()
-                    }
-                    News::Behind { first, last, last_id } => {
-                        self.fall_behind(key, fan_out.conversation, &fan_out.kind, *first, (*last, *last_id));
-                        1
-                    }
-                };
-                self.settle_session(key);
+            let Some(user) = fan_out.users.get(fan_out.next as usize) else { return Stand::Over };
+            let sessions = self.users.get(user).map(|entry| entry.sessions.list());
+            for key in sessions.into_iter().flatten() {
+                pushed += self.tell_news(key, &fan_out);
+            }
+            if fan_out.is_over_after_turn() {
+                return Stand::Over;
             }
         }
-        None
+        fan_out.left = fan_out.users.len() as u32;
+        Stand::GivesWay(fan_out)
+    }
+
+    /// Tells one session; how many pushes that was, or was like.
+    fn tell_news(&mut self, key: Key, fan_out: &FanOut) -> usize {
+        let FanOut { conversation, kind, .. } = fan_out;
+        let pushes = match &fan_out.news {
+            News::Records(records) => {
+                records.iter().for_each(|(record, _)| self.head_moved(key, *conversation, kind, record));
+                records.len()
+            }
+            News::Behind { first, last, last_id } => {
+                self.fall_behind(key, *conversation, kind, *first, (*last, *last_id));
+                1
+            }
+        };
+        self.settle_session(key);
+        pushes
     }
 }
 
-frozen!(FanOut { conversation, kind, users, next, news });
+frozen!(FanOut { conversation, kind, users, next, left, news });
 frozen_enum!(News {
     0 = Records { 0: records },
     1 = Behind { first: first, last: last, last_id: last_id },

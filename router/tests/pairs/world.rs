@@ -49,6 +49,8 @@ pub struct World {
     pub expired: bool,
     /// Answers are held back while set.
     pub hold_store: bool,
+    /// Work that was put off stays so while set: [`World::turn`] does a part of it.
+    pub hold_work: bool,
     /// A router is written out and read back before every so many inputs; 0: never.
     pub swap: u64,
     inputs: u64,
@@ -156,6 +158,7 @@ impl World {
             loses: |_| false,
             expired: false,
             hold_store: false,
+            hold_work: false,
             swap: 0,
             inputs: 0,
             settings,
@@ -360,7 +363,7 @@ impl World {
     pub fn settle(&mut self) {
         loop {
             self.deliver();
-            if self.routers.iter().any(|router| router.next_deadline_ms() == Some(0)) {
+            if !self.hold_work && self.routers.iter().any(|router| router.next_deadline_ms() == Some(0)) {
                 // Work that was put off, not a deadline.
                 self.timers();
                 continue;
@@ -389,9 +392,15 @@ impl World {
         self.mono_us = end_us;
     }
 
+    /// One turn of a shard's work.
+    pub fn turn(&mut self, shard: u16) {
+        self.input(shard, Input::Timer);
+        self.deliver();
+    }
+
     fn timers(&mut self) {
         for shard in 0..self.routers.len() as u16 {
-            let due = self.routers[usize::from(shard)].next_deadline_ms();
+            let due = self.routers[usize::from(shard)].next_deadline_ms().filter(|&at_ms| !self.hold_work || at_ms > 0);
             if due.is_some_and(|at_ms| at_ms <= self.mono_us / 1_000) {
                 self.input(shard, Input::Timer);
             }

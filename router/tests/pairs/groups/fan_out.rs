@@ -7,7 +7,7 @@ use ringpost_proto::id::Seq;
 use ringpost_proto::v1;
 use ringpost_proto::v1::code::Value as Code;
 use ringpost_proto::v1::kind::Value as Kind;
-use ringpost_router::Request;
+use ringpost_router::{ConnRef, Request};
 
 #[test]
 fn one_record_reaches_every_member_and_no_one_else() {
@@ -70,26 +70,60 @@ fn a_large_group_is_pushed_in_turns_and_in_order() {
     }
 }
 
-#[test]
-fn records_that_wait_for_their_turn_are_pushed_together() {
-    let mut world = World::new(1);
-    let all: Vec<String> = (0..100).map(|n| format!("user{n}")).collect();
+/// A group of so many with their first record, and its members' sessions.
+fn crowd(world: &mut World, name: &str, members: usize) -> (ConnRef, Bytes, Vec<ConnRef>) {
+    let all: Vec<String> = (0..members).map(|n| format!("{name}{n}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let alice = world.open("alice", "phone");
-    let group = group_of(world.answer(alice, create(1, &all))).group;
+    let writer = world.open(&format!("{name}-writer"), "phone");
+    let group = group_of(world.answer(writer, create(1, &all))).group;
     let conns: Vec<_> = all.iter().map(|name| world.open(name, "phone")).collect();
     world.pushes.clear();
+    (writer, group, conns)
+}
+
+#[test]
+fn what_is_committed_meanwhile_is_taken_along() {
+    let mut world = World::new(1);
+    let (writer, group, conns) = crowd(&mut world, "user", 100);
+    world.hold_work = true;
+    // Each is committed when the one before has reached some, and goes round from there.
     for n in 2..6 {
-        world.send(alice, say(n, &group, "all"));
+        world.send(writer, say(n, &group, "all"));
+        world.settle();
+        (0..2).for_each(|_| world.turn(0));
     }
+    world.hold_work = false;
     world.advance(10);
-    // The first is on its way at once; those that were committed meanwhile go to one member after the other.
     let order: Vec<_> = world.pushes.iter().filter(|(conn, _)| conns.contains(conn)).collect();
     assert_eq!(order.len(), 4 * conns.len());
     let changes = order.windows(2).filter(|two| two[0].0 != two[1].0).count();
     assert!(changes < 2 * conns.len(), "{changes} changes from one session to another");
     for conn in conns {
         assert_eq!(world.pushed(conn)[1..], [2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn a_group_that_is_written_to_without_end_lets_others_have_their_turn() {
+    let mut world = World::new(1);
+    // A record is nearly round when the next comes, so somebody always is on the way.
+    let (busy, group, busy_conns) = crowd(&mut world, "busy", 66);
+    let (calm, other, calm_conns) = crowd(&mut world, "calm", 66);
+    world.hold_work = true;
+    for n in 0..40 {
+        world.send(busy, say(10 + n, &group, "more"));
+        if n == 3 {
+            world.send(calm, say(5, &other, "once"));
+        }
+        world.settle();
+        (0..4).for_each(|_| world.turn(0));
+    }
+    world.hold_work = false;
+    world.advance(10);
+    let last_of = |conns: &[ConnRef]| world.pushes.iter().rposition(|(conn, _)| conns.contains(conn)).unwrap();
+    assert!(last_of(&calm_conns) < last_of(&busy_conns) / 2, "{} of {}", last_of(&calm_conns), last_of(&busy_conns));
+    for conn in busy_conns {
+        assert_eq!(world.pushed(conn)[1..], (2..42).collect::<Vec<_>>());
     }
 }
 
