@@ -57,7 +57,7 @@ pub struct PubSub {
     /// Hold the connections for so long before, and read the memory then.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     hold: Duration,
-    /// Bytes of a message.
+    /// Bytes of a message, or of a question that is one; 8 at least.
     #[arg(long, default_value_t = 128)]
     bytes: usize,
     /// How long opening and subscribing may take, each.
@@ -109,14 +109,13 @@ impl Load for PubSub {
         let share = |of: u32| of / threads + u32::from(thread < of % threads);
         let settings = Settings {
             kind: self.protocol,
-            wish: Wish { durable: self.durable, asks: self.ping },
+            wish: Wish { durable: self.durable, asks: self.ping, bytes: self.bytes },
             rooms: if self.ping { 0 } else { share(self.rooms) },
             members: self.members,
             in_flight: self.in_flight,
             active: share(self.active).min(users),
             rate: self.rate,
             duration: self.duration,
-            bytes: self.bytes,
             thread,
         };
         Scenario::new(&run.shared, users, settings)

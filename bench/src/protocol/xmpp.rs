@@ -123,7 +123,7 @@ impl Xmpp {
         line.requests = line.requests.wrapping_add(1);
         match between(text, "<body>", "</body>") {
             _ if text.contains("type='error'") => talk.hear(Heard::Refused(text.to_owned())),
-            Some(body) => talk.hear(Heard::Delivered(payload::read(body.as_bytes()))),
+            Some(body) => talk.hear(Heard::Delivered(payload::read(body.as_bytes(), self.0.bytes))),
             None if text.contains("<subject") => talk.hear(Heard::Subscribed),
             None => {}
         }

@@ -32,7 +32,6 @@ pub struct Settings {
     /// Messages or questions per second of all threads; `None`: a closed loop.
     pub rate: Option<f64>,
     pub duration: Duration,
-    pub bytes: usize,
     pub thread: u32,
 }
 
@@ -222,7 +221,7 @@ impl<'a> PubSub<'a> {
         self.outstanding += 1;
         self.found.published += 1;
         Counters::raise(&self.shared.counters.sent);
-        payload::write(number, self.settings.bytes, &mut self.payload);
+        payload::write(number, self.settings.wish.bytes, &mut self.payload);
         self.protocol.publish(&mut session.line, room, &self.payload, &mut self.talk);
         self.talk.take_said(|message| links.send_message(room.writer, message));
     }

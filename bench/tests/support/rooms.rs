@@ -13,6 +13,7 @@ pub enum Fault {
     None,
     Lost,
     Twice,
+    /// Its last byte is cut off.
     Changed,
     /// After the next one.
     Swapped,
@@ -99,7 +100,7 @@ impl Room {
             match fault {
                 Fault::Lost if is_tenth => {}
                 Fault::Twice if is_tenth => (0..2).for_each(|_| say(payload)),
-                Fault::Changed if is_tenth => say(&payload.to_ascii_uppercase().repeat(2)),
+                Fault::Changed if is_tenth => say(&payload[..payload.len() - 1]),
                 Fault::Swapped if is_tenth => self.held = Some(payload.to_vec()),
                 Fault::Closed if is_tenth => drop(first.shutdown(std::net::Shutdown::Both)),
                 _ => {
