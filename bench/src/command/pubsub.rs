@@ -137,6 +137,7 @@ impl super::load::Found for Found {
         add(&mut self.changed, other.changed);
         add(&mut self.asked, other.asked);
         add(&mut self.answered, other.answered);
+        self.last_after = self.last_after.max(other.last_after);
         self.connecting.add(&other.connecting);
         self.to_accepted.add(&other.to_accepted);
         self.to_delivery.add(&other.to_delivery);
@@ -173,7 +174,8 @@ impl PubSub {
     }
 
     fn rates(&self, found: &Found, report: &mut Report) {
-        let seconds = self.duration.as_secs_f64().max(1e-9);
+        // What was on its way when the time was over is counted, so the time that it took is, too.
+        let seconds = self.duration.max(Duration::from_nanos(found.last_after)).as_secs_f64().max(1e-9);
         report.latency("connect_to_welcome", &found.connecting);
         report.latency("publish_to_accepted", &found.to_accepted);
         report.latency("publish_to_delivery", &found.to_delivery);

@@ -76,6 +76,8 @@ pub struct PubSub<'a> {
     subscribing: bool,
     loading: bool,
     schedule: Option<Schedule>,
+    /// Of the load.
+    began: u64,
     end: u64,
     drawn: u64,
     outstanding: u64,
@@ -99,6 +101,9 @@ pub struct Found {
     pub changed: u64,
     pub asked: u64,
     pub answered: u64,
+    /// From the beginning of the load to the last delivery or answer, nanoseconds: a closed loop gets what was on its way at
+    /// its end after it.
+    pub last_after: u64,
     pub connecting: Latencies,
     pub to_accepted: Latencies,
     pub to_delivery: Latencies,
@@ -129,6 +134,7 @@ impl<'a> PubSub<'a> {
             subscribing: false,
             loading: false,
             schedule: None,
+            began: 0,
             end: 0,
             drawn: mix(u64::from(settings.thread)),
             outstanding: 0,
@@ -243,6 +249,7 @@ impl<'a> PubSub<'a> {
                 flight.missing = flight.missing.saturating_sub(1);
                 self.found.to_delivery.record(flight.at, now);
                 self.found.delivered += 1;
+                self.found.last_after = now.saturating_sub(self.began);
                 Counters::raise(&self.shared.counters.delivered);
             }
             _ => return self.found.doubled += 1,
@@ -303,6 +310,7 @@ impl<'a> PubSub<'a> {
         let Some(at) = asked else { return self.found.doubled += 1 };
         self.outstanding -= 1;
         self.found.answered += 1;
+        self.found.last_after = now.saturating_sub(self.began);
         self.found.round_trip.record(at, now);
         Counters::raise(&self.shared.counters.ponged);
         if self.settings.rate.is_none() && now < self.end {
@@ -312,7 +320,7 @@ impl<'a> PubSub<'a> {
 
     fn load(&mut self, links: &mut Links<'_>, began: u64) -> (bool, u64) {
         let duration = u64::try_from(self.settings.duration.as_nanos()).unwrap_or(u64::MAX);
-        self.end = began.saturating_add(duration);
+        (self.began, self.end) = (began, began.saturating_add(duration));
         let now = self.shared.clock.now();
         let Some(rate) = self.settings.rate else {
             if !std::mem::replace(&mut self.loading, true) {

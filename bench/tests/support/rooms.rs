@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// What happens to every tenth message at its first receiver.
+/// What happens to every tenth message at its first receiver, or to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
@@ -19,6 +20,8 @@ pub enum Fault {
     Swapped,
     /// Its receiver's connection is closed instead.
     Closed,
+    /// One after the other, each takes 50 ms.
+    Late,
 }
 
 #[derive(Default)]
@@ -94,6 +97,9 @@ impl Room {
     fn forward(&mut self, fault: Fault, from: u32, payload: &[u8]) {
         self.messages += 1;
         let is_tenth = self.messages.is_multiple_of(10);
+        if fault == Fault::Late {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let mut others = self.members.iter_mut().filter(|(number, _)| *number != from).map(|(_, stream)| stream);
         if let Some(first) = others.next() {
             let mut say = |payload: &[u8]| drop(first.write_all(&frame(payload)));
