@@ -22,6 +22,13 @@ fn a_message_is_counted_at_every_member() {
 }
 
 #[test]
+fn rooms_and_their_rate_are_divided_among_threads_without_a_rest() {
+    let (status, report) = run(Fault::None, "--rings 3 --rooms 4 --members 5 --rate 120 --duration 1s");
+    assert_eq!(status, 0, "{report}");
+    assert_eq!(report["latencies"]["publish_to_delivery"]["count"], 5 * 120, "two threads have all rooms");
+}
+
+#[test]
 fn a_closed_loop_goes_on_until_its_time_is_over() {
     let (status, report) = run(Fault::None, "--members 3 --in-flight 4 --duration 500ms");
     assert_eq!(status, 0, "{report}");

@@ -33,6 +33,8 @@ pub struct Settings {
     pub rate: Option<f64>,
     pub duration: Duration,
     pub thread: u32,
+    /// The place of this thread among those that write or ask, and how many they are: who takes which of the schedule.
+    pub turn: (u64, u64),
 }
 
 /// A message that is not over.
@@ -60,7 +62,8 @@ struct Session {
     asked: VecDeque<u64>,
     up: bool,
     settled: bool,
-    subscribed: bool,
+    /// It has asked to be subscribed, and was not answered.
+    subscribing: bool,
 }
 
 /// The sessions of one thread.
@@ -73,7 +76,7 @@ pub struct PubSub<'a> {
     unsettled: u32,
     /// Subscriptions that were asked for and not confirmed.
     unsubscribed: u32,
-    subscribing: bool,
+    has_subscribed: bool,
     loading: bool,
     schedule: Option<Schedule>,
     /// Of the load.
@@ -119,7 +122,7 @@ impl<'a> PubSub<'a> {
             asked: VecDeque::new(),
             up: false,
             settled: false,
-            subscribed: false,
+            subscribing: false,
         };
         let room =
             |number: u32| Room { thread: settings.thread, number, writer: number * unit, members: settings.members };
@@ -131,7 +134,7 @@ impl<'a> PubSub<'a> {
             spaces: spaces.map(|room| Space { room, first: 0, flights: VecDeque::new(), accepted: 0 }).collect(),
             unsettled: users,
             unsubscribed: 0,
-            subscribing: false,
+            has_subscribed: false,
             loading: false,
             schedule: None,
             began: 0,
@@ -188,7 +191,7 @@ impl<'a> PubSub<'a> {
     }
 
     fn subscribe(&mut self, links: &mut Links<'_>) -> bool {
-        if !std::mem::replace(&mut self.subscribing, true) && !self.settings.wish.asks {
+        if !std::mem::replace(&mut self.has_subscribed, true) && !self.settings.wish.asks {
             let now = self.shared.clock.now();
             let rooms: Vec<Room> = self.spaces.iter().map(|space| space.room).collect();
             for room in rooms {
@@ -197,6 +200,7 @@ impl<'a> PubSub<'a> {
                     let Some(session) = self.sessions.get_mut(user as usize).filter(|session| session.up) else {
                         continue;
                     };
+                    session.subscribing = true;
                     self.unsubscribed += 1;
                     self.protocol.subscribe(&mut session.line, room, &mut self.talk);
                     self.spoken(links, user, now);
@@ -206,12 +210,10 @@ impl<'a> PubSub<'a> {
         self.unsubscribed == 0
     }
 
+    /// It is subscribed, or will never be.
     fn subscribed(&mut self, user: User) {
-        let session = self.sessions.get_mut(user as usize).filter(|session| !session.subscribed);
-        if let Some(session) = session.filter(|_| self.subscribing) {
-            session.subscribed = true;
-            self.unsubscribed = self.unsubscribed.saturating_sub(1);
-        }
+        let asked = self.sessions.get_mut(user as usize).map(|session| std::mem::take(&mut session.subscribing));
+        self.unsubscribed -= u32::from(asked == Some(true));
     }
 
     /// The place of the room that this user writes to or is a member of; none for who is idle.
@@ -331,9 +333,8 @@ impl<'a> PubSub<'a> {
             }
             return (now >= self.end, self.end);
         };
-        let (thread, threads) = (u64::from(self.settings.thread), self.shared.workers());
-        let mut schedule =
-            self.schedule.take().unwrap_or_else(|| Schedule::new(rate, began, duration, thread, threads));
+        let (turn, turns) = self.settings.turn;
+        let mut schedule = self.schedule.take().unwrap_or_else(|| Schedule::new(rate, began, duration, turn, turns));
         while let Some(at) = schedule.take_due(now) {
             self.drawn = mix(self.drawn);
             let among = if self.settings.wish.asks { self.settings.active.into() } else { self.spaces.len() as u64 };
@@ -369,6 +370,7 @@ impl Scenario for PubSub<'_> {
             session.up = false;
             self.outstanding -= std::mem::take(&mut session.asked).len() as u64;
         }
+        self.subscribed(user);
         self.settle(user);
     }
 
