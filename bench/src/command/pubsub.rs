@@ -38,7 +38,7 @@ pub struct PubSub {
     /// Members of each, its writer not counted; 1 is a relay.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     members: u32,
-    /// Messages of a room that may be on their way at a time.
+    /// Messages of a room that are on their way at a time: one more is written when all have the oldest. Not with --rate.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     in_flight: u32,
     /// The server acknowledges each message, and members acknowledge what they get.
