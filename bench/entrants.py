@@ -7,6 +7,8 @@ ways). All of them are asked by `flood`, pinned to another processor. Nothing he
 
 import dataclasses
 import subprocess
+import time
+import urllib.request
 
 from servers import Server, attempt, build_baseline, figures, gateway
 
@@ -48,8 +50,7 @@ class Setting:
 
 def taken(found, said, **names):
     """Of what was found, what is asked for, by the comparison's own names; `missed` is what was missed, or else what was said last."""
-    lines = said.strip().splitlines()
-    missed = "; ".join(line.removeprefix("MISSED: ") for line in lines if line.startswith("MISSED: ")) or "".join(lines[-1:])
+    missed = sentences(said)
     if found is None:
         return {"missed": missed}
     values = {name: found[of] for name, of in names.items() if of in found}
@@ -60,19 +61,32 @@ def taken(found, said, **names):
     return values
 
 
+def sentences(said):
+    """Of what flood said, what was missed, or else the last line."""
+    lines = said.strip().splitlines()
+    return "; ".join(line.removeprefix("MISSED: ") for line in lines if line.startswith("MISSED: ")) or "".join(lines[-1:])
+
+
 IDLE = {
-    "rss": "server_rss_per_connection", "kernel": "kernel_per_connection", "connects": "connect_rate",
+    "base": "server_rss_before", "rss": "server_rss_per_connection", "kernel": "kernel_per_connection", "connects": "connect_rate",
     "connect_us": "server_cpu_per_connect", "trips": "round_trips", "trip_us": "server_cpu_each",
 }
 PACED = {"p50": "round_trip p50_us", "p99": "round_trip p99_us", "trip_us": "server_cpu_each"}
 
 
+# What is answered in a round trip.
+QUESTIONS = {
+    "rooms": "a message comes back", "mqtt": "PINGREQ", "nats": "PING", "xmpp": "urn:xmpp:ping",
+    "centrifugo": "a publication to nobody is answered",
+}
+
+
 class Other:
     """A server of somebody else's: a baseline of ours on another library, or a peer."""
 
-    def __init__(self, name, protocol, guarantee, sync, build, start, durable=False, question="a message comes back"):
+    def __init__(self, name, protocol, guarantee, sync, build, start, durable=False):
         self.name, self.protocol, self.guarantee, self.sync = name, protocol, guarantee, sync
-        self.build, self.starting, self.is_durable, self.question = build, start, durable, question
+        self.build, self.starting, self.question = build, start, QUESTIONS[protocol]
         self.can = ("durable", "durable_paced") if durable else ("idle", "paced", "fan_out", "fan_out_16")
 
     def start(self, setting, folder):
@@ -105,14 +119,13 @@ class Ringpost:
 
     name, guarantee, question = "ringpost", RINGPOST, "`ping` of a session"
     sync = "fdatasync of the log before SENT, shared by all that waits"
-    is_durable = True
     can = ("idle", "paced", "fan_out", "fan_out_16", "durable", "durable_paced")
 
     def build(self):
         pass
 
     def start(self, setting, folder):
-        self.server = gateway(setting.programs, f"{folder}/data", prefix=setting.prefix, more=["--max-sessions", 16_900])
+        self.server = gateway(setting.programs, f"{folder}/data", prefix=setting.prefix, more=["--max-sessions", setting.connections + 1_900])
 
     def stop(self):
         self.server.stop()
@@ -125,8 +138,9 @@ class Ringpost:
             more, names = {"idle": (["--hold", "2s"], IDLE), "paced": (["--rate", setting.rate], PACED)}[what]
             return taken(*setting.flood(*words, *more), **names)
         users = setting.members + 1 if what.startswith("fan_out") else 2 * setting.rooms
-        with self.idle(setting, url, setting.connections - users):
-            return self.written(setting, what, [*url, "--admin", self.server.admin], users)
+        with Idle(setting, self.server, setting.connections - users) as idle:
+            found = self.written(setting, what, [*url, "--admin", self.server.admin], users)
+        return {**found, "missed": f"the idle connections: {idle.missed}"} if idle.missed and not found.get("missed") else found
 
     def written(self, setting, what, url, users):
         if what.startswith("fan_out"):
@@ -142,17 +156,11 @@ class Ringpost:
         names = {"rate": "acknowledged_rate", "each_us": "server_cpu_each", "p50": "send_to_push p50_us", "p99": "send_to_push p99_us"}
         return taken(*setting.flood(*words), **names)
 
-    @staticmethod
-    def idle(setting, url, count):
-        """Holds the other connections meanwhile."""
-        return Idle(setting, url, count)
-
 
 class Known(Ringpost):
     """The gateway with users that it knows, after a restart: nothing is written for them when they connect."""
 
     name = "ringpost, known users"
-    is_durable = False
     can = ("idle",)
 
     def start(self, setting, folder):
@@ -166,40 +174,45 @@ class Known(Ringpost):
 
 
 class Idle:
-    def __init__(self, setting, url, count):
-        words = ["connect", *url, "--connections", count, "--prefix", "idle", "--hold", "10m", "--hold-until-eof", "--quiet", "--rings", 1]
+    """Holds the other connections meanwhile. `missed`: what was missed of them, in the end."""
+
+    def __init__(self, setting, server, count):
+        words = ["connect", "--url", f"ws://{server.address}", "--connections", count, "--prefix", "idle",
+                 "--hold", "10m", "--hold-until-eof", "--quiet", "--rings", 1]
         self.command = [str(word) for word in ["taskset", "-c", setting.load_cpu, setting.programs["flood"], *words]]
-        self.count, self.pid = count, None
+        self.admin, self.count, self.missed = server.admin, count, None
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        wait_until_connected(self.process.pid, self.count)
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            until = time.monotonic() + 60
+            while sessions(self.admin) < self.count and self.process.poll() is None and time.monotonic() < until:
+                time.sleep(0.3)
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
 
     def __exit__(self, *_):
-        self.process.communicate()
+        try:
+            said, _ = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            said, _ = self.process.communicate()
+        self.missed = sentences(said) if self.process.returncode else None
 
 
-def wait_until_connected(pid, count, patience=60):
-    """Until the sockets of a process are there: direct descriptors of a ring are in no table of its own, so the kernel's count of
-    all established ones is watched until it stands still."""
-    import time
-    last, until = -1, time.monotonic() + patience
-    while time.monotonic() < until:
-        with open("/proc/net/sockstat") as page:
-            now = int(next(line for line in page if line.startswith("TCP:")).split()[2])
-        if now >= 2 * count and now == last:
-            return
-        last = now
-        time.sleep(0.3)
-    raise RuntimeError(f"{count} idle connections did not come to be within {patience} s")
+def sessions(admin):
+    """What a gateway holds now."""
+    page = urllib.request.urlopen(f"http://{admin}/metrics", timeout=30).read().decode()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(("ringpost_sessions ", "ringpost_sessions{")))
 
 
 class EchoOnly(Ringpost):
     """`/v1/echo`: the gateway's ring and WebSocket without a session."""
 
     name, guarantee, sync, question = "ringpost /v1/echo", "none: bytes come back", None, "a message comes back"
-    is_durable = False
     can = ("idle", "paced")
 
     def ask(self, setting, what):
@@ -217,18 +230,11 @@ def baseline(name, library, *words):
                  lambda: build_baseline(name), start)
 
 
-QUESTIONS = {
-    "rooms": "a message comes back", "mqtt": "PINGREQ", "nats": "PING", "xmpp": "urn:xmpp:ping",
-    "centrifugo": "a publication to nobody is answered",
-}
-
-
 def peer(of):
     def start(setting, folder):
         return of.start(folder, setting.prefix)
 
-    return Other(f"{of.name} {of.version.removeprefix('v')}", of.protocol, of.guarantee, of.sync, of.build, start,
-                 of.sync is not None, QUESTIONS[of.protocol])
+    return Other(f"{of.name} {of.version.removeprefix('v')}", of.protocol, of.guarantee, of.sync, of.build, start, of.sync is not None)
 
 
 ENTRANTS = [

@@ -57,6 +57,9 @@ impl Opening {
             report.figure_if_known("server_cpu_per_connect", used.map(|used| used * 1e6 / count), "us");
         }
         if let Some((rss, kernel)) = self.held {
+            let mebibytes = |rss: Option<u64>| rss.map(|rss| rss as f64 / f64::from(1 << 20));
+            report.figure_if_known("server_rss_before", mebibytes(self.rss), "MiB");
+            report.figure_if_known("server_rss_holding", mebibytes(rss), "MiB");
             let grown = rss.zip(self.rss).map(|(now, then)| now.saturating_sub(then) as f64 / count);
             report.figure_if_known("server_rss_per_connection", grown, "B");
             report.figure("kernel_per_connection", kernel.saturating_sub(self.kernel) as f64 / count, "B, both ends");
