@@ -105,7 +105,7 @@ class Other:
         delivered = {"rate": "delivered", "each_us": "server_cpu_each", "p50": "publish_to_delivery p50_us", "p99": "publish_to_delivery p99_us"}
         words, names = {
             "idle": ([*asks, "--hold", "2s"], IDLE),
-            "paced": ([*asks, "--hold", "0s", "--rate", setting.rate], PACED),
+            "paced": ([*asks, "--hold", "2s", "--rate", setting.rate], PACED),
             "fan_out": ([*writes, "--hold", "0s"], delivered),
             "fan_out_16": ([*writes, "--hold", "0s", "--in-flight", 16], delivered),
             "durable": ([*pairs, "--hold", "0s", "--in-flight", setting.in_flight], delivered),
@@ -134,8 +134,9 @@ class Ringpost:
         pid, url = self.server.process.pid, ["--url", f"ws://{self.server.address}"]
         served = [*url, "--server-pid", pid]
         if what in ("idle", "paced"):
-            words = ["ping", *served, "--connections", setting.connections, "--active", setting.active, "--duration", setting.duration]
-            more, names = {"idle": (["--hold", "2s"], IDLE), "paced": (["--rate", setting.rate], PACED)}[what]
+            words = ["ping", *served, "--connections", setting.connections, "--active", setting.active, "--hold", "2s",
+                     "--duration", setting.duration]
+            names, more = {"idle": (IDLE, []), "paced": (PACED, ["--rate", setting.rate])}[what]
             return taken(*setting.flood(*words, *more), **names)
         users = setting.members + 1 if what.startswith("fan_out") else 2 * setting.rooms
         with Idle(setting, self.server, setting.connections - users) as idle:
@@ -217,8 +218,8 @@ class EchoOnly(Ringpost):
 
     def ask(self, setting, what):
         words = ["ping", "--echo", "--url", f"ws://{self.server.address}", "--server-pid", self.server.process.pid,
-                 "--connections", setting.connections, "--active", setting.active, "--duration", setting.duration]
-        more, names = {"idle": (["--hold", "2s"], IDLE), "paced": (["--rate", setting.rate], PACED)}[what]
+                 "--connections", setting.connections, "--active", setting.active, "--hold", "2s", "--duration", setting.duration]
+        names, more = {"idle": (IDLE, []), "paced": (PACED, ["--rate", setting.rate])}[what]
         return taken(*setting.flood(*words, *more), **names)
 
 
