@@ -149,11 +149,11 @@ class Ringpost:
             words += ["--in-flight", 16 if what == "fan_out_16" else 1, "--prefix", what.replace("_", "-")]
             names = {"rate": "push_rate", "each_us": "server_cpu_per_recipient", "p50": "send_to_push p50_us", "p99": "send_to_push p99_us"}
             return taken(*setting.flood(*words), **names)
-        words = ["chat", *url, "--users", users, "--bytes", 128, "--prefix", what.replace("_", "-")]
+        words = ["chat", *url, "--users", users, "--bytes", 128, "--prefix", what.replace("_", "-"), "--duration", setting.duration]
         if what == "durable":
-            words += ["--rate", 500_000, "--messages", 200_000, "--unanswered", setting.rooms * setting.in_flight, "--duration", "1h"]
+            words += ["--rate", 1_000_000, "--unanswered", setting.rooms * setting.in_flight]
         else:
-            words += ["--rate", setting.durable_rate, "--duration", setting.duration]
+            words += ["--rate", setting.durable_rate]
         names = {"rate": "acknowledged_rate", "each_us": "server_cpu_each", "p50": "send_to_push p50_us", "p99": "send_to_push p99_us"}
         return taken(*setting.flood(*words), **names)
 
