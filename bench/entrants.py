@@ -131,17 +131,18 @@ class Ringpost:
         self.server.stop()
 
     def ask(self, setting, what):
-        pid, url = self.server.process.pid, ["--url", f"ws://{self.server.address}"]
-        served = [*url, "--server-pid", pid]
         if what in ("idle", "paced"):
-            words = ["ping", *served, "--connections", setting.connections, "--active", setting.active, "--hold", "2s",
-                     "--duration", setting.duration]
-            names, more = {"idle": (IDLE, []), "paced": (PACED, ["--rate", setting.rate])}[what]
-            return taken(*setting.flood(*words, *more), **names)
+            return self.pings(setting, what)
         users = setting.members + 1 if what.startswith("fan_out") else 2 * setting.rooms
         with Idle(setting, self.server, setting.connections - users) as idle:
-            found = self.written(setting, what, [*url, "--admin", self.server.admin], users)
+            found = self.written(setting, what, ["--url", f"ws://{self.server.address}", "--admin", self.server.admin], users)
         return {**found, "missed": f"the idle connections: {idle.missed}"} if idle.missed and not found.get("missed") else found
+
+    def pings(self, setting, what, *more):
+        words = ["ping", *more, "--url", f"ws://{self.server.address}", "--server-pid", self.server.process.pid,
+                 "--connections", setting.connections, "--active", setting.active, "--hold", "2s", "--duration", setting.duration]
+        names, pace = {"idle": (IDLE, []), "paced": (PACED, ["--rate", setting.rate])}[what]
+        return taken(*setting.flood(*words, *pace), **names)
 
     def written(self, setting, what, url, users):
         if what.startswith("fan_out"):
@@ -217,10 +218,7 @@ class EchoOnly(Ringpost):
     can = ("idle", "paced")
 
     def ask(self, setting, what):
-        words = ["ping", "--echo", "--url", f"ws://{self.server.address}", "--server-pid", self.server.process.pid,
-                 "--connections", setting.connections, "--active", setting.active, "--hold", "2s", "--duration", setting.duration]
-        names, more = {"idle": (IDLE, []), "paced": (PACED, ["--rate", setting.rate])}[what]
-        return taken(*setting.flood(*words, *more), **names)
+        return self.pings(setting, what, "--echo")
 
 
 def baseline(name, library, *words):
