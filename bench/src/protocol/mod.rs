@@ -49,7 +49,7 @@ impl Kind {
             Self::Mqtt => Box::new(mqtt::Mqtt(wish)),
             Self::Nats => Box::new(nats::Nats(wish)),
             Self::Centrifugo => Box::new(centrifugo::Centrifugo(wish)),
-            Self::Xmpp => Box::new(xmpp::Xmpp(wish)),
+            Self::Xmpp => Box::new(xmpp::Xmpp { wish, run: std::process::id() }),
         }
     }
 
