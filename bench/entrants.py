@@ -8,6 +8,7 @@ ways). All of them are asked by `flood`, pinned to another processor. Nothing he
 import dataclasses
 import subprocess
 import time
+import urllib.request
 
 from servers import Server, attempt, build_baseline, figures, gateway
 
@@ -49,8 +50,7 @@ class Setting:
 
 def taken(found, said, **names):
     """Of what was found, what is asked for, by the comparison's own names; `missed` is what was missed, or else what was said last."""
-    lines = said.strip().splitlines()
-    missed = "; ".join(line.removeprefix("MISSED: ") for line in lines if line.startswith("MISSED: ")) or "".join(lines[-1:])
+    missed = sentences(said)
     if found is None:
         return {"missed": missed}
     values = {name: found[of] for name, of in names.items() if of in found}
@@ -61,37 +61,41 @@ def taken(found, said, **names):
     return values
 
 
+def sentences(said):
+    """Of what flood said, what was missed, or else the last line."""
+    lines = said.strip().splitlines()
+    return "; ".join(line.removeprefix("MISSED: ") for line in lines if line.startswith("MISSED: ")) or "".join(lines[-1:])
+
+
 IDLE = {
-    "rss": "server_rss_per_connection", "kernel": "kernel_per_connection", "connects": "connect_rate",
+    "base": "server_rss_before", "rss": "server_rss_per_connection", "kernel": "kernel_per_connection", "connects": "connect_rate",
     "connect_us": "server_cpu_per_connect", "trips": "round_trips", "trip_us": "server_cpu_each",
 }
 PACED = {"p50": "round_trip p50_us", "p99": "round_trip p99_us", "trip_us": "server_cpu_each"}
 
 
+# What is answered in a round trip.
+QUESTIONS = {
+    "rooms": "a message comes back", "mqtt": "PINGREQ", "nats": "PING", "xmpp": "urn:xmpp:ping",
+    "centrifugo": "a publication to nobody is answered",
+}
+
+
 class Other:
     """A server of somebody else's: a baseline of ours on another library, or a peer."""
 
-    def __init__(self, name, protocol, guarantee, sync, build, start, durable=False, question="a message comes back"):
+    def __init__(self, name, protocol, guarantee, sync, build, start, durable=False):
         self.name, self.protocol, self.guarantee, self.sync = name, protocol, guarantee, sync
-        self.build, self.starting, self.is_durable, self.question = build, start, durable, question
+        self.build, self.starting, self.question = build, start, QUESTIONS[protocol]
         self.can = ("durable", "durable_paced") if durable else ("idle", "paced", "fan_out", "fan_out_16")
 
     def start(self, setting, folder):
-        self.folder, self.asked = folder, 0
         self.server = self.starting(setting, folder)
 
     def stop(self):
         self.server.stop()
 
-    def again(self, setting):
-        """With XMPP, sessions of the measurement before that end late take those of the same name with them."""
-        self.asked += 1
-        if self.protocol == "xmpp" and self.asked > 1:
-            self.server.stop()
-            self.server = self.starting(setting, f"{self.folder}/{self.asked}")
-
     def ask(self, setting, what):
-        self.again(setting)
         pid = self.server.process.pid
         common = ["pubsub", "--protocol", self.protocol, "--url", f"ws://{self.server.address}", "--server-pid", pid,
                   "--connections", setting.connections, "--duration", setting.duration]
@@ -101,7 +105,7 @@ class Other:
         delivered = {"rate": "delivered", "each_us": "server_cpu_each", "p50": "publish_to_delivery p50_us", "p99": "publish_to_delivery p99_us"}
         words, names = {
             "idle": ([*asks, "--hold", "2s"], IDLE),
-            "paced": ([*asks, "--hold", "0s", "--rate", setting.rate], PACED),
+            "paced": ([*asks, "--hold", "2s", "--rate", setting.rate], PACED),
             "fan_out": ([*writes, "--hold", "0s"], delivered),
             "fan_out_16": ([*writes, "--hold", "0s", "--in-flight", 16], delivered),
             "durable": ([*pairs, "--hold", "0s", "--in-flight", setting.in_flight], delivered),
@@ -115,28 +119,30 @@ class Ringpost:
 
     name, guarantee, question = "ringpost", RINGPOST, "`ping` of a session"
     sync = "fdatasync of the log before SENT, shared by all that waits"
-    is_durable = True
     can = ("idle", "paced", "fan_out", "fan_out_16", "durable", "durable_paced")
 
     def build(self):
         pass
 
     def start(self, setting, folder):
-        self.server = gateway(setting.programs, f"{folder}/data", prefix=setting.prefix, more=["--max-sessions", 16_900])
+        self.server = gateway(setting.programs, f"{folder}/data", prefix=setting.prefix, more=["--max-sessions", setting.connections + 1_900])
 
     def stop(self):
         self.server.stop()
 
     def ask(self, setting, what):
-        pid, url = self.server.process.pid, ["--url", f"ws://{self.server.address}"]
-        served = [*url, "--server-pid", pid]
         if what in ("idle", "paced"):
-            words = ["ping", *served, "--connections", setting.connections, "--active", setting.active, "--duration", setting.duration]
-            more, names = {"idle": (["--hold", "2s"], IDLE), "paced": (["--rate", setting.rate], PACED)}[what]
-            return taken(*setting.flood(*words, *more), **names)
+            return self.pings(setting, what)
         users = setting.members + 1 if what.startswith("fan_out") else 2 * setting.rooms
-        with self.idle(setting, url, setting.connections - users):
-            return self.written(setting, what, [*url, "--admin", self.server.admin], users)
+        with Idle(setting, self.server, setting.connections - users) as idle:
+            found = self.written(setting, what, ["--url", f"ws://{self.server.address}", "--admin", self.server.admin], users)
+        return {**found, "missed": f"the idle connections: {idle.missed}"} if idle.missed and not found.get("missed") else found
+
+    def pings(self, setting, what, *more):
+        words = ["ping", *more, "--url", f"ws://{self.server.address}", "--server-pid", self.server.process.pid,
+                 "--connections", setting.connections, "--active", setting.active, "--hold", "2s", "--duration", setting.duration]
+        names, pace = {"idle": (IDLE, []), "paced": (PACED, ["--rate", setting.rate])}[what]
+        return taken(*setting.flood(*words, *pace), **names)
 
     def written(self, setting, what, url, users):
         if what.startswith("fan_out"):
@@ -144,61 +150,75 @@ class Ringpost:
             words += ["--in-flight", 16 if what == "fan_out_16" else 1, "--prefix", what.replace("_", "-")]
             names = {"rate": "push_rate", "each_us": "server_cpu_per_recipient", "p50": "send_to_push p50_us", "p99": "send_to_push p99_us"}
             return taken(*setting.flood(*words), **names)
-        words = ["chat", *url, "--users", users, "--bytes", 128, "--prefix", what.replace("_", "-")]
+        words = ["chat", *url, "--users", users, "--bytes", 128, "--prefix", what.replace("_", "-"), "--duration", setting.duration]
         if what == "durable":
-            words += ["--rate", 500_000, "--messages", 200_000, "--unanswered", setting.rooms * setting.in_flight, "--duration", "1h"]
+            words += ["--rate", 1_000_000, "--unanswered", setting.rooms * setting.in_flight]
         else:
-            words += ["--rate", setting.durable_rate, "--duration", setting.duration]
+            words += ["--rate", setting.durable_rate]
         names = {"rate": "acknowledged_rate", "each_us": "server_cpu_each", "p50": "send_to_push p50_us", "p99": "send_to_push p99_us"}
         return taken(*setting.flood(*words), **names)
 
-    @staticmethod
-    def idle(setting, url, count):
-        """Holds the other connections meanwhile."""
-        return Idle(setting, url, count)
+
+class Known(Ringpost):
+    """The gateway with users that it knows, after a restart: nothing is written for them when they connect."""
+
+    name = "ringpost, known users"
+    can = ("idle",)
+
+    def start(self, setting, folder):
+        super().start(setting, folder)
+        words = ["connect", "--url", f"ws://{self.server.address}", "--connections", setting.connections, "--hold", "0s"]
+        _, said = setting.flood(*words)
+        self.server.stop()
+        if said:
+            raise RuntimeError(said)
+        super().start(setting, folder)
 
 
 class Idle:
-    def __init__(self, setting, url, count):
-        words = ["connect", *url, "--connections", count, "--prefix", "idle", "--hold", "10m", "--hold-until-eof", "--quiet", "--rings", 1]
+    """Holds the other connections meanwhile. `missed`: what was missed of them, in the end."""
+
+    def __init__(self, setting, server, count):
+        words = ["connect", "--url", f"ws://{server.address}", "--connections", count, "--prefix", "idle",
+                 "--hold", "10m", "--hold-until-eof", "--quiet", "--rings", 1]
         self.command = [str(word) for word in ["taskset", "-c", setting.load_cpu, setting.programs["flood"], *words]]
-        self.count, self.pid = count, None
+        self.admin, self.count, self.missed = server.admin, count, None
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        wait_until_connected(self.process.pid, self.count)
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            until = time.monotonic() + 60
+            while sessions(self.admin) < self.count and self.process.poll() is None and time.monotonic() < until:
+                time.sleep(0.3)
+        except BaseException:
+            self.process.kill()
+            raise
+        return self
 
     def __exit__(self, *_):
-        self.process.communicate()
+        try:
+            said, _ = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            said, _ = self.process.communicate()
+        self.missed = sentences(said) if self.process.returncode else None
 
 
-def wait_until_connected(pid, count, patience=60):
-    """Until the sockets of a process are there: direct descriptors of a ring are in no table of its own, so the kernel's count of
-    all established ones is watched until it stands still."""
-    last, until = -1, time.monotonic() + patience
-    while time.monotonic() < until:
-        with open("/proc/net/sockstat") as page:
-            now = int(next(line for line in page if line.startswith("TCP:")).split()[2])
-        if now >= 2 * count and now == last:
-            return
-        last = now
-        time.sleep(0.3)
-    raise RuntimeError(f"{count} idle connections did not come to be within {patience} s")
+def sessions(admin):
+    """What a gateway holds now."""
+    page = urllib.request.urlopen(f"http://{admin}/metrics", timeout=30).read().decode()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(("ringpost_sessions ", "ringpost_sessions{")))
 
 
 class EchoOnly(Ringpost):
     """`/v1/echo`: the gateway's ring and WebSocket without a session."""
 
     name, guarantee, sync, question = "ringpost /v1/echo", "none: bytes come back", None, "a message comes back"
-    is_durable = False
     can = ("idle", "paced")
 
     def ask(self, setting, what):
-        words = ["ping", "--echo", "--url", f"ws://{self.server.address}", "--server-pid", self.server.process.pid,
-                 "--connections", setting.connections, "--active", setting.active, "--duration", setting.duration]
-        more, names = {"idle": (["--hold", "2s"], IDLE), "paced": (["--rate", setting.rate], PACED)}[what]
-        return taken(*setting.flood(*words, *more), **names)
+        return self.pings(setting, what, "--echo")
 
 
 def baseline(name, library, *words):
@@ -209,22 +229,16 @@ def baseline(name, library, *words):
                  lambda: build_baseline(name), start)
 
 
-QUESTIONS = {
-    "rooms": "a message comes back", "mqtt": "PINGREQ", "nats": "PING", "xmpp": "urn:xmpp:ping",
-    "centrifugo": "a publication to nobody is answered",
-}
-
-
 def peer(of):
     def start(setting, folder):
         return of.start(folder, setting.prefix)
 
-    return Other(f"{of.name} {of.version.removeprefix('v')}", of.protocol, of.guarantee, of.sync, of.build, start,
-                 of.sync is not None, QUESTIONS[of.protocol])
+    return Other(f"{of.name} {of.version.removeprefix('v')}", of.protocol, of.guarantee, of.sync, of.build, start, of.sync is not None)
 
 
 ENTRANTS = [
     Ringpost(),
+    Known(),
     EchoOnly(),
     baseline("fastwebsockets", "fastwebsockets 0.10"),
     baseline("tungstenite", "tokio-tungstenite 0.30"),

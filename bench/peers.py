@@ -306,7 +306,11 @@ def start_ejabberd(configuration, store=None):
 # The table
 
 ROOMS = "at most once: nothing is acknowledged or stored; what waits for a member that does not read is bounded, then it is cut"
-STREAM = "file store, one replica; PubAck after the message is in the stream, redelivered until acked (at least once)"
+STREAM = (
+    "file store, one replica; PubAck after the message is in the stream; pushed until acked while the process lives (at least once), "
+    "but what a receiver has is in memory, mem_storage: a restart keeps the messages and forgets the consumers (ConsumerStore in "
+    "server/filestore.go of 2.15.2)"
+)
 
 
 def minimal(name, version, licence, builder, starter):
@@ -372,7 +376,7 @@ TABLE = [
     ),
     Peer(
         "nats-durable", "nats", "v2.15.2", "Apache-2.0", "nats",
-        f"JetStream: {STREAM} (docs.nats.io, sync_interval: always)",
+        f"JetStream: {STREAM}; nothing acknowledged is lost by a power cut (docs.nats.io, sync_interval: always)",
         "fsync of the stream's block before each PubAck",
         install_go("github.com/nats-io/nats-server/v2"), start_nats("durable.conf", "always"),
     ),

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "bench" / "baselines"
@@ -109,3 +110,15 @@ def gateway(programs, data, log=subprocess.DEVNULL, prefix=(), more=()):
     """`ringpost serve --dev` on free ports, with `prefix` before the command and `more` behind it."""
     free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
     return Server([*prefix, programs["ringpost"], "serve", "--dev", *free, "--data", data, *more], log)
+
+
+def stand_still(pid, patience=20):
+    """Waits until the resident memory of a process has not moved by more than a page or so for two seconds: a start takes memory
+    that an allocator gives back later, and what grows meanwhile would not be seen."""
+    last, since, until = -1, time.monotonic(), time.monotonic() + patience
+    while time.monotonic() < min(until, since + 2):
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+        now = next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
+        if abs(now - last) > 8:
+            last, since = now, time.monotonic()
+        time.sleep(0.2)

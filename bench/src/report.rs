@@ -139,8 +139,11 @@ pub struct Connections {
 impl Connections {
     /// Different reasons that are kept; more are counted as one.
     const MOST_REASONS: usize = 16;
+    /// Bytes of a reason: a server may say as much as it likes.
+    const MOST_REASON: usize = 200;
 
     pub fn reason(&mut self, reason: &str) {
+        let reason = reason.get(..reason.floor_char_boundary(Self::MOST_REASON)).unwrap_or(reason);
         let known = self.reasons.len() < Self::MOST_REASONS || self.reasons.contains_key(reason);
         *self.reasons.entry(if known { reason } else { "others" }.to_owned()).or_default() += 1;
     }
@@ -390,5 +393,8 @@ mod tests {
         (0..100).for_each(|n| connections.reason(&format!("close {n}")));
         assert!(connections.reasons.len() <= Connections::MOST_REASONS + 1);
         assert_eq!(connections.reasons.values().sum::<u64>(), 100);
+        let mut connections = Connections::default();
+        ["ü".repeat(1 << 20), "ü".repeat(101)].iter().for_each(|reason| connections.reason(reason));
+        assert_eq!(connections.reasons, [("ü".repeat(100), 2)].into());
     }
 }

@@ -25,6 +25,7 @@ mod user;
 pub mod wheel;
 
 pub use boundary::*;
+pub use conversation::{TOGETHER, TOGETHER_BYTES};
 pub use frozen::RestoreError;
 pub use ledger::{Ledger, rounded_up};
 pub use rate::Rate;

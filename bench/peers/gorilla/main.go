@@ -1,8 +1,9 @@
 // Echo and rooms on gorilla/websocket: `gorilla PORT` prints `ready listen=ADDRESS` when it serves.
 //
 // No compression, no idle timeout. Read buffers of 512 B instead of net/http's 4 KiB, write buffers from one pool. One
-// goroutine a connection reads; what a room sends to a member is queued and written by a goroutine that lives only while
-// something is queued. A broadcast is encoded once (PreparedMessage). Go sets TCP_NODELAY; the backlog is net.core.somaxconn.
+// goroutine a connection reads, not that of the HTTP handler: while that one lives, so do net/http's buffers and the request.
+// What a room sends to a member is queued and written by a goroutine that lives only while something is queued. A broadcast is
+// encoded once (PreparedMessage). Go sets TCP_NODELAY; the backlog is net.core.somaxconn.
 package main
 
 import (
@@ -74,10 +75,12 @@ func main() {
 }
 
 func echo(response http.ResponseWriter, request *http.Request) {
-	connection, err := upgrader.Upgrade(response, request, nil)
-	if err != nil {
-		return
+	if connection, err := upgrader.Upgrade(response, request, nil); err == nil {
+		go answer(connection)
 	}
+}
+
+func answer(connection *websocket.Conn) {
 	defer connection.Close()
 	for {
 		kind, data, err := connection.ReadMessage()
@@ -91,12 +94,15 @@ func echo(response http.ResponseWriter, request *http.Request) {
 }
 
 func join(response http.ResponseWriter, request *http.Request) {
-	connection, err := upgrader.Upgrade(response, request, nil)
-	if err != nil {
-		return
+	// A copy, so that the name does not keep the request's line.
+	name := strings.Clone(strings.TrimPrefix(request.URL.Path, "/room/"))
+	if connection, err := upgrader.Upgrade(response, request, nil); err == nil {
+		go distribute(name, connection)
 	}
+}
+
+func distribute(name string, connection *websocket.Conn) {
 	defer connection.Close()
-	name := strings.TrimPrefix(request.URL.Path, "/room/")
 	self := &member{connection: connection}
 	joined := enter(name, self)
 	defer leave(name, joined, self)

@@ -1,6 +1,7 @@
 //! `flood connect`: open sessions and hold them.
 
 use super::load::{Load, Sessions, Speak};
+use super::opening::Opening;
 use super::run::{Common, Run, RunError};
 use crate::load::Stage;
 use crate::report::Report;
@@ -9,7 +10,7 @@ use crate::who::Names;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Waiting for all to answer: pings, and the messages of the pairs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
@@ -61,14 +62,6 @@ pub struct Connect {
     connect_within: Duration,
 }
 
-/// What is measured between the stages.
-#[derive(Default)]
-struct Marks {
-    connecting: Duration,
-    rss_before: Option<u64>,
-    rss_after: Option<u64>,
-}
-
 impl Load for Connect {
     type Scene<'r> = Scenario<'r>;
     type Found = Found;
@@ -117,17 +110,13 @@ impl super::load::Found for Found {
 impl Connect {
     pub fn run(self) -> Result<bool, RunError> {
         let run = Run::prepare(&self)?;
-        let mut marks = Marks { rss_before: run.server_rss(), ..Marks::default() };
-        let before = run.cpu();
-        let mut connected = before;
+        let mut opening = Opening::begin(&run);
         let released = self.hold_until_eof.then(eof_of_input).unwrap_or_default();
         let accounts = run.go(&self, |shared, progress| {
-            let start = Instant::now();
             shared.run(Stage::Connect, self.connect_within, progress, "connect");
-            marks.connecting = start.elapsed();
-            connected = run.cpu();
+            opening.connected(&run);
             shared.run_until(Stage::Hold, self.hold, progress, "hold", || released.load(Ordering::Acquire));
-            marks.rss_after = run.server_rss();
+            opening.held(&run);
             if self.chatting > 0 {
                 shared.run(Stage::Settle, ANSWERS_WITHIN, progress, "settle");
             }
@@ -149,14 +138,12 @@ impl Connect {
             own.missed.extend(account.found.totals.violations());
         });
         let found = accounts.sum(&mut report);
-        let seconds = marks.connecting.as_secs_f64();
-        report.figure("connect_time", seconds, "s");
-        report.figure("connect_rate", report.connections.established as f64 / seconds.max(1e-9), "/s");
-        connected.figures(&before, report.connections.established, &mut report);
+        opening.figures(&mut report);
+        opening.processors(&mut report);
         report.latency("connect_to_welcome", &found.connecting);
         report.latency("send_to_sent", &found.to_sent);
         report.latency("send_to_push", &found.to_push);
-        self.add_memory(&marks, &mut report);
+        self.judge_memory(&opening, &mut report);
         self.targets(&found, &mut report);
         run.conclude(&report)
     }
@@ -166,20 +153,13 @@ impl Connect {
         ANSWERS_WITHIN + Duration::from_millis(u64::from(self.connections / 16))
     }
 
-    fn add_memory(&self, marks: &Marks, report: &mut Report) {
-        let (Some(before), Some(after)) = (marks.rss_before, marks.rss_after) else {
-            let unknown = self.max_bytes_per_session.is_some();
-            return report.target(!unknown, || "the gateway's memory could not be read".to_owned());
-        };
-        let each = after.saturating_sub(before) as f64 / report.connections.established.max(1) as f64;
-        report.figure("server_rss_before", before as f64 / f64::from(1 << 20), "MiB");
-        report.figure("server_rss_holding", after as f64 / f64::from(1 << 20), "MiB");
-        report.figure("server_rss_per_session", each, "B");
-        if let Some(most) = self.max_bytes_per_session {
-            report.target(each <= most as f64, || {
-                format!("{each:.0} B of server memory per session, at most {most} wanted")
-            });
-        }
+    fn judge_memory(&self, opening: &Opening, report: &mut Report) {
+        let Some(most) = self.max_bytes_per_session else { return };
+        let each = opening.rss_each(report.connections.established);
+        report.target(each.is_some_and(|each| each <= most as f64), || match each {
+            Some(each) => format!("{each:.0} B of server memory per session, at most {most} wanted"),
+            None => "the gateway's memory could not be read".to_owned(),
+        });
     }
 
     fn targets(&self, found: &Found, report: &mut Report) {

@@ -41,10 +41,10 @@ pub struct Fanout {
     /// All groups have the same members, and each a writer of its own; otherwise each has members of its own.
     #[arg(long)]
     shared: bool,
-    /// Messages per second to all groups in turn; without it each group is written to again when all have the one before.
+    /// Messages per second to all groups in turn; without it a closed loop, see --in-flight.
     #[arg(long)]
     rate: Option<f64>,
-    /// Messages of a group that may be on their way at a time, where there is no rate.
+    /// Messages of a group that are on their way at a time: one more is written when all have the oldest. Not with --rate.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     in_flight: u32,
     /// How long to send.

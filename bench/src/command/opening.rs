@@ -1,7 +1,7 @@
 //! What opening many connections cost, and what is held for them.
 //!
 //! Owns: the readings before the first connection, when all are there, and after they were held. Guarantees: what cannot be read
-//! is left out. Never does: judging.
+//! is left out, and so is what this machine's kernel holds where it is not known that both ends are here. Never does: judging.
 
 use super::run::{Cpu, Run};
 use crate::limits::kernel_memory;
@@ -12,28 +12,32 @@ use std::time::{Duration, Instant};
 pub struct Opening {
     start: Instant,
     cpu: Cpu,
-    rss: Option<u64>,
-    kernel: u64,
+    memory: Memory,
     connected: Option<(Duration, Cpu)>,
-    held: Option<(Option<u64>, u64)>,
+    held: Option<Memory>,
 }
 
-fn kernel() -> u64 {
-    let (slab, pages) = kernel_memory();
-    slab + pages
+#[derive(Clone, Copy)]
+struct Memory {
+    rss: Option<u64>,
+    kernel: Option<u64>,
+}
+
+impl Memory {
+    fn of(run: &Run) -> Self {
+        let both_are_here = run.here().is_some() && run.common.server_pid.is_some();
+        let kernel = || {
+            let (slab, pages) = kernel_memory();
+            slab + pages
+        };
+        Self { rss: run.server_rss(), kernel: both_are_here.then(kernel) }
+    }
 }
 
 impl Opening {
     /// Before the first connection.
     pub fn begin(run: &Run) -> Self {
-        Self {
-            cpu: run.cpu(),
-            rss: run.server_rss(),
-            kernel: kernel(),
-            connected: None,
-            held: None,
-            start: Instant::now(),
-        }
+        Self { memory: Memory::of(run), connected: None, held: None, cpu: run.cpu(), start: Instant::now() }
     }
 
     /// All are there.
@@ -43,23 +47,43 @@ impl Opening {
 
     /// They were held for a while.
     pub fn held(&mut self, run: &Run) {
-        self.held = Some((run.server_rss(), kernel()));
+        self.held = Some(Memory::of(run));
+    }
+
+    /// By how much the server's resident memory grew for each of so many.
+    pub fn rss_each(&self, established: u64) -> Option<f64> {
+        grown_each(self.memory.rss, self.held?.rss, established)
     }
 
     /// Enters what each of those that are established cost.
     pub fn figures(&self, report: &mut Report) {
-        let count = report.connections.established.max(1) as f64;
+        let established = report.connections.established;
         if let Some((time, cpu)) = &self.connected {
             let seconds = time.as_secs_f64();
             report.figure("connect_time", seconds, "s");
-            report.figure("connect_rate", report.connections.established as f64 / seconds.max(1e-9), "/s");
+            report.figure("connect_rate", established as f64 / seconds.max(1e-9), "/s");
             let used = cpu.server.zip(self.cpu.server).map(|(now, then)| now.saturating_sub(then).as_secs_f64());
-            report.figure_if_known("server_cpu_per_connect", used.map(|used| used * 1e6 / count), "us");
+            let each = used.map(|used| used * 1e6 / established.max(1) as f64);
+            report.figure_if_known("server_cpu_per_connect", each, "us");
         }
-        if let Some((rss, kernel)) = self.held {
-            let grown = rss.zip(self.rss).map(|(now, then)| now.saturating_sub(then) as f64 / count);
-            report.figure_if_known("server_rss_per_connection", grown, "B");
-            report.figure("kernel_per_connection", kernel.saturating_sub(self.kernel) as f64 / count, "B, both ends");
+        if let Some(Memory { rss, kernel }) = self.held {
+            let mebibytes = |rss: Option<u64>| rss.map(|rss| rss as f64 / f64::from(1 << 20));
+            report.figure_if_known("server_rss_before", mebibytes(self.memory.rss), "MiB");
+            report.figure_if_known("server_rss_holding", mebibytes(rss), "MiB");
+            report.figure_if_known("server_rss_per_connection", self.rss_each(established), "B");
+            let grown = grown_each(self.memory.kernel, kernel, established);
+            report.figure_if_known("kernel_per_connection", grown, "B, both ends");
         }
     }
+
+    /// Enters the processor times of opening, where a command has no others.
+    pub fn processors(&self, report: &mut Report) {
+        if let Some((_, cpu)) = &self.connected {
+            cpu.figures(&self.cpu, report.connections.established, report);
+        }
+    }
+}
+
+fn grown_each(before: Option<u64>, after: Option<u64>, count: u64) -> Option<f64> {
+    Some(after?.saturating_sub(before?) as f64 / count.max(1) as f64)
 }

@@ -8,6 +8,8 @@ use crate::protocol::{Kind, Wish};
 use crate::report::Report;
 use crate::scenario::pubsub::{Found, PubSub as Scenario, Settings};
 use crate::who::Names;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use std::time::Duration;
 
 const EXAMPLES: &str = "Examples:
@@ -36,7 +38,7 @@ pub struct PubSub {
     /// Members of each, its writer not counted; 1 is a relay.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     members: u32,
-    /// Messages of a room that may be on their way at a time.
+    /// Messages of a room that are on their way at a time: one more is written when all have the oldest. Not with --rate.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     in_flight: u32,
     /// The server acknowledges each message, and members acknowledge what they get.
@@ -57,7 +59,7 @@ pub struct PubSub {
     /// Hold the connections for so long before, and read the memory then.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     hold: Duration,
-    /// Bytes of a message.
+    /// Bytes of a message, or of a question that is one; 8 at least.
     #[arg(long, default_value_t = 128)]
     bytes: usize,
     /// How long opening and subscribing may take, each.
@@ -66,9 +68,13 @@ pub struct PubSub {
 }
 
 impl PubSub {
+    /// Those who write, are members, or ask.
+    fn needed(&self) -> u32 {
+        if self.ping { self.active } else { self.rooms.saturating_mul(self.unit()) }
+    }
+
     fn users(&self) -> u32 {
-        let needed = if self.ping { self.active } else { self.rooms.saturating_mul(self.members + 1) };
-        if self.connections == 0 { needed } else { self.connections }
+        if self.connections == 0 { self.needed() } else { self.connections }
     }
 
     /// Neighbours that belong together.
@@ -87,14 +93,13 @@ impl Load for PubSub {
 
     fn sessions(&self) -> Result<Sessions, RunError> {
         if self.durable && !self.protocol.acknowledges() {
-            return Err(RunError::Usage(format!(
-                "--durable: a server of --protocol {:?} acknowledges nothing",
-                self.protocol
-            )));
+            let kind = self.protocol.to_possible_value();
+            let name = kind.as_ref().map_or_else(Default::default, PossibleValue::get_name);
+            return Err(RunError::Usage(format!("--durable: a server of --protocol {name} acknowledges nothing")));
         }
-        let needed = if self.ping { self.active } else { self.rooms.saturating_mul(self.unit()) };
-        if self.users() < needed {
-            return Err(RunError::Usage(format!("--connections {}: {needed} are needed", self.connections)));
+        if self.users() < self.needed() {
+            let (connections, needed) = (self.connections, self.needed());
+            return Err(RunError::Usage(format!("--connections {connections}: {needed} are needed")));
         }
         if !self.common.workers.is_empty() {
             return Err(RunError::Usage("--workers: not with pubsub".to_owned()));
@@ -105,26 +110,41 @@ impl Load for PubSub {
     }
 
     fn scene<'r>(&'r self, run: &'r Run, thread: u32, names: &'r Names) -> Scenario<'r> {
-        let (users, threads) = (names.len() as u32, run.names().len() as u32);
-        let share = |of: u32| of / threads + u32::from(thread < of % threads);
+        let places: Vec<u32> = run.names().iter().map(|names| names.len() as u32 / self.unit()).collect();
+        let shares = shares(if self.ping { self.active } else { self.rooms }, &places);
+        let (before, rest) = shares.split_at_checked(thread as usize).unwrap_or_default();
+        let share = rest.first().copied().unwrap_or(0);
+        let busy = |shares: &[u32]| shares.iter().filter(|&&share| share > 0).count() as u64;
         let settings = Settings {
             kind: self.protocol,
-            wish: Wish { durable: self.durable, asks: self.ping },
-            rooms: if self.ping { 0 } else { share(self.rooms) },
+            wish: Wish { durable: self.durable, asks: self.ping, bytes: self.bytes },
+            rooms: if self.ping { 0 } else { share },
             members: self.members,
             in_flight: self.in_flight,
-            active: share(self.active).min(users),
+            active: if self.ping { share } else { 0 },
             rate: self.rate,
             duration: self.duration,
-            bytes: self.bytes,
             thread,
+            turn: (busy(before), busy(&shares)),
         };
-        Scenario::new(&run.shared, users, settings)
+        Scenario::new(&run.shared, names.len() as u32, settings)
     }
 
     fn found(&self, scene: Scenario<'_>) -> Found {
         scene.into_found()
     }
+}
+
+/// Divides so many things among threads that have these places: none gets more than it has, and if they suffice all are given.
+fn shares(things: u32, places: &[u32]) -> Vec<u32> {
+    let all: u64 = places.iter().map(|&places| u64::from(places)).sum();
+    let (mut seen, mut given) = (0, 0);
+    let share = |&places: &u32| {
+        seen += u64::from(places);
+        let upto = (u64::from(things) * seen).checked_div(all).unwrap_or(0);
+        (upto - std::mem::replace(&mut given, upto)) as u32
+    };
+    places.iter().map(share).collect()
 }
 
 impl super::load::Found for Found {
@@ -138,6 +158,7 @@ impl super::load::Found for Found {
         add(&mut self.changed, other.changed);
         add(&mut self.asked, other.asked);
         add(&mut self.answered, other.answered);
+        self.last_after = self.last_after.max(other.last_after);
         self.connecting.add(&other.connecting);
         self.to_accepted.add(&other.to_accepted);
         self.to_delivery.add(&other.to_delivery);
@@ -174,7 +195,8 @@ impl PubSub {
     }
 
     fn rates(&self, found: &Found, report: &mut Report) {
-        let seconds = self.duration.as_secs_f64().max(1e-9);
+        // What was on its way when the time was over is counted, so the time that it took is, too.
+        let seconds = self.duration.max(Duration::from_nanos(found.last_after)).as_secs_f64().max(1e-9);
         report.latency("connect_to_welcome", &found.connecting);
         report.latency("publish_to_accepted", &found.to_accepted);
         report.latency("publish_to_delivery", &found.to_delivery);
@@ -204,5 +226,23 @@ impl PubSub {
         report.target(something, || "nothing was delivered or answered".to_owned());
         let refusals: u64 = report.connections.reasons.values().sum();
         report.target(refusals == 0, || format!("{refusals} times something was refused"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn all_are_divided_and_nobody_gets_more_than_there_are_places() {
+        assert_eq!(shares(4, &[2, 2, 0]), [2, 2, 0]);
+        assert_eq!(shares(1, &[1_000, 1_000]), [0, 1]);
+        for things in 0..=12 {
+            let (places, shares) = ([5, 0, 6, 1], shares(things, &[5, 0, 6, 1]));
+            assert_eq!(shares.iter().sum::<u32>(), things);
+            assert!(shares.iter().zip(places).all(|(&share, places)| share <= places), "{shares:?}");
+        }
+        assert!(shares(3, &[]).is_empty());
+        assert_eq!(shares(3, &[0]), [0]);
     }
 }

@@ -7,9 +7,6 @@ use std::borrow::Cow;
 
 pub struct Centrifugo(pub Wish);
 
-/// Bytes of what is published to ask.
-const QUESTION_BYTES: usize = 128;
-
 /// In a namespace without a history.
 fn channel(room: Room) -> String {
     format!("room:{}", room.name('-'))
@@ -64,7 +61,7 @@ impl Centrifugo {
             return talk.hear(Heard::Refused(format!("error {code}: {message}")));
         }
         if let Some(publication) = reply.push.and_then(|push| push.publication) {
-            return talk.hear(Heard::Delivered(payload::read(publication.data.as_bytes())));
+            return talk.hear(Heard::Delivered(payload::read(publication.data.as_bytes(), self.0.bytes)));
         }
         match reply {
             Reply { connect: Some(_), .. } => talk.hear(Heard::Welcome),
@@ -94,7 +91,7 @@ impl Protocol for Centrifugo {
     fn ask(&self, line: &mut Line, talk: &mut Talk) {
         let (room, mut question) =
             (Room { thread: line.thread, number: line.user, writer: line.user, members: 0 }, Vec::new());
-        payload::write(0, QUESTION_BYTES, &mut question);
+        payload::write(0, self.0.bytes, &mut question);
         self.publish(line, room, &question, talk);
     }
 
@@ -114,18 +111,18 @@ mod tests {
         let centrifugo = Centrifugo(PLAIN);
         centrifugo.hello(&mut line, &mut talk);
         centrifugo.subscribe(&mut line, ROOM, &mut talk);
-        centrifugo.publish(&mut line, ROOM, b"0000000a--", &mut talk);
+        centrifugo.publish(&mut line, ROOM, b"0000000a", &mut talk);
         assert_eq!(
             said(&mut talk),
             [
                 r#"{"id":1,"connect":{}}"#,
                 r#"{"id":2,"subscribe":{"channel":"room:r-0-7"}}"#,
-                r#"{"id":3,"publish":{"channel":"room:r-0-7","data":"0000000a--"}}"#,
+                r#"{"id":3,"publish":{"channel":"room:r-0-7","data":"0000000a"}}"#,
             ]
         );
         let together = br#"{"id":1,"connect":{"client":"x","ping":25,"pong":true}}
 {"id":2,"subscribe":{}}
-{"push":{"channel":"room:r-0-7","pub":{"data":"0000000a--","info":{"client":"x"}}}}
+{"push":{"channel":"room:r-0-7","pub":{"data":"0000000a","info":{"client":"x"}}}}
 {"id":3,"publish":{}}
 {}
 {"id":4,"error":{"code":103,"message":"permission denied"}}"#;

@@ -37,6 +37,8 @@ pub struct Wish {
     pub durable: bool,
     /// Sessions ask and are answered; nothing is published.
     pub asks: bool,
+    /// Of a publication, or of a question that is a message.
+    pub bytes: usize,
 }
 
 impl Kind {
@@ -47,7 +49,7 @@ impl Kind {
             Self::Mqtt => Box::new(mqtt::Mqtt(wish)),
             Self::Nats => Box::new(nats::Nats(wish)),
             Self::Centrifugo => Box::new(centrifugo::Centrifugo(wish)),
-            Self::Xmpp => Box::new(xmpp::Xmpp(wish)),
+            Self::Xmpp => Box::new(xmpp::Xmpp { wish, run: std::process::id() }),
         }
     }
 
@@ -195,11 +197,13 @@ pub mod payload {
         out.resize(bytes.max(DIGITS), FILLER);
     }
 
-    /// Its number; `None` if it is not as it was written.
-    pub fn read(payload: &[u8]) -> Option<u32> {
+    /// Its number; `None` if it is not as [`write`] writes it at this length.
+    pub fn read(payload: &[u8], bytes: usize) -> Option<u32> {
         let (digits, filler) = payload.split_at_checked(DIGITS)?;
-        let number = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        filler.iter().all(|&byte| byte == FILLER).then_some(number)
+        let is_same = payload.len() == bytes.max(DIGITS)
+            && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && filler.iter().all(|&byte| byte == FILLER);
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().filter(|_| is_same)
     }
 }
 
@@ -258,21 +262,25 @@ mod tests {
         (std::mem::take(&mut talk.heard), said(&mut talk))
     }
 
-    pub const PLAIN: Wish = Wish { durable: false, asks: false };
-    pub const DURABLE: Wish = Wish { durable: true, asks: false };
-    pub const ASKS: Wish = Wish { durable: false, asks: true };
+    pub const PLAIN: Wish = Wish { durable: false, asks: false, bytes: 8 };
+    pub const DURABLE: Wish = Wish { durable: true, ..PLAIN };
+    pub const ASKS: Wish = Wish { asks: true, ..PLAIN };
     pub const ROOM: Room = Room { thread: 0, number: 7, writer: 14, members: 1 };
 
     #[test]
     fn a_payload_that_was_changed_is_not_taken_for_one() {
         let mut out = Vec::new();
         payload::write(0xabc, 128, &mut out);
-        assert_eq!((out.len(), payload::read(&out)), (128, Some(0xabc)));
+        assert_eq!((out.len(), payload::read(&out, 128)), (128, Some(0xabc)));
+        assert_eq!(payload::read(&out[..127], 128), None, "cut");
+        assert_eq!(payload::read(&[&out[..], b"-"].concat(), 128), None, "longer");
+        assert_eq!(payload::read(&out.to_ascii_uppercase(), 128), None, "another digit");
         out[127] = b'x';
-        assert_eq!(payload::read(&out), None);
-        assert_eq!(payload::read(b"0000001"), None, "too short");
+        assert_eq!(payload::read(&out, 128), None);
+        assert_eq!(payload::read(b"+0000001", 8), None, "a sign is no digit");
+        assert_eq!(payload::read(b"0000001", 7), None, "too short");
         payload::write(1, 0, &mut out);
-        assert_eq!(out, b"00000001");
+        assert_eq!((out.as_slice(), payload::read(&out, 0)), (b"00000001".as_slice(), Some(1)));
     }
 
     #[test]

@@ -84,27 +84,29 @@ impl Protocol for Mqtt {
                 (SUBACK, [_, _, granted]) if *granted <= 2 => talk.hear(Heard::Subscribed),
                 (PUBACK, _) => talk.hear(Heard::Accepted),
                 (PINGRESP, _) => talk.hear(Heard::Pong),
-                (PUBLISH, _) => delivered(first, body, talk),
+                (PUBLISH, _) => self.delivered(first, body, talk),
                 (kind, body) => talk.hear(Heard::Refused(format!("packet {kind}: {body:?}"))),
             }
         });
     }
 }
 
-/// A publication (section 3.3): topic, an id if its QoS is not 0, payload. Of QoS 1, it is acknowledged.
-fn delivered(first: u8, body: &[u8], talk: &mut Talk) {
-    let after_topic = match body {
-        [high, low, rest @ ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))..),
-        _ => None,
-    };
-    let has_id = first & 0b110 != 0;
-    match after_topic {
-        Some([high, low, payload @ ..]) if has_id => {
-            talk.hear(Heard::Delivered(payload::read(payload)));
-            talk.say(|out| packet(out, 0x40, &[&[*high, *low]]));
+impl Mqtt {
+    /// A publication (section 3.3): topic, an id if its QoS is not 0, payload. Of QoS 1, it is acknowledged.
+    fn delivered(&self, first: u8, body: &[u8], talk: &mut Talk) {
+        let after_topic = match body {
+            [high, low, rest @ ..] => rest.get(usize::from(u16::from_be_bytes([*high, *low]))..),
+            _ => None,
+        };
+        let has_id = first & 0b110 != 0;
+        match after_topic {
+            Some([high, low, payload @ ..]) if has_id => {
+                talk.hear(Heard::Delivered(payload::read(payload, self.0.bytes)));
+                talk.say(|out| packet(out, 0x40, &[&[*high, *low]]));
+            }
+            Some(payload) if !has_id => talk.hear(Heard::Delivered(payload::read(payload, self.0.bytes))),
+            _ => talk.hear(Heard::Refused("a publication that is cut".to_owned())),
         }
-        Some(payload) if !has_id => talk.hear(Heard::Delivered(payload::read(payload))),
-        _ => talk.hear(Heard::Refused("a publication that is cut".to_owned())),
     }
 }
 

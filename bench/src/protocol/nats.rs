@@ -125,7 +125,7 @@ impl Nats {
     fn message<'w>(&self, mut words: impl Iterator<Item = &'w str>, payload: &[u8], talk: &mut Talk) {
         let (subject, sid, third, fourth) = (words.next(), words.next(), words.next(), words.next());
         if sid != Some(REPLY_SID) {
-            talk.hear(Heard::Delivered(payload::read(payload)));
+            talk.hear(Heard::Delivered(payload::read(payload, self.0.bytes)));
             if let (true, Some(reply), Some(_length)) = (self.0.durable, third, fourth) {
                 talk.say(|out| publication(out, reply, "", b"+ACK"));
             }

@@ -5,9 +5,6 @@ use super::{Heard, Line, Protocol, Room, Talk, Wish, payload};
 
 pub struct Rooms(pub Wish);
 
-/// Eight bytes and filler, as the echo of other tools has.
-const QUESTION_BYTES: usize = 128;
-
 impl Protocol for Rooms {
     fn hello(&self, _line: &mut Line, talk: &mut Talk) {
         talk.hear(Heard::Welcome);
@@ -23,12 +20,12 @@ impl Protocol for Rooms {
 
     fn ask(&self, _line: &mut Line, talk: &mut Talk) {
         let mut question = Vec::new();
-        payload::write(0, QUESTION_BYTES, &mut question);
+        payload::write(0, self.0.bytes, &mut question);
         talk.say(|out| out.extend_from_slice(&question));
     }
 
     fn hear(&self, _line: &mut Line, message: &[u8], talk: &mut Talk) {
-        talk.hear(match (self.0.asks, payload::read(message)) {
+        talk.hear(match (self.0.asks, payload::read(message, self.0.bytes)) {
             (true, Some(0)) => Heard::Pong,
             (true, _) => Heard::Refused("an echo that differs".to_owned()),
             (false, number) => Heard::Delivered(number),
@@ -49,7 +46,7 @@ mod tests {
         assert_eq!(heard(&Rooms(PLAIN), &mut line, &[message.as_bytes()]).0, [Heard::Delivered(Some(9))]);
         Rooms(ASKS).ask(&mut line, &mut talk);
         let message = said(&mut talk).remove(0);
-        assert_eq!(message.len(), 128);
+        assert_eq!(message.len(), ASKS.bytes);
         assert_eq!(heard(&Rooms(ASKS), &mut line, &[message.as_bytes()]).0, [Heard::Pong]);
         assert!(matches!(heard(&Rooms(ASKS), &mut line, &[b"?"]).0[..], [Heard::Refused(_)]));
     }

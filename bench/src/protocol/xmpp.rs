@@ -1,12 +1,17 @@
 //! XMPP over WebSocket (RFC 7395): one stanza a message. Sessions log in by SASL PLAIN under a name of their own. A room of one member
 //! is chat from one to the other; a larger one a multi-user chat (XEP-0045) that its writer has to be in. Where it is to be durable,
-//! sessions make themselves an account (XEP-0077), and the server acknowledges stanzas by XEP-0198.
+//! sessions make themselves an account (XEP-0077), and the server acknowledges stanzas by XEP-0198. The rooms of each run are its
+//! own: a server may still be taking the occupants of the last run out of theirs, and with them those of the same name now.
 
 use super::{Heard, Line, Protocol, Room, Talk, Wish, payload};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-pub struct Xmpp(pub Wish);
+pub struct Xmpp {
+    pub wish: Wish,
+    /// Tells the rooms of runs apart.
+    pub run: u32,
+}
 
 const DOMAIN: &str = "peer";
 const ROOMS: &str = "conference.peer";
@@ -43,7 +48,7 @@ impl Protocol for Xmpp {
             "<iq xmlns='jabber:client' type='set' id='r'><query xmlns='jabber:iq:register'><username>{name}</username>\
              <password>{name}</password></query></iq>"
         );
-        let own = self.0.durable.then_some(account.as_str());
+        let own = self.wish.durable.then_some(account.as_str());
         let stanzas = [Some(OPEN), own, Some(&auth), Some(OPEN), Some(BIND)];
         stanzas.into_iter().flatten().for_each(|stanza| talk.say(|out| out.extend_from_slice(stanza.as_bytes())));
     }
@@ -53,9 +58,9 @@ impl Protocol for Xmpp {
             return talk.hear(Heard::Subscribed);
         }
         let presence = format!(
-            "<presence xmlns='jabber:client' to='{}@{ROOMS}/{}'><x xmlns='http://jabber.org/protocol/muc'>\
+            "<presence xmlns='jabber:client' to='{}/{}'><x xmlns='http://jabber.org/protocol/muc'>\
              <history maxstanzas='0'/></x></presence>",
-            room.name('-'),
+            self.room(room),
             name(line.thread, line.user),
         );
         talk.say(|out| out.extend_from_slice(presence.as_bytes()));
@@ -64,12 +69,12 @@ impl Protocol for Xmpp {
     fn publish(&self, _line: &mut Line, room: Room, payload: &[u8], talk: &mut Talk) {
         let (to, kind) = match room.members {
             1 => (format!("{}@{DOMAIN}/f", name(room.thread, room.writer + 1)), "chat"),
-            _ => (format!("{}@{ROOMS}", room.name('-')), "groupchat"),
+            _ => (self.room(room), "groupchat"),
         };
         let body = String::from_utf8_lossy(payload);
         let stanza = format!("<message xmlns='jabber:client' to='{to}' type='{kind}'><body>{body}</body></message>");
         talk.say(|out| out.extend_from_slice(stanza.as_bytes()));
-        if self.0.durable {
+        if self.wish.durable {
             talk.say(|out| out.extend_from_slice(REQUEST.as_bytes()));
         }
     }
@@ -102,7 +107,7 @@ impl Protocol for Xmpp {
         match line.step {
             // Whether the account is new: if there is none, the login fails.
             LOGGING_IN if is("iq") && text.contains("id='r'") => {}
-            LOGGING_IN if is("iq") && !is_error && self.0.durable => {
+            LOGGING_IN if is("iq") && !is_error && self.wish.durable => {
                 line.step = ENABLING;
                 talk.say(|out| out.extend_from_slice(ENABLE.as_bytes()));
             }
@@ -119,11 +124,15 @@ impl Protocol for Xmpp {
 }
 
 impl Xmpp {
+    fn room(&self, room: Room) -> String {
+        format!("{}-{}@{ROOMS}", room.name('-'), self.run)
+    }
+
     fn message(&self, line: &mut Line, text: &str, talk: &mut Talk) {
         line.requests = line.requests.wrapping_add(1);
         match between(text, "<body>", "</body>") {
             _ if text.contains("type='error'") => talk.hear(Heard::Refused(text.to_owned())),
-            Some(body) => talk.hear(Heard::Delivered(payload::read(body.as_bytes()))),
+            Some(body) => talk.hear(Heard::Delivered(payload::read(body.as_bytes(), self.wish.bytes))),
             None if text.contains("<subject") => talk.hear(Heard::Subscribed),
             None => {}
         }
@@ -135,9 +144,13 @@ mod tests {
     use super::super::tests::*;
     use super::*;
 
+    fn speaks(wish: Wish) -> Xmpp {
+        Xmpp { wish, run: 5 }
+    }
+
     #[test]
     fn a_session_logs_in() {
-        let (xmpp, mut line, mut talk) = (Xmpp(DURABLE), Line::new(0, 15), Talk::default());
+        let (xmpp, mut line, mut talk) = (speaks(DURABLE), Line::new(0, 15), Talk::default());
         xmpp.hello(&mut line, &mut talk);
         let said = said(&mut talk);
         assert_eq!((said[0].as_str(), said[3].as_str(), said[4].as_str()), (OPEN, OPEN, BIND));
@@ -150,7 +163,7 @@ mod tests {
             [open, features, taken, b"<success/>", open, features, bound, b"<enabled xmlns='urn:xmpp:sm:3'/>"];
         let (all, said) = heard(&xmpp, &mut line, &answers);
         assert_eq!((all, said), (vec![Heard::Welcome], vec![ENABLE.to_owned()]));
-        let (all, said) = heard(&Xmpp(PLAIN), &mut Line::new(0, 15), &answers[..7]);
+        let (all, said) = heard(&speaks(PLAIN), &mut Line::new(0, 15), &answers[..7]);
         assert_eq!((all, said), (vec![Heard::Welcome], vec![]), "where nothing is acknowledged, bound is enough");
         let (all, _) = heard(&xmpp, &mut Line::new(0, 15), &[b"<failure><not-authorized/></failure>"]);
         assert!(matches!(all[..], [Heard::Refused(_)]), "{all:?}");
@@ -158,11 +171,11 @@ mod tests {
 
     #[test]
     fn who_is_in_a_room_is_told_its_subject_last() {
-        let (xmpp, mut line, mut talk) = (Xmpp(PLAIN), Line::new(0, 14), Talk::default());
+        let (xmpp, mut line, mut talk) = (speaks(PLAIN), Line::new(0, 14), Talk::default());
         line.step = HERE;
         xmpp.subscribe(&mut line, Room { members: 9, ..ROOM }, &mut talk);
-        assert!(said(&mut talk)[0].starts_with("<presence xmlns='jabber:client' to='r-0-7@conference.peer/f0-14'>"));
-        let presence: &[u8] = b"<presence from='r-0-7@conference.peer/f0-14'><status code='110'/></presence>";
+        assert!(said(&mut talk)[0].starts_with("<presence xmlns='jabber:client' to='r-0-7-5@conference.peer/f0-14'>"));
+        let presence: &[u8] = b"<presence from='r-0-7-5@conference.peer/f0-14'><status code='110'/></presence>";
         let subject: &[u8] = b"<message type='groupchat'><subject/></message>";
         assert_eq!(heard(&xmpp, &mut line, &[presence]).0, []);
         assert_eq!(heard(&xmpp, &mut line, &[subject]).0, [Heard::Subscribed]);
@@ -170,7 +183,7 @@ mod tests {
 
     #[test]
     fn chat_is_between_neighbours_and_acknowledged() {
-        let (xmpp, mut line, mut talk) = (Xmpp(DURABLE), Line::new(0, 14), Talk::default());
+        let (xmpp, mut line, mut talk) = (speaks(DURABLE), Line::new(0, 14), Talk::default());
         xmpp.publish(&mut line, ROOM, b"00000002", &mut talk);
         let said = said(&mut talk);
         assert_eq!(

@@ -1,7 +1,8 @@
 //! One writer to each large group, whose members are partly online.
 //!
 //! Owns: when which group is written to. Guarantees: with a rate, the schedule alone decides; without one, so many messages of a
-//! group are on their way, and one more is written when every online member has the oldest of them. Never does: looking at what arrives; the ledger knows.
+//! group are on their way, and one more is written when every online member has the oldest of them. Never does: looking at what
+//! arrives; the ledger knows.
 
 use super::crowd::{Crowd, Lead};
 use crate::load::worker::User;
@@ -22,7 +23,7 @@ pub struct Settings {
     pub sharing: u32,
     /// Messages of a group that are on their way at a time, where there is no rate.
     pub in_flight: u32,
-    /// Messages per second of all workers; `None`: one after the other.
+    /// Messages per second of all workers; `None`: a closed loop.
     pub rate: Option<f64>,
     pub duration: Duration,
     pub worker: u64,
@@ -66,7 +67,7 @@ impl Fanout {
         (schedule.peek().is_none(), schedule.peek().unwrap_or(u64::MAX))
     }
 
-    fn one_by_one(&mut self, crowd: &mut Crowd<'_>, began: u64) -> (bool, u64) {
+    fn closed_loop(&mut self, crowd: &mut Crowd<'_>, began: u64) -> (bool, u64) {
         let now = crowd.shared.clock.now();
         let end = began.saturating_add(u64::try_from(self.settings.duration.as_nanos()).unwrap_or(u64::MAX));
         if now >= end {
@@ -91,7 +92,7 @@ impl Lead for Fanout {
             (Stage::Connect, _) => (crowd.is_settled(), u64::MAX),
             (Stage::Groups, _) => (crowd.create_groups(links), u64::MAX),
             (Stage::Load, Some(rate)) => self.on_schedule(crowd, rate, began),
-            (Stage::Load, None) => self.one_by_one(crowd, began),
+            (Stage::Load, None) => self.closed_loop(crowd, began),
             (Stage::Settle, _) => (crowd.ledger.is_settled(), u64::MAX),
             _ => (false, u64::MAX),
         }

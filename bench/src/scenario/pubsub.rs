@@ -32,8 +32,9 @@ pub struct Settings {
     /// Messages or questions per second of all threads; `None`: a closed loop.
     pub rate: Option<f64>,
     pub duration: Duration,
-    pub bytes: usize,
     pub thread: u32,
+    /// The place of this thread among those that write or ask, and how many they are: who takes which of the schedule.
+    pub turn: (u64, u64),
 }
 
 /// A message that is not over.
@@ -61,7 +62,8 @@ struct Session {
     asked: VecDeque<u64>,
     up: bool,
     settled: bool,
-    subscribed: bool,
+    /// It has asked to be subscribed, and was not answered.
+    subscribing: bool,
 }
 
 /// The sessions of one thread.
@@ -74,9 +76,11 @@ pub struct PubSub<'a> {
     unsettled: u32,
     /// Subscriptions that were asked for and not confirmed.
     unsubscribed: u32,
-    subscribing: bool,
+    has_subscribed: bool,
     loading: bool,
     schedule: Option<Schedule>,
+    /// Of the load.
+    began: u64,
     end: u64,
     drawn: u64,
     outstanding: u64,
@@ -100,6 +104,9 @@ pub struct Found {
     pub changed: u64,
     pub asked: u64,
     pub answered: u64,
+    /// From the beginning of the load to the last delivery or answer, nanoseconds: a closed loop gets what was on its way at
+    /// its end after it.
+    pub last_after: u64,
     pub connecting: Latencies,
     pub to_accepted: Latencies,
     pub to_delivery: Latencies,
@@ -115,7 +122,7 @@ impl<'a> PubSub<'a> {
             asked: VecDeque::new(),
             up: false,
             settled: false,
-            subscribed: false,
+            subscribing: false,
         };
         let room =
             |number: u32| Room { thread: settings.thread, number, writer: number * unit, members: settings.members };
@@ -127,9 +134,10 @@ impl<'a> PubSub<'a> {
             spaces: spaces.map(|room| Space { room, first: 0, flights: VecDeque::new(), accepted: 0 }).collect(),
             unsettled: users,
             unsubscribed: 0,
-            subscribing: false,
+            has_subscribed: false,
             loading: false,
             schedule: None,
+            began: 0,
             end: 0,
             drawn: mix(u64::from(settings.thread)),
             outstanding: 0,
@@ -183,7 +191,7 @@ impl<'a> PubSub<'a> {
     }
 
     fn subscribe(&mut self, links: &mut Links<'_>) -> bool {
-        if !std::mem::replace(&mut self.subscribing, true) && !self.settings.wish.asks {
+        if !std::mem::replace(&mut self.has_subscribed, true) && !self.settings.wish.asks {
             let now = self.shared.clock.now();
             let rooms: Vec<Room> = self.spaces.iter().map(|space| space.room).collect();
             for room in rooms {
@@ -192,6 +200,7 @@ impl<'a> PubSub<'a> {
                     let Some(session) = self.sessions.get_mut(user as usize).filter(|session| session.up) else {
                         continue;
                     };
+                    session.subscribing = true;
                     self.unsubscribed += 1;
                     self.protocol.subscribe(&mut session.line, room, &mut self.talk);
                     self.spoken(links, user, now);
@@ -201,12 +210,10 @@ impl<'a> PubSub<'a> {
         self.unsubscribed == 0
     }
 
+    /// It is subscribed, or will never be.
     fn subscribed(&mut self, user: User) {
-        let session = self.sessions.get_mut(user as usize).filter(|session| !session.subscribed);
-        if let Some(session) = session.filter(|_| self.subscribing) {
-            session.subscribed = true;
-            self.unsubscribed = self.unsubscribed.saturating_sub(1);
-        }
+        let asked = self.sessions.get_mut(user as usize).map(|session| std::mem::take(&mut session.subscribing));
+        self.unsubscribed -= u32::from(asked == Some(true));
     }
 
     /// The place of the room that this user writes to or is a member of; none for who is idle.
@@ -222,7 +229,7 @@ impl<'a> PubSub<'a> {
         self.outstanding += 1;
         self.found.published += 1;
         Counters::raise(&self.shared.counters.sent);
-        payload::write(number, self.settings.bytes, &mut self.payload);
+        payload::write(number, self.settings.wish.bytes, &mut self.payload);
         self.protocol.publish(&mut session.line, room, &self.payload, &mut self.talk);
         self.talk.take_said(|message| links.send_message(room.writer, message));
     }
@@ -244,6 +251,7 @@ impl<'a> PubSub<'a> {
                 flight.missing = flight.missing.saturating_sub(1);
                 self.found.to_delivery.record(flight.at, now);
                 self.found.delivered += 1;
+                self.found.last_after = now.saturating_sub(self.began);
                 Counters::raise(&self.shared.counters.delivered);
             }
             _ => return self.found.doubled += 1,
@@ -304,6 +312,7 @@ impl<'a> PubSub<'a> {
         let Some(at) = asked else { return self.found.doubled += 1 };
         self.outstanding -= 1;
         self.found.answered += 1;
+        self.found.last_after = now.saturating_sub(self.began);
         self.found.round_trip.record(at, now);
         Counters::raise(&self.shared.counters.ponged);
         if self.settings.rate.is_none() && now < self.end {
@@ -313,7 +322,7 @@ impl<'a> PubSub<'a> {
 
     fn load(&mut self, links: &mut Links<'_>, began: u64) -> (bool, u64) {
         let duration = u64::try_from(self.settings.duration.as_nanos()).unwrap_or(u64::MAX);
-        self.end = began.saturating_add(duration);
+        (self.began, self.end) = (began, began.saturating_add(duration));
         let now = self.shared.clock.now();
         let Some(rate) = self.settings.rate else {
             if !std::mem::replace(&mut self.loading, true) {
@@ -324,9 +333,8 @@ impl<'a> PubSub<'a> {
             }
             return (now >= self.end, self.end);
         };
-        let (thread, threads) = (u64::from(self.settings.thread), self.shared.workers());
-        let mut schedule =
-            self.schedule.take().unwrap_or_else(|| Schedule::new(rate, began, duration, thread, threads));
+        let (turn, turns) = self.settings.turn;
+        let mut schedule = self.schedule.take().unwrap_or_else(|| Schedule::new(rate, began, duration, turn, turns));
         while let Some(at) = schedule.take_due(now) {
             self.drawn = mix(self.drawn);
             let among = if self.settings.wish.asks { self.settings.active.into() } else { self.spaces.len() as u64 };
@@ -362,6 +370,7 @@ impl Scenario for PubSub<'_> {
             session.up = false;
             self.outstanding -= std::mem::take(&mut session.asked).len() as u64;
         }
+        self.subscribed(user);
         self.settle(user);
     }
 

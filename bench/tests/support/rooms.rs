@@ -6,18 +6,22 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// What happens to every tenth message at its first receiver.
+/// What happens to every tenth message at its first receiver, or to all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
     Lost,
     Twice,
+    /// Its last byte is cut off.
     Changed,
     /// After the next one.
     Swapped,
     /// Its receiver's connection is closed instead.
     Closed,
+    /// One after the other, each takes 50 ms.
+    Late,
 }
 
 #[derive(Default)]
@@ -93,13 +97,16 @@ impl Room {
     fn forward(&mut self, fault: Fault, from: u32, payload: &[u8]) {
         self.messages += 1;
         let is_tenth = self.messages.is_multiple_of(10);
+        if fault == Fault::Late {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let mut others = self.members.iter_mut().filter(|(number, _)| *number != from).map(|(_, stream)| stream);
         if let Some(first) = others.next() {
             let mut say = |payload: &[u8]| drop(first.write_all(&frame(payload)));
             match fault {
                 Fault::Lost if is_tenth => {}
                 Fault::Twice if is_tenth => (0..2).for_each(|_| say(payload)),
-                Fault::Changed if is_tenth => say(&payload.to_ascii_uppercase().repeat(2)),
+                Fault::Changed if is_tenth => say(&payload[..payload.len() - 1]),
                 Fault::Swapped if is_tenth => self.held = Some(payload.to_vec()),
                 Fault::Closed if is_tenth => drop(first.shutdown(std::net::Shutdown::Both)),
                 _ => {

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::conn::{State, flag};
+use super::encoded::shared;
 use super::stats::Stat;
 use crate::mesh::Message;
 use crate::ring::Handle;
@@ -13,7 +14,6 @@ use ringpost_proto::wire::{self, Encoding};
 use ringpost_router::envelope::Envelope;
 use ringpost_router::operator::OPERATOR;
 use ringpost_router::{ConnRef, Input, Output, RecordPage, ShardId};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -183,75 +183,6 @@ impl Shard {
 
 fn handle_of(conn: ConnRef) -> Handle {
     Handle { slot: conn.slot, generation: conn.generation }
-}
-
-/// The records that were pushed last, in the encodings in which they were: the pushes of one fan-out follow each other, a session's
-/// records together. Kept with each record, the encodings would double what the store holds.
-#[derive(Default)]
-pub(super) struct Encoded {
-    /// The newest first.
-    records: VecDeque<OfRecord>,
-    /// Of all encodings.
-    bytes: usize,
-}
-
-/// As many as the router fans out together.
-const MOST_ENCODED: usize = 16;
-/// Of their encodings; the newest is kept, however long it is.
-const MOST_ENCODED_BYTES: usize = 64 << 10;
-
-struct OfRecord {
-    record: Arc<Record>,
-    protobuf: Option<Bytes>,
-    json: Option<Bytes>,
-}
-
-impl Encoded {
-    fn of(&mut self, encoding: Encoding, record: &Arc<Record>) -> Bytes {
-        if let Some(of) = self.records.iter().find(|of| Arc::ptr_eq(&of.record, record))
-            && let Some(encoded) = of.encoded(encoding)
-        {
-            return encoded.clone();
-        }
-        let encoded = shared(encoding, record);
-        let mut of = match self.records.iter().position(|of| Arc::ptr_eq(&of.record, record)) {
-            Some(at) => self.records.remove(at),
-            None => None,
-        }
-        .unwrap_or_else(|| OfRecord { record: Arc::clone(record), protobuf: None, json: None });
-        *of.encoded_mut(encoding) = Some(encoded.clone());
-        self.bytes += encoded.len();
-        self.records.push_front(of);
-        while self.records.len() > MOST_ENCODED || (self.records.len() > 1 && self.bytes > MOST_ENCODED_BYTES) {
-            self.bytes -= self.records.pop_back().map_or(0, |of| of.bytes());
-        }
-        encoded
-    }
-}
-
-impl OfRecord {
-    fn encoded(&self, encoding: Encoding) -> Option<&Bytes> {
-        match encoding {
-            Encoding::Protobuf => self.protobuf.as_ref(),
-            Encoding::Json => self.json.as_ref(),
-        }
-    }
-
-    fn encoded_mut(&mut self, encoding: Encoding) -> &mut Option<Bytes> {
-        match encoding {
-            Encoding::Protobuf => &mut self.protobuf,
-            Encoding::Json => &mut self.json,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        [&self.protobuf, &self.json].into_iter().flatten().map(Bytes::len).sum()
-    }
-}
-
-/// The part of a record's encoding that does not depend on the receiver.
-fn shared(encoding: Encoding, record: &Record) -> Bytes {
-    wire::shared_record(encoding, &record.to_wire())
 }
 
 fn write_page(encoding: Encoding, re: u64, page: &RecordPage, out: &mut Vec<u8>) {

@@ -12,6 +12,7 @@
 mod conn;
 pub mod edge;
 mod effects;
+mod encoded;
 mod http;
 mod ledger;
 mod lifecycle;
@@ -121,7 +122,7 @@ pub struct Shard {
     /// One message on its way into a frame.
     scratch: Vec<u8>,
     /// The record pushed last.
-    encoded: effects::Encoded,
+    encoded: encoded::Encoded,
     timings: timing::Timings,
     renewals: renewal::Renewals,
     stats: Snapshot,

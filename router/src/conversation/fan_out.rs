@@ -25,7 +25,10 @@ use std::sync::Arc;
 /// Pushes before other work has its turn; the records of one session are not torn apart.
 const TURN: usize = 16;
 /// Records that a fan-out takes along: a push by itself costs its send, 5 of 7 us.
-const TOGETHER: usize = 16;
+pub const TOGETHER: usize = 16;
+/// What they may cost together, unless it is one alone: each is to be encoded once for all members, so all have to be kept
+/// encoded meanwhile; and a long one is worth a send of its own.
+pub const TOGETHER_BYTES: usize = 32 << 10;
 /// Records that wait with their fan-outs.
 const LIVE: usize = 64;
 
@@ -86,6 +89,12 @@ impl FanOut {
             News::Behind { .. } => 1,
         }
     }
+}
+
+/// Whether one more can be taken along with these.
+fn has_room(records: &[(Arc<Record>, u32)], more: &Record) -> bool {
+    let cost = records.iter().map(|(record, _)| record.cost()).sum::<usize>();
+    records.len() < TOGETHER && cost + more.cost() <= TOGETHER_BYTES
 }
 
 impl Conversation {
@@ -165,10 +174,10 @@ impl Router {
         record: Arc<Record>,
     ) {
         let (seq, id) = (record.seq, record.id);
-        let full = self.fan_outs.iter().map(FanOut::held).sum::<usize>() >= LIVE;
-        let last = self.fan_outs.iter_mut().rev().find(|earlier| earlier.conversation == conversation);
+        let last = self.fan_outs.iter().rposition(|earlier| earlier.conversation == conversation);
         let waits = last.is_some();
-        if let Some(FanOut { news, users: of, left, .. }) = last
+        let full = waits && self.fan_outs.iter().map(FanOut::held).sum::<usize>() >= LIVE;
+        if let Some(FanOut { news, users: of, left, .. }) = last.and_then(|at| self.fan_outs.get_mut(at))
             && Arc::ptr_eq(of, &users)
         {
             let all = of.len() as u32;
@@ -177,12 +186,12 @@ impl Router {
                     (*last, *last_id) = (seq, id);
                     return;
                 }
-                News::Records(records) if records.len() < TOGETHER && !full => return records.push((record, all)),
+                News::Records(records) if has_room(records, &record) && !full => return records.push((record, all)),
                 News::Behind { .. } | News::Records(_) => {}
             }
         }
         let all = users.len() as u32;
-        let news = match full && waits {
+        let news = match full {
             true => News::Behind { first: seq, last: seq, last_id: id },
             false => News::Records(smallvec![(record, all)]),
         };

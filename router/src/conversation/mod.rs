@@ -25,6 +25,7 @@ mod typing;
 pub(crate) use ask::InfoRead;
 pub(crate) use begin::Beginning;
 pub(crate) use fan_out::FanOut;
+pub use fan_out::{TOGETHER, TOGETHER_BYTES};
 pub(crate) use progress::ReadBy;
 pub(crate) use slices::{Lists, slices_of};
 
