@@ -84,6 +84,7 @@ apply_write() {
 $apply_plan
 PLAN
     write_dropins || return 1
+    read_back_units
     if [ -z "$ROOT" ] && [ -d /run/systemd/system ] && [ -n "$(backup_newest unit)" ]; then
         systemctl daemon-reload || apply_bad="$apply_bad systemd(daemon-reload)"
         printf 'limits of ringpost.service count from its next start: systemctl restart ringpost\n'
@@ -126,6 +127,37 @@ set_suffices() {
         return
     done
     return 1
+}
+
+# The limits that were planned, as the files of the unit say them now.
+read_back_units() {
+    while IFS="$apply_tab" read -r apply_kind apply_name apply_old apply_new; do
+        [ "$apply_kind" = unit ] || continue
+        unit_has=$(unit_value "$apply_name")
+        [ "$unit_has" != "$apply_new" ] || continue
+        printf 'tune: ringpost.service %s is %s after it was set to %s\n' "$apply_name" "${unit_has:-nothing}" "$apply_new" >&2
+        apply_bad="$apply_bad ringpost.service $apply_name"
+    done <<PLAN
+$apply_plan
+PLAN
+}
+
+# dropins_of_others: files that would be written, and are there already, not as a run of apply wrote them: they would be lost.
+dropins_of_others() {
+    dropin_plan=$({ cat "$ROOT$backup" 2>/dev/null; printf '%s\n' "$apply_plan"; } | cut -f 1,2)
+    for dropin_path in "$dropin_sysctl" "$dropin_unit" "$dropin_sysfs" "$dropin_udev"; do
+        case $dropin_path in
+            "$dropin_sysctl") dropin_for=sysctl ;;
+            "$dropin_unit") dropin_for=unit ;;
+            "$dropin_sysfs") dropin_for=sysfs ;;
+            *) dropin_for='sysctl.*nf_conntrack' ;;
+        esac
+        printf '%s\n' "$dropin_plan" | grep -q "^$dropin_for" || continue
+        [ -e "$ROOT$dropin_path" ] || [ -L "$ROOT$dropin_path" ] || continue
+        dropin_sum=$(cksum 2>/dev/null <"$ROOT$dropin_path") || dropin_sum=none
+        dropin_sums=$(awk -F '\t' -v key="$dropin_path" '$1 == "file" && $2 == key { print $4 }' "$ROOT$backup" 2>/dev/null)
+        case "|$dropin_sums|" in *"|$dropin_sum|"*) ;; *) printf '%s\n' "$dropin_path" ;; esac
+    done
 }
 
 # From the backup, so that a second profile adds to the first.

@@ -114,26 +114,6 @@ def test_better_values_stay(tool):
         assert not m.has(UNIT)
 
 
-def test_the_limit_of_the_unit_fits_below_nr_open(tool):
-    """LimitNOFILE of the unit above fs.nr_open: check names fs.nr_open, apply raises it"""
-    unit = {"etc/systemd/system/ringpost.service.d/limits.conf": "[Service]\nLimitNOFILE=1024:3000000"}
-    with Machine(tool, unit) as m:
-        assert m.tune("check").must(1).line("fs.nr_open").split()[:4] == ["low", "nr-open", "fs.nr_open", "1048576"]
-        m.tune("apply", "--write").must(0)
-        assert m.read("proc/sys/fs/nr_open") == "3000000"
-
-
-def test_a_higher_limit_is_written_where_many_sessions_need_it(tool):
-    """30 million sessions need more descriptors than systemd gives: the drop-in says so, and fs.nr_open holds them"""
-    with Machine(tool, {"proc/meminfo": "MemTotal: 999999999 kB"}) as m:
-        cores = os.cpu_count()
-        m.tune("apply", "--connections", "30000000", "--write").must(0)
-        wanted = max(30_000_000 * 5 // 4 // cores + 4096, 524_288)
-        if wanted > 524_288:
-            assert f"LimitNOFILE={wanted}" in m.text(UNIT)
-        assert int(m.read("proc/sys/fs/nr_open")) == max(wanted, 1_048_576)
-
-
 def test_garbage_is_left_alone(tool):
     """a key that holds no number, or nothing, is named and not written; the others are set; status 1"""
     with Machine(tool, {"proc/sys/net/core/somaxconn": "lots", "proc/sys/fs/file-max": ""}) as m:
