@@ -15,6 +15,8 @@ apply() {
     [ -z "$apply_rows" ] || printf '%s\n' "$apply_rows" | aligned
     printf '%s' "$apply_notes"
     note_of_managers
+    [ "$image" = no ] || printf 'an image: only files are written, for %s cores as here; the settings of this machine stay\n' "$CORES"
+    apply_foreign=$(dropins_of_others)
     if [ -z "$apply_plan" ] && [ -n "$apply_bad" ]; then
         : # said below
     elif [ -z "$apply_plan" ]; then

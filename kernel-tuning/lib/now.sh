@@ -18,9 +18,15 @@ machine() {
     unit_limit=$(unit_value LimitNOFILE)
     if is_number "$unit_limit" && [ "$(bounded "$unit_limit")" -gt "$NOFILE" ]; then NOFILE=$(bounded "$unit_limit"); fi
     disk_of_data
-    # A tree without /proc/sys is an image: nothing of it runs, so there are only files to write.
+    # A tree without /proc/sys is an image, and so is one that shows the kernel which runs here, as a chroot does: nothing of it
+    # runs, so there are only files to write.
     image=no
-    [ -z "$ROOT" ] || [ -d "$ROOT/proc/sys" ] || image=yes
+    if [ -n "$ROOT" ] && { [ ! -d "$ROOT/proc/sys" ] || same_kernel; }; then image=yes; fi
+}
+
+same_kernel() {
+    kernel_boot=$(cat "$ROOT/proc/sys/kernel/random/boot_id" 2>/dev/null)
+    [ -n "$kernel_boot" ] && [ "$kernel_boot" = "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)" ]
 }
 
 # The whole disk below the data, as /sys/block calls it; empty where the kernel does not tell.
@@ -141,8 +147,7 @@ assess_file() {
     esac
     assess_path=$(knob_path)
     if [ "$image" = yes ]; then
-        knob_wants ''
-        state=low why='an image: it is set at its next boot'
+        assess_image
         return
     fi
     if [ ! -e "$assess_path" ]; then
@@ -164,6 +169,22 @@ assess_file() {
         state=low
         if [ -n "$unless" ] && "unless_$unless"; then state=ok target=$now; return; fi
         [ -w "$assess_path" ] || { state=cannot why="cannot be changed from here: $(who_can "$assess_path")"; }
+    fi
+}
+
+# What files of an image set is known. What its kernel gives by itself is not, and grows with the memory: a number of ours could be
+# less than that.
+assess_image() {
+    now=$(printf '%s\n' "$owners_sysctl" | awk -F '\t' -v key="$key" '$2 == key { last = $3 } END { print last }')
+    knob_wants "$now"
+    if [ "$fits" = garbled ]; then
+        state=cannot target='' why="a file sets it to '$now', which is no number: left alone"
+    elif [ "$fits" = yes ] && [ -n "$now" ]; then
+        state=ok
+    elif [ -z "$now" ] && [ "$wants_verb" = at-least ]; then
+        state='not here' why='an image: its kernel chooses the number when it boots, and may choose a higher one: check there'
+    else
+        state=low why='an image: it is set at its next boot'
     fi
 }
 

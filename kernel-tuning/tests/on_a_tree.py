@@ -226,17 +226,6 @@ def test_an_apply_that_is_cut_off_is_undone(tool):
         assert kills >= 5, f"killed {kills} times only"
 
 
-def test_an_image_gets_files(tool):
-    """a tree without /proc/sys: apply writes the files for its next boot, revert removes them"""
-    nothing = {path: None for path in PLAIN if path.startswith(("proc/", "sys/"))}
-    with Machine(tool, nothing) as m:
-        before = m.files()
-        m.tune("apply", "--write").must(0)
-        assert "net.core.somaxconn = 4096" in m.text(SYSCTL) and "read_ahead_kb" in m.text(TMPFILES) and m.has(UNIT)
-        m.tune("revert", "--write").must(0)
-        assert m.files() == before
-
-
 def test_the_port_range_is_the_generators_alone(tool):
     """the profile server never touches net.ipv4.ip_local_port_range, generator widens it, and sets no listen queue"""
     with Machine(tool) as m:
