@@ -21,10 +21,15 @@ apply() {
         : # said below
     elif [ -z "$apply_plan" ]; then
         printf 'nothing to set for %s sessions (%s)\n' "$N" "$profile"
+    elif [ -n "$apply_foreign" ]; then
+        # shellcheck disable=SC2086 # one line for each
+        printf 'nothing is changed: %s is there, and not as apply wrote it: look at it, move it away, and apply again\n' $apply_foreign >&2
+        exit 1
     elif [ "$write" = no ]; then
         printf 'nothing was changed: this is what --write would do. It would keep the old values in %s\n' "$backup"
-    else
-        apply_write || exit 1
+    elif ! apply_write; then
+        [ ! -f "$ROOT$backup" ] || printf 'cut short; the old values are in %s: tune revert --write restores them\n' "$backup"
+        exit 1
     fi
     [ -z "$apply_bad" ] || { printf 'not as wanted:%s\n' "$apply_bad"; exit 1; }
     exit 0
@@ -40,6 +45,9 @@ apply_look() {
             else
                 [ "$kind" != unit ] || target=$(apply_unit_value)
                 apply_plan_line "$target" "$target"
+                # Somebody may have forbidden it on purpose.
+                [ -z "$unless" ] || apply_notes="${apply_notes}note: $knob: $(knob_field "$here/knobs/$knob" risk)
+"
             fi
             ;;
         cannot)
@@ -50,7 +58,6 @@ apply_look() {
         'not here') [ -z "$why" ] || apply_notes="${apply_notes}note: $knob: $why
 " ;;
     esac
-    owners_of "$key"
     [ -z "$others" ] || apply_notes="$apply_notes$others
 "
     case $owned:$state in
@@ -113,7 +120,7 @@ set_value() {
     fi
     apply_bad="$apply_bad $1"
     if [ "$set_has" = "$apply_old" ]; then
-        backup_drop "$apply_kind" "$apply_name"
+        backup_drop "$apply_kind" "$apply_name" "$apply_new"
     else
         backup_add "$(printf '%s\t%s\t%s\t%s' "$apply_kind" "$apply_name" "$apply_old" "$set_has")"
     fi

@@ -193,7 +193,7 @@ who_can() {
     if [ "$(id -u)" != 0 ]; then
         printf 'root can'
     elif awk -v path="$1" '
-        { at = $5; if (index(path, at "/") == 1 && length(at) > best) { best = length(at); options = $6 } }
+        { at = $5; if (index(path, at "/") == 1 && length(at) >= best) { best = length(at); options = $6 } }
         END { exit !(options ~ /^ro(,|$)/) }' /proc/self/mountinfo 2>/dev/null; then
         printf 'it is mounted read-only, as in a container; the host can'
     else

@@ -53,7 +53,7 @@ revert_value() {
     case "|$revert_set|" in
         *"|$value|"*) ;;
         *)
-            printf '%s: left at %s, which somebody else has set since\n' "$revert_key" "$value"
+            printf '%s: left at %s, which somebody else has set since; it was %s\n' "$revert_key" "$value" "$revert_old"
             revert_did=yes
             return 0
             ;;
