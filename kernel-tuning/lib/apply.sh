@@ -36,6 +36,9 @@ apply() {
 }
 
 apply_look() {
+    owners_of "$key"
+    # What a file says that is read at boot anyway is not undercut.
+    case $state:$owned in low:well) target=$owned_value ;; esac
     case $state in
         low | missing)
             if [ "$kind" = look ]; then
