@@ -121,11 +121,9 @@ knob_key_shown() {
     esac
 }
 
-# file_value PATH: sets value, its words with one space between them; of a list with a choice, like "a [b] c", the choice. Status 1:
-# it cannot be read.
+# file_value PATH: sets value, its words with one space between them. Status 1: it cannot be read.
 file_value() {
     value=$(cat "$1" 2>/dev/null) || return 1
-    case $value in *\[*\]*) value=${value#*\[} value=${value%%\]*} ;; esac
     # shellcheck disable=SC2086 # words
     value=$(set -f; printf '%s ' $value)
     value=${value% }
