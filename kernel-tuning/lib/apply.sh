@@ -15,20 +15,30 @@ apply() {
     [ -z "$apply_rows" ] || printf '%s\n' "$apply_rows" | aligned
     printf '%s' "$apply_notes"
     note_of_managers
+    [ "$image" = no ] || printf 'an image: only files are written, for %s cores as here; the settings of this machine stay\n' "$CORES"
+    apply_foreign=$(dropins_of_others)
     if [ -z "$apply_plan" ] && [ -n "$apply_bad" ]; then
         : # said below
     elif [ -z "$apply_plan" ]; then
         printf 'nothing to set for %s sessions (%s)\n' "$N" "$profile"
+    elif [ -n "$apply_foreign" ]; then
+        # shellcheck disable=SC2086 # one line for each
+        printf 'nothing is changed: %s is there, and not as apply wrote it: look at it, move it away, and apply again\n' $apply_foreign >&2
+        exit 1
     elif [ "$write" = no ]; then
         printf 'nothing was changed: this is what --write would do. It would keep the old values in %s\n' "$backup"
-    else
-        apply_write || exit 1
+    elif ! apply_write; then
+        [ ! -f "$ROOT$backup" ] || printf 'cut short; the old values are in %s: tune revert --write restores them\n' "$backup"
+        exit 1
     fi
     [ -z "$apply_bad" ] || { printf 'not as wanted:%s\n' "$apply_bad"; exit 1; }
     exit 0
 }
 
 apply_look() {
+    owners_of "$key"
+    # What a file says that is read at boot anyway is not undercut.
+    case $state:$owned in low:well) target=$owned_value ;; esac
     case $state in
         low | missing)
             if [ "$kind" = look ]; then
@@ -38,6 +48,9 @@ apply_look() {
             else
                 [ "$kind" != unit ] || target=$(apply_unit_value)
                 apply_plan_line "$target" "$target"
+                # Somebody may have forbidden it on purpose.
+                [ -z "$unless" ] || apply_notes="${apply_notes}note: $knob: $(knob_field "$here/knobs/$knob" risk)
+"
             fi
             ;;
         cannot)
@@ -48,7 +61,6 @@ apply_look() {
         'not here') [ -z "$why" ] || apply_notes="${apply_notes}note: $knob: $why
 " ;;
     esac
-    owners_of "$key"
     [ -z "$others" ] || apply_notes="$apply_notes$others
 "
     case $owned:$state in
@@ -84,6 +96,7 @@ apply_write() {
 $apply_plan
 PLAN
     write_dropins || return 1
+    read_back_units
     if [ -z "$ROOT" ] && [ -d /run/systemd/system ] && [ -n "$(backup_newest unit)" ]; then
         systemctl daemon-reload || apply_bad="$apply_bad systemd(daemon-reload)"
         printf 'limits of ringpost.service count from its next start: systemctl restart ringpost\n'
@@ -110,7 +123,7 @@ set_value() {
     fi
     apply_bad="$apply_bad $1"
     if [ "$set_has" = "$apply_old" ]; then
-        backup_drop "$apply_kind" "$apply_name"
+        backup_drop "$apply_kind" "$apply_name" "$apply_new"
     else
         backup_add "$(printf '%s\t%s\t%s\t%s' "$apply_kind" "$apply_name" "$apply_old" "$set_has")"
     fi
@@ -126,6 +139,37 @@ set_suffices() {
         return
     done
     return 1
+}
+
+# The limits that were planned, as the files of the unit say them now.
+read_back_units() {
+    while IFS="$apply_tab" read -r apply_kind apply_name apply_old apply_new; do
+        [ "$apply_kind" = unit ] || continue
+        unit_has=$(unit_value "$apply_name")
+        [ "$unit_has" != "$apply_new" ] || continue
+        printf 'tune: ringpost.service %s is %s after it was set to %s\n' "$apply_name" "${unit_has:-nothing}" "$apply_new" >&2
+        apply_bad="$apply_bad ringpost.service $apply_name"
+    done <<PLAN
+$apply_plan
+PLAN
+}
+
+# dropins_of_others: files that would be written, and are there already, not as a run of apply wrote them: they would be lost.
+dropins_of_others() {
+    dropin_plan=$({ cat "$ROOT$backup" 2>/dev/null; printf '%s\n' "$apply_plan"; } | cut -f 1,2)
+    for dropin_path in "$dropin_sysctl" "$dropin_unit" "$dropin_sysfs" "$dropin_udev"; do
+        case $dropin_path in
+            "$dropin_sysctl") dropin_for=sysctl ;;
+            "$dropin_unit") dropin_for=unit ;;
+            "$dropin_sysfs") dropin_for=sysfs ;;
+            *) dropin_for='sysctl.*nf_conntrack' ;;
+        esac
+        printf '%s\n' "$dropin_plan" | grep -q "^$dropin_for" || continue
+        [ -e "$ROOT$dropin_path" ] || [ -L "$ROOT$dropin_path" ] || continue
+        dropin_sum=$(cksum 2>/dev/null <"$ROOT$dropin_path") || dropin_sum=none
+        dropin_sums=$(awk -F '\t' -v key="$dropin_path" '$1 == "file" && $2 == key { print $4 }' "$ROOT$backup" 2>/dev/null)
+        case "|$dropin_sums|" in *"|$dropin_sum|"*) ;; *) printf '%s\n' "$dropin_path" ;; esac
+    done
 }
 
 # From the backup, so that a second profile adds to the first.

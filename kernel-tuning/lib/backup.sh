@@ -8,6 +8,13 @@
 backup_dir=/var/lib/ringpost-tuning
 backup=$backup_dir/backup
 
+# One run that writes at a time: of two, each would replace a record that it has not read.
+lock() {
+    { [ -r "$ROOT/var/lib" ] && command -v flock >/dev/null; } || return 0
+    exec 9<"$ROOT/var/lib"
+    flock -n 9 || { printf 'tune: another one is at work here: run it again when that is done\n' >&2; exit 1; }
+}
+
 # on_disk PATH...: the bytes, not only the names, survive a power cut.
 on_disk() { sync "$@" 2>/dev/null || sync; }
 
@@ -38,9 +45,16 @@ backup_add() {
         END { for (i = 1; i <= n; i++) print order[i], old[order[i]], set[order[i]] }' | put "$ROOT$backup"
 }
 
-# backup_drop KIND KEY: as if it had never been touched.
+# backup_drop KIND KEY VALUE: as if it had never been set to that.
 backup_drop() {
-    awk -F '\t' -v kind="$1" -v key="$2" '!($1 == kind && $2 == key)' "$ROOT$backup" | put "$ROOT$backup"
+    awk -F '\t' -v OFS='\t' -v kind="$1" -v key="$2" -v value="$3" '
+        $1 == kind && $2 == key {
+            list = "|" $4 "|"; at = index(list, "|" value "|")
+            if (at) list = substr(list, 1, at) substr(list, at + length(value) + 2)
+            gsub(/^[|]+|[|]+$/, "", list)
+            if (list == "") next
+            $4 = list }
+        { print }' "$ROOT$backup" | put "$ROOT$backup"
 }
 
 # backup_newest KIND: KEY<tab>VALUE, the newest that was set.

@@ -39,11 +39,6 @@ knob_wants() {
     wants_verb=${rule%% *} wants_rest=${rule#* } wants_or=''
     case $wants_rest in *' else '*) wants_or=${wants_rest#* else } wants_rest=${wants_rest%% else *} ;; esac
     target='' fits=yes wants_now=$1
-    if [ "$wants_verb" = one-of ]; then
-        target=${wants_rest%% *}
-        case " $wants_rest " in *" $wants_now "*) target=$wants_now ;; *) fits=no ;; esac
-        return
-    fi
     wants_at=0
     wants_ifs=$IFS
     IFS=';'
@@ -79,7 +74,6 @@ knob_rule_in_words() {
         at-least) printf 'at least %s' "$target" ;;
         at-most) printf 'at most %s' "$wants_value" ;;
         widen) printf '%s or wider' "$target" ;;
-        one-of) printf '%s' "$wants_rest" | sed 's/ / or /g' ;;
         *) printf '%s' "$target" ;;
     esac
 }

@@ -5,7 +5,8 @@
 
 # Linux 6.13: what `ringpost serve` asks of io_uring at its start.
 look_kernel() {
-    now=$(cat "$ROOT/proc/sys/kernel/osrelease" 2>/dev/null)
+    now=''
+    [ "$image" = yes ] || now=$(cat "$ROOT/proc/sys/kernel/osrelease" 2>/dev/null)
     target=6.13
     [ -n "$now" ] || { state='not here' why='no kernel runs in this tree'; return; }
     kernel_major=${now%%.*} kernel_minor=${now#*.}
@@ -20,6 +21,7 @@ look_kernel() {
 # What the sessions take in user space and in the kernel, against the least of the memory and the limits of its control groups.
 look_memory() {
     target=$((N * 6400 / 1048576 + 420))
+    [ "$image" = no ] || { state='not here' target="$target MiB" why='an image: the machine that boots it has its own'; return; }
     now=$((memory_kib / 1024)) memory_of='the machine'
     memory_unit=system.slice/ringpost.service
     for memory_file in $memory_unit/memory.max $memory_unit/memory.high memory.max memory.high memory/memory.limit_in_bytes; do

@@ -18,9 +18,15 @@ machine() {
     unit_limit=$(unit_value LimitNOFILE)
     if is_number "$unit_limit" && [ "$(bounded "$unit_limit")" -gt "$NOFILE" ]; then NOFILE=$(bounded "$unit_limit"); fi
     disk_of_data
-    # A tree without /proc/sys is an image: nothing of it runs, so there are only files to write.
+    # A tree without /proc/sys is an image, and so is one that shows the kernel which runs here, as a chroot does: nothing of it
+    # runs, so there are only files to write.
     image=no
-    [ -z "$ROOT" ] || [ -d "$ROOT/proc/sys" ] || image=yes
+    if [ -n "$ROOT" ] && { [ ! -d "$ROOT/proc/sys" ] || same_kernel; }; then image=yes; fi
+}
+
+same_kernel() {
+    kernel_boot=$(cat "$ROOT/proc/sys/kernel/random/boot_id" 2>/dev/null)
+    [ -n "$kernel_boot" ] && [ "$kernel_boot" = "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)" ]
 }
 
 # The whole disk below the data, as /sys/block calls it; empty where the kernel does not tell.
@@ -40,25 +46,40 @@ disk_of_data() {
 
 has_systemd() { if [ -n "$ROOT" ]; then [ -d "$ROOT/etc/systemd" ]; else [ -d /run/systemd/system ]; fi; }
 
-# unit_value SETTING: what the files of ringpost.service say, the last wins.
-unit_value() {
-    for unit_dir in etc run usr/local/lib usr/lib lib; do
-        unit_file=$ROOT/$unit_dir/systemd/system/ringpost.service
-        [ ! -f "$unit_file" ] || break
-        unit_file=''
+# systemd_files FILE FOLDER...: below systemd/, the file and what is dropped into the folders, in the order in which they count.
+systemd_files() {
+    for systemd_dir in etc run usr/local/lib usr/lib lib; do
+        [ -f "$ROOT/$systemd_dir/systemd/$1" ] || continue
+        printf '%s\n' "$ROOT/$systemd_dir/systemd/$1"
+        break
     done
-    {
-        [ -z "$unit_file" ] || cat "$unit_file"
-        for unit_dir in etc run usr/local/lib usr/lib lib; do
-            for unit_dropin in "$ROOT/$unit_dir/systemd/system/ringpost.service.d"/*.conf; do
-                [ ! -f "$unit_dropin" ] || printf '%s %s\n' "$(basename "$unit_dropin")" "$unit_dropin"
+    shift
+    for systemd_folder in "$@"; do
+        for systemd_dir in etc run usr/local/lib usr/lib lib; do
+            for systemd_dropin in "$ROOT/$systemd_dir/systemd/$systemd_folder"/*.conf; do
+                [ ! -e "$systemd_dropin" ] || printf '%s\t%s\n' "${systemd_dropin##*/}" "$systemd_dropin"
             done
-        done | sort -s -u -k 1,1 | while read -r unit_name unit_dropin; do : "$unit_name"; cat "$unit_dropin"; done
-    } | awk -F= -v want="$1" '
-        { name = $1; gsub(/[ \t]/, "", name) }
-        name == want { value = $2 }
-        END { gsub(/[ \t]/, "", value); sub(/.*:/, "", value); print value }'
+        done
+    done | LC_ALL=C sort -s -u -t "$(printf '\t')" -k 1,1 | cut -f 2
 }
+
+# last_said SETTING < FILES: FILE<tab>VALUE of the last that says it. Of a pair of limits the soft one counts, but for open files:
+# the gateway raises those to the hard one.
+last_said() {
+    while IFS= read -r said_file; do
+        awk -F= -v want="$1" -v file="${said_file#"$ROOT"}" '
+            { name = $1; gsub(/[ \t]/, "", name) }
+            name == want {
+                value = $2; gsub(/[ \t]/, "", value); sub(want ~ /NOFILE$/ ? ".*:" : ":.*", "", value)
+                print file "\t" value }
+        ' "$said_file" 2>/dev/null
+    done | tail -n 1
+}
+
+# unit_said SETTING: FILE<tab>VALUE.
+unit_said() { systemd_files system/ringpost.service system/ringpost.service.d system/service.d | last_said "$1"; }
+
+unit_value() { unit_said "$1" | cut -f 2; }
 
 # unit_number SETTING VALUE: comparable; a niceness of -10 is 30 of RLIMIT_NICE.
 unit_number() {
@@ -74,7 +95,13 @@ unit_number() {
 
 # What systemd gives a service that says nothing (systemd.exec(5), systemd-system.conf(5)).
 unit_default() {
-    case $1 in LimitNOFILE) printf 524288 ;; LimitNICE) printf 0 ;; LimitMEMLOCK) printf 8388608 ;; esac
+    default_value=$(systemd_files system.conf system.conf.d | last_said "Default$1" | cut -f 2)
+    case $default_value:$1 in
+        ?*:*) printf '%s' "$default_value" ;;
+        *:LimitNOFILE) printf 524288 ;;
+        *:LimitNICE) printf 0 ;;
+        *:LimitMEMLOCK) printf 8388608 ;;
+    esac
 }
 
 # Where the loaded knob is.
@@ -94,11 +121,9 @@ knob_key_shown() {
     esac
 }
 
-# file_value PATH: sets value, its words with one space between them; of a list with a choice, like "a [b] c", the choice. Status 1:
-# it cannot be read.
+# file_value PATH: sets value, its words with one space between them. Status 1: it cannot be read.
 file_value() {
     value=$(cat "$1" 2>/dev/null) || return 1
-    case $value in *\[*\]*) value=${value#*\[} value=${value%%\]*} ;; esac
     # shellcheck disable=SC2086 # words
     value=$(set -f; printf '%s ' $value)
     value=${value% }
@@ -120,8 +145,7 @@ assess_file() {
     esac
     assess_path=$(knob_path)
     if [ "$image" = yes ]; then
-        knob_wants ''
-        state=low why='an image: it is set at its next boot'
+        assess_image
         return
     fi
     if [ ! -e "$assess_path" ]; then
@@ -146,12 +170,28 @@ assess_file() {
     fi
 }
 
+# What files of an image set is known. What its kernel gives by itself is not, and grows with the memory: a number of ours could be
+# less than that.
+assess_image() {
+    now=$(printf '%s\n' "$owners_sysctl" | awk -F '\t' -v key="$key" '$2 == key { last = $3 } END { print last }')
+    knob_wants "$now"
+    if [ "$fits" = garbled ]; then
+        state=cannot target='' why="a file sets it to '$now', which is no number: left alone"
+    elif [ "$fits" = yes ] && [ -n "$now" ]; then
+        state=ok
+    elif [ -z "$now" ] && [ "$wants_verb" = at-least ]; then
+        state='not here' why='an image: its kernel chooses the number when it boots, and may choose a higher one: check there'
+    else
+        state=low why='an image: it is set at its next boot'
+    fi
+}
+
 # who_can PATH: who can change what this process cannot.
 who_can() {
     if [ "$(id -u)" != 0 ]; then
         printf 'root can'
     elif awk -v path="$1" '
-        { at = $5; if (index(path, at "/") == 1 && length(at) > best) { best = length(at); options = $6 } }
+        { at = $5; if (index(path, at "/") == 1 && length(at) >= best) { best = length(at); options = $6 } }
         END { exit !(options ~ /^ro(,|$)/) }' /proc/self/mountinfo 2>/dev/null; then
         printf 'it is mounted read-only, as in a container; the host can'
     else
@@ -181,8 +221,20 @@ assess_unit() {
         target=$now
     else
         state=$assess_state
-        [ -w "$ROOT/etc/systemd" ] || { state=cannot why="cannot be changed from here: $(who_can "$ROOT/etc/systemd/system")"; }
+        unit_by=$(unit_said "$key" | cut -f 1)
+        if unit_overrules "$unit_by"; then
+            state=cannot why="$unit_by has the last word over a file of apply, and says $now: change it there"
+        elif [ ! -w "$ROOT/etc/systemd" ]; then
+            state=cannot why="cannot be changed from here: $(who_can "$ROOT/etc/systemd/system")"
+        fi
     fi
+}
+
+# unit_overrules FILE: whether what it says counts more than our drop-in, as that of `systemctl edit` (override.conf) does.
+unit_overrules() {
+    case $1 in */*.d/*) ;; *) return 1 ;; esac
+    [ "${1##*/}" != "${dropin_unit##*/}" ] || return 1
+    [ "$(printf '%s\n%s\n' "${1##*/}" "${dropin_unit##*/}" | LC_ALL=C sort | tail -n 1)" = "${1##*/}" ]
 }
 
 # running_limit SETTING: of the first process named ringpost.

@@ -50,12 +50,15 @@ tuned_profile() {
             /^[ \t]*([#;]|$)/ { next }
             /^[ \t]*\[/ { on = ($0 ~ /^[ \t]*\[sysctl\]/); disk = ($0 ~ /^[ \t]*\[disk\]/); next }
             { at = index($0, "="); key = substr($0, 1, at - 1); value = substr($0, at + 1)
-              gsub(/[ \t]/, "", key); gsub(/^[ \t>]+|[ \t]+$/, "", value); gsub(/[ \t]+/, " ", value) }
+              gsub(/[ \t]/, "", key); gsub(/^[ \t]+|[ \t]+$/, "", value); gsub(/[ \t]+/, " ", value)
+              if (match(value, /^[<>] /)) value = substr(value, 1, 1) substr(value, 3) }
             at && on { print file "\t" key "\t" value }
             # In KiB, or with an s in sectors.
             at && disk && key == "readahead" {
+                sign = ""
+                if (value ~ /^[<>]/) { sign = substr(value, 1, 1); value = substr(value, 2) }
                 if (value ~ /s$/) value = int(value / 2)
-                print file "\t" "block/@DISK@/queue/read_ahead_kb" "\t" value
+                print file "\t" "block/@DISK@/queue/read_ahead_kb" "\t" sign value
             }' "$ROOT$tuned_dir/$1/tuned.conf"
         return 0
     done
@@ -74,10 +77,24 @@ find_owners() {
     owners_tuned=$(tuned_settings)
 }
 
+# outcome_of VALUE: what it makes of the value of now. tuned's >N sets where less is set, <N where more is.
+outcome_of() {
+    case $1 in '>'* | '<'*) ;; *) printf '%s' "$1"; return ;; esac
+    outcome=${1#?}
+    if is_number "$outcome" && is_number "$now"; then
+        case $1 in
+            '>'*) [ "$(bounded "$now")" -le "$(bounded "$outcome")" ] || outcome=$now ;;
+            *) [ "$(bounded "$now")" -ge "$(bounded "$outcome")" ] || outcome=$now ;;
+        esac
+    fi
+    printf '%s' "$outcome"
+}
+
 # owners_of KEY: sets others, lines of what else sets the loaded knob's key, and owned: well (what has the last word at the next boot
-# suits), ill (it does not), curable (it does not, but a file of ours would have the last word), or nothing (nobody sets it).
+# suits: owned_value), ill (it does not), curable (it does not, but a file of ours would have the last word), or nothing (nobody
+# sets it).
 owners_of() {
-    others='' owned=''
+    others='' owned='' owned_value=''
     owners_tab=$(printf '\t')
     owners_last=$(printf '%s\n' "$owners_sysctl" | awk -F '\t' -v key="$1" '$2 == key { last = $1 "\t" $3 } END { print last }')
     owners_tuner=$(printf '%s\n' "$owners_tuned" | awk -F '\t' -v key="$1" '$2 == key { last = $1 "\t" $3 } END { print last }')
@@ -92,14 +109,19 @@ owners_of() {
         if [ "$owners_name" != /etc/sysctl.conf ] && [ "$owners_later" = "${dropin_sysctl##*/}" ]; then owned_if_ill=curable; fi
     fi
     [ -n "$owners_winner" ] || return 0
-    owners_target=$target owners_now=$now
-    knob_wants "${owners_winner#*"$owners_tab"}"
-    target=$owners_target now=$owners_now
+    owners_target=$target
+    owned_value=$(outcome_of "${owners_winner#*"$owners_tab"}")
+    knob_wants "$owned_value"
+    target=$owners_target
     if [ "$fits" = yes ]; then owned=well; else owned=$owned_if_ill; fi
     case $owned in
         well) owners_so='and has the last word' ;;
         curable) owners_so='which is not as wanted; a file of apply has the last word' ;;
         ill) owners_so='which is not as wanted, and has the last word at the next boot: change it there' ;;
+    esac
+    case $owned:$owners_winner in
+        # systemd-sysctl reads it only through a link in sysctl.d.
+        ill:/etc/sysctl.conf*) owners_so='which is not as wanted, and has the last word of "sysctl --system": change it there' ;;
     esac
     others=$({
         printf '%s\n' "$owners_sysctl" |
@@ -109,6 +131,10 @@ owners_of() {
         [ -n "$owners_file" ] || continue
         owners_say="but ${owners_winner%%"$owners_tab"*} has the last word"
         [ "$owners_file$owners_tab$owners_value" != "$owners_winner" ] || owners_say=$owners_so
+        case $owners_value in
+            '>'*) owners_value="${owners_value#?} where less is set" ;;
+            '<'*) owners_value="${owners_value#?} where more is set" ;;
+        esac
         printf 'note: %s is also set by %s, to %s, %s\n' "$(knob_key_shown)" "$owners_file" "$owners_value" "$owners_say"
     done)
 }

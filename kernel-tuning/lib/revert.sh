@@ -44,7 +44,7 @@ LINES
 
 # revert_value PATH
 revert_value() {
-    [ -n "$revert_old" ] || return 0 # an image: nothing was set
+    { [ "$image" = no ] && [ -n "$revert_old" ]; } || return 0 # of an image nothing was set
     if ! file_value "$1"; then
         [ ! -e "$1" ] || { printf 'tune: %s cannot be read\n' "$revert_key" >&2; revert_bad="$revert_bad $revert_key"; }
         return 0
@@ -53,7 +53,7 @@ revert_value() {
     case "|$revert_set|" in
         *"|$value|"*) ;;
         *)
-            printf '%s: left at %s, which somebody else has set since\n' "$revert_key" "$value"
+            printf '%s: left at %s, which somebody else has set since; it was %s\n' "$revert_key" "$value" "$revert_old"
             revert_did=yes
             return 0
             ;;

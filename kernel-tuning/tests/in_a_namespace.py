@@ -1,7 +1,7 @@
 """The tool on the real /, with real sysctls of a network namespace of its own.
 
-The folders that it writes to are empty ones of a mount namespace, and keys that the whole machine shares are covered by files that
-are as wanted: nothing outside of the namespaces changes. Values are read by the test itself, not by the tool.
+/etc is a copy and the folders that it writes to are empty, in a mount namespace, and keys that the whole machine shares are covered by
+files that are as wanted: nothing outside of the namespaces changes. Values are read by the test itself, not by the tool.
 """
 
 import subprocess
@@ -14,13 +14,15 @@ from machine import need_root
 BEFORE = """
 set -eu
 mount --make-rprivate /
-for folder in /etc/sysctl.d /etc/tmpfiles.d /etc/systemd /etc/udev /var/lib /run/sysctl.d /usr/lib/sysctl.d; do
+for folder in /var/lib /run/sysctl.d /run/systemd /usr/local/lib/sysctl.d /usr/lib/sysctl.d; do
     [ ! -d $folder ] || mount -t tmpfs none $folder
 done
+shared=/var/lib/shared
+mkdir $shared
+cp -a /etc $shared/etc
+mount --bind $shared/etc /etc
+rm -rf /etc/sysctl.d /etc/sysctl.conf /etc/tmpfiles.d /etc/systemd /etc/udev
 mkdir -p /etc/systemd/system /etc/sysctl.d
-[ ! -e /etc/sysctl.conf ] || mount --bind /dev/null /etc/sysctl.conf
-shared=$(mktemp -d)
-mount -t tmpfs none $shared
 for cover in fs/nr_open=2000000000 fs/file-max=2000000000 kernel/io_uring_disabled=0 kernel/osrelease=6.18.0; do
     echo ${cover#*=} > $shared/file
     cp $shared/file $shared/$(echo ${cover%%=*} | tr / -)

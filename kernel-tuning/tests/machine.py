@@ -112,13 +112,15 @@ class Machine:
     def has(self, path):
         return (self.root / path).exists()
 
-    def tune(self, command, *options, path=None, disk="vda", session=False):
+    def tune(self, command, *options, path=None, disk="vda", session=False, umask=-1):
         words = [self.tool / "tune", *command.split(), "--root", self.root, *(("--disk", disk) if disk else ()), *options]
         if self.user and os.geteuid() == 0:
             words = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *words]
         environment = dict(os.environ, PATH=path or os.environ["PATH"], LC_ALL="C")
         return Run(
-            subprocess.run([str(word) for word in words], capture_output=True, text=True, env=environment, start_new_session=session)
+            subprocess.run(
+                [str(word) for word in words], capture_output=True, text=True, env=environment, start_new_session=session, umask=umask
+            )
         )
 
     def files(self):

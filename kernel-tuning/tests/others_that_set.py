@@ -52,7 +52,14 @@ def test_sysctl_conf_is_read_last(tool):
     """/etc/sysctl.conf has the last word over every file of sysctl.d"""
     with Machine(tool, {**TUNED, "etc/sysctl.conf": "net.core.somaxconn = 512"}) as m:
         (line,) = last_word(m.tune("apply", "--write").must(1), "/etc/sysctl.conf")
-        assert "has the last word at the next boot" in line
+        assert 'has the last word of "sysctl --system"' in line
+
+
+def test_what_a_file_says_is_not_undercut(tool):
+    """a file that sets more than is wanted, and was not read yet: apply sets that, so that ours does not lower it at the next boot"""
+    with Machine(tool, {**TUNED, "proc/sys/net/core/somaxconn": "128", "etc/sysctl.d/50-site.conf": "net.core.somaxconn = 65535"}) as m:
+        m.tune("apply", "--write").must(0)
+        assert m.read("proc/sys/net/core/somaxconn") == "65535" and "net.core.somaxconn = 65535" in m.text(SYSCTL)
 
 
 def test_tuned_is_named_with_what_it_includes(tool):
@@ -60,7 +67,7 @@ def test_tuned_is_named_with_what_it_includes(tool):
     tuned = {
         "etc/tuned/active_profile": "site",
         "etc/tuned/site/tuned.conf": "[main]\ninclude=base\n[vm]\ntransparent_hugepages=never\n",
-        "usr/lib/tuned/profiles/base/tuned.conf": "[sysctl]\nnet.core.somaxconn=>2048",
+        "usr/lib/tuned/profiles/base/tuned.conf": "[sysctl]\nnet.core.somaxconn=2048",
     }
     base = "tuned profile base (/usr/lib/tuned/profiles/base/tuned.conf)"
     with Machine(tool, {**TUNED, **tuned}) as m:
@@ -69,10 +76,18 @@ def test_tuned_is_named_with_what_it_includes(tool):
         m.tune("apply", "--write").must(0)
         (line,) = last_word(m.tune("check").must(0), base)
         assert f"but /{SYSCTL} has the last word" in line
+    # It raises what is lower, and leaves what is higher.
+    raises = {**tuned, "usr/lib/tuned/profiles/base/tuned.conf": "[sysctl]\nnet.core.somaxconn=>2048"}
+    with Machine(tool, {**TUNED, **raises}) as m:
+        (line,) = last_word(m.tune("check").must(0), base)
+        assert "to 2048 where less is set, and has the last word" in line
+    with Machine(tool, {**TUNED, **raises, "proc/sys/net/core/somaxconn": "128"}) as m:
+        m.tune("apply", "--write").must(0)
+        assert m.read("proc/sys/net/core/somaxconn") == "4096"
     disk = {"etc/tuned/active_profile": "disk", "etc/tuned/disk/tuned.conf": "[disk]\nreadahead=>4096"}
     with Machine(tool, {**TUNED, **disk}) as m:
         run = m.tune("check").must(1)
-        assert "note: /sys/block/vda/queue/read_ahead_kb is also set by tuned profile disk (/etc/tuned/disk/tuned.conf), to 4096" in run.out
+        assert "note: /sys/block/vda/queue/read_ahead_kb is also set by tuned profile disk (/etc/tuned/disk/tuned.conf), to 4096 where" in run.out
     with Machine(tool, {**TUNED, **tuned, "etc/tuned/tuned-main.conf": "reapply_sysctl = 0"}) as m:
         (line,) = last_word(m.tune("apply", "--write").must(1), base)
         assert "has the last word at the next boot" in line
