@@ -197,7 +197,7 @@ pub mod payload {
         out.resize(bytes.max(DIGITS), FILLER);
     }
 
-    /// Its number; `None` if it is not as [`write`] writes it at this length.
+    /// Its number; `None` if it is not as [`write()`] writes it at this length.
     pub fn read(payload: &[u8], bytes: usize) -> Option<u32> {
         let (digits, filler) = payload.split_at_checked(DIGITS)?;
         let is_same = payload.len() == bytes.max(DIGITS)
