@@ -170,7 +170,7 @@ impl PubSub {
     pub fn run(self) -> Result<bool, RunError> {
         let run = Run::prepare(&self)?;
         let mut opening = Opening::begin(&run);
-        let (mut cpu, mut subscribed, mut settled) = (None, false, false);
+        let (mut cpu, mut subscribed) = (None, false);
         let accounts = run.go(&self, |shared, progress| {
             shared.run(Stage::Connect, self.connect_within, progress, "connect");
             opening.connected(&run);
@@ -179,7 +179,7 @@ impl PubSub {
             subscribed = shared.run(Stage::Groups, self.connect_within, progress, "subscribe");
             let before = run.cpu();
             shared.run(Stage::Load, self.duration + Duration::from_secs(5), progress, "load");
-            settled = shared.run(Stage::Settle, Duration::from_secs(10), progress, "settle");
+            shared.run(Stage::Settle, Duration::from_secs(10), progress, "settle");
             cpu = Some((before, run.cpu()));
         })?;
         let mut report = run.report("pubsub");
